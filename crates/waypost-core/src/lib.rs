@@ -1,0 +1,1 @@
+//! The broker of one shard, sans-I/O: sessions, topic index, retained messages, timers.

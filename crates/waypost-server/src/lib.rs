@@ -1,0 +1,1 @@
+//! Shards, transports, configuration, metrics: the part of Waypost that touches the world.

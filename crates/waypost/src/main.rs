@@ -1,0 +1,2 @@
+//! The `waypost` program: one file per command.
+fn main() {}

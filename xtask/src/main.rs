@@ -1,0 +1,2 @@
+//! Everything a developer runs: `cargo xtask help`.
+fn main() {}
