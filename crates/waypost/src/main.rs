@@ -1,2 +1,75 @@
-//! The `waypost` program: one file per command.
-fn main() {}
+//! The program: one file per command under `commands/`, the MQTT client they share under `client/`.
+//!
+//! What is deliberately not here: anything a server does. `waypost serve` hands over to
+//! `waypost-server`.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
+
+mod commands;
+mod failure;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::failure::Failure;
+
+/// What `waypost --help` ends with.
+const EXAMPLES: &str = "\
+Examples:
+  waypost serve                                   a server on 127.0.0.1:1883
+  waypost sub -t 'chat/#' -v                      print what arrives, topic first
+  waypost pub -t chat/lobby -m 'hello'            send one message
+
+`waypost COMMAND --help` shows the examples of that command.";
+
+/// A messaging server: senders publish, the router decides, receivers get it.
+#[derive(Debug, Parser)]
+#[command(name = "waypost", version, after_help = EXAMPLES, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server
+    Serve(commands::serve::Args),
+    /// Show or check the server's configuration
+    Config(commands::config::Args),
+    /// Print a completion script for a shell
+    Completions(commands::completions::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Serve(arguments) => commands::serve::run(&arguments),
+        Command::Config(arguments) => commands::config::run(&arguments),
+        Command::Completions(arguments) => {
+            commands::completions::run(&arguments, &mut Cli::command())
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

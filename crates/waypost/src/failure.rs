@@ -1,0 +1,75 @@
+//! How a command fails: what went wrong, what would fix it, and the exit code a script sees.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+/// A command's failure, as its user reads it.
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// Anything without an exit code of its own.
+    pub const GENERAL: u8 = 1;
+    /// The command line or an input file asks for what cannot be; the code clap uses too.
+    pub const USAGE: u8 = 2;
+
+    /// A failure with the exit code [`Self::GENERAL`].
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            code: Self::GENERAL,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// A failure of what the user wrote: exit code [`Self::USAGE`].
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(message).code(Self::USAGE)
+    }
+
+    /// Another exit code.
+    #[must_use]
+    pub fn code(mut self, code: u8) -> Self {
+        self.code = code;
+        self
+    }
+
+    /// The line that would fix it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Writes the failure to standard error and gives the exit code.
+    pub fn report(&self) -> ExitCode {
+        let mut stderr = io::stderr().lock();
+        let (red, reset) = if colour(&stderr) {
+            ("\x1b[1;31m", "\x1b[0m")
+        } else {
+            ("", "")
+        };
+        // Standard error is the last resort: when it is closed there is nobody left to tell.
+        let _ = writeln!(stderr, "{red}error:{reset} {}", self.message);
+        if let Some(hint) = &self.hint {
+            let _ = writeln!(stderr, "  hint: {hint}");
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// Whether to colour what goes to `stream`: only on a terminal, and never against `NO_COLOR`.
+pub fn colour(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
