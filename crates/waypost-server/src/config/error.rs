@@ -1,0 +1,150 @@
+//! What can be wrong with a configuration, said so that the next attempt succeeds.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where a value was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A line of the configuration file; lines count from 1.
+    File {
+        /// The file, as it was named.
+        path: PathBuf,
+        /// The line the key is on.
+        line: usize,
+    },
+    /// An environment variable.
+    Environment(String),
+    /// A flag of the command line.
+    Flag(String),
+    /// Nobody gave it: the default.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Environment(name) => write!(f, "environment variable {name}"),
+            Self::Flag(name) => write!(f, "flag {name}"),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// The file could not be read.
+    #[error("{}: cannot read the configuration file: {source}", path.display())]
+    Unreadable {
+        /// The file, as it was named.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not TOML.
+    #[error("{origin}: not valid TOML: {message}")]
+    Syntax {
+        /// The line.
+        origin: Origin,
+        /// What the TOML parser said.
+        message: String,
+    },
+    /// A section nobody reads.
+    #[error("{origin}: unknown section [{name}]; did you mean [{nearest}]?")]
+    UnknownSection {
+        /// Where it is.
+        origin: Origin,
+        /// The name as given.
+        name: String,
+        /// The nearest section.
+        nearest: &'static str,
+    },
+    /// A key nobody reads.
+    #[error("{origin}: unknown key {name}; did you mean {nearest}?")]
+    UnknownKey {
+        /// Where it is.
+        origin: Origin,
+        /// The name as given.
+        name: String,
+        /// The nearest key.
+        nearest: String,
+    },
+    /// An environment variable that looks like ours and is not.
+    #[error("unknown environment variable {name}; did you mean {nearest}?")]
+    UnknownVariable {
+        /// The variable.
+        name: String,
+        /// The nearest one that is read.
+        nearest: String,
+    },
+    /// A plain value or a list where a section belongs.
+    #[error("{origin}: {name} is a section: write its keys under a line [{name}]")]
+    NotASection {
+        /// Where it is.
+        origin: Origin,
+        /// The section.
+        name: String,
+    },
+    /// A value of the wrong type, unit or range.
+    #[error("{origin}: {key} = {found}: expected {expected}, for example {example}")]
+    Value {
+        /// Where it is.
+        origin: Origin,
+        /// `section.key`.
+        key: String,
+        /// The value as given.
+        found: String,
+        /// What would be right, in words.
+        expected: String,
+        /// A line that would be right there.
+        example: String,
+    },
+    /// A listener that strangers could reach while nothing asks who they are.
+    #[error(
+        "{origin}: {key} = \"{address}\" can be reached from other machines, and this version \
+         has no authentication yet, so anyone could connect; listen on loopback: {fix}"
+    )]
+    BeyondLoopback {
+        /// Where it is.
+        origin: Origin,
+        /// `section.key`.
+        key: String,
+        /// The address.
+        address: std::net::SocketAddr,
+        /// A line that would be right there.
+        fix: String,
+    },
+    /// Two listeners on one address.
+    #[error("{origin}: {key} = \"{address}\" is listed twice; each listener needs its own address")]
+    SameAddress {
+        /// Where it is.
+        origin: Origin,
+        /// `section.key`.
+        key: String,
+        /// The address.
+        address: std::net::SocketAddr,
+    },
+}
+
+/// A configuration that cannot be used: all that is wrong with it, at least one thing.
+#[derive(Debug)]
+pub struct LoadError {
+    /// In the order they were met.
+    pub problems: Vec<Problem>,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.problems.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for LoadError {}

@@ -1,0 +1,170 @@
+//! What the operator decides: every setting, from a TOML file, then the environment, then flags.
+//!
+//! [`SETTINGS`] is the one table of settings: parsing, `waypost config default`, the environment's
+//! names, `docs/configuration.md` and the tests are all read from it, so a new key is a field here
+//! and one entry there. A key exists only when it acts.
+//!
+//! Deliberately not here: what a setting does. Each part of the server reads its own fields.
+
+mod error;
+mod literal;
+mod load;
+mod nearest;
+mod print;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod validate;
+
+pub use error::{LoadError, Origin, Problem};
+pub use load::{Flag, Sources};
+pub use print::{default_toml, markdown};
+pub use settings::{Reload, SETTINGS, Setting};
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything the operator can decide, with its defaults.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// `[listen]`: the doors.
+    pub listen: ListenConfig,
+    /// `[server]`: the process.
+    pub server: ServerConfig,
+    /// `[limits]`: the bounds the shell keeps (sockets, buffers, mailboxes).
+    pub shell: ShellLimits,
+    /// `[http]`: the control side.
+    pub http: HttpConfig,
+    /// `[log]`: what is said on standard error.
+    pub log: LogConfig,
+}
+
+/// `[listen]`: the addresses the server listens on. Port 0 lets the system choose.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenConfig {
+    /// MQTT over TCP.
+    pub mqtt: Vec<SocketAddr>,
+    /// HTTP: API, health, metrics.
+    pub http: SocketAddr,
+}
+
+impl Default for ListenConfig {
+    fn default() -> Self {
+        Self {
+            mqtt: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 1883))],
+            http: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+        }
+    }
+}
+
+/// `[server]`: the process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerConfig {
+    /// Where the server keeps its data and its administrator's socket.
+    pub data_dir: PathBuf,
+    /// Threads that serve clients; 0 means one per core. Read it through [`ServerConfig::shard_count`].
+    pub shards: u16,
+    /// How long a drain waits for clients to take what they are owed.
+    pub drain_timeout: Duration,
+    /// How often `$SYS` is published; zero: never.
+    pub sys_interval: Duration,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("./waypost-data"),
+            shards: 0,
+            drain_timeout: Duration::from_secs(10),
+            sys_interval: Duration::from_secs(10),
+        }
+    }
+}
+
+impl ServerConfig {
+    /// The number of shards to start: as configured, or one per core this process may use.
+    pub fn shard_count(&self) -> u16 {
+        if self.shards > 0 {
+            return self.shards;
+        }
+        std::thread::available_parallelism()
+            .ok()
+            .and_then(|cores| u16::try_from(cores.get()).ok())
+            .unwrap_or(1)
+            .min(settings::SHARDS_MAX)
+    }
+}
+
+/// The bounds of `[limits]` that the shell keeps; the broker's own are in [`waypost_core`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShellLimits {
+    /// Open MQTT connections, over all shards; one more is accepted and closed at once, counted.
+    pub connections_max: usize,
+    /// Connections the kernel holds until they are accepted (`listen(2)`'s backlog).
+    pub accept_backlog: u32,
+    /// Bytes one shard may hold in packets that have not arrived whole; beyond it, the connection
+    /// that wants more is not read until others are done.
+    pub receive_bytes_max: usize,
+    /// Bytes waiting in one mailbox between two shards; beyond it the sender's clients are not read.
+    pub mailbox_bytes_max: usize,
+}
+
+impl Default for ShellLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1_000_000,
+            accept_backlog: 4_096,
+            receive_bytes_max: 256 << 20,
+            mailbox_bytes_max: 16 << 20,
+        }
+    }
+}
+
+/// `[http]`: who may reach the control side through a browser, and how much of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpConfig {
+    /// Names, besides loopback's, under which the API may be asked for.
+    pub allowed_hosts: Vec<String>,
+    /// Origins, besides the server's own, whose pages may ask.
+    pub allowed_origins: Vec<String>,
+    /// Open HTTP connections; one more waits in the kernel's backlog.
+    pub connections_max: usize,
+    /// How long a request's head may take to arrive, and an idle connection may stay open.
+    pub request_timeout: Duration,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+            connections_max: 256,
+            request_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// `[log]`: what is said on standard error.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogConfig {
+    /// The least serious message that is written.
+    pub level: log::LevelFilter,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            level: log::LevelFilter::Info,
+        }
+    }
+}
+
+impl Config {
+    /// The settings whose values differ between `self` and `other`.
+    pub fn changes<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'static Setting> + 'a {
+        SETTINGS
+            .iter()
+            .filter(move |setting| setting.show(self) != setting.show(other))
+    }
+}
