@@ -1,0 +1,115 @@
+//! PUBLISH on its way to many receivers.
+
+use crate::header::{encode_variable_byte_integer, variable_byte_integer_len};
+use crate::property::table::id;
+use crate::protocol::{ProtocolVersion, QoS};
+
+/// Everything of a PUBLISH that goes before its payload.
+#[derive(Clone, Copy, Debug)]
+pub struct PublishHead<'a> {
+    /// The version to write.
+    pub version: ProtocolVersion,
+    /// DUP.
+    pub dup: bool,
+    /// Quality of service.
+    pub qos: QoS,
+    /// RETAIN.
+    pub retain: bool,
+    /// Topic Name; empty when `topic_alias` stands for it.
+    pub topic: &'a str,
+    /// Packet Identifier; not written at QoS 0. A 0 may be written to be patched.
+    pub packet_id: u16,
+    /// Topic Alias.
+    pub topic_alias: Option<u16>,
+    /// Message Expiry Interval in seconds.
+    pub message_expiry_interval: Option<u32>,
+    /// Subscription Identifiers.
+    pub subscription_identifiers: &'a [u32],
+    /// The other properties, as [`crate::Properties::forwardable`] gives them.
+    pub properties: &'a [u8],
+    /// Bytes of the payload that will follow.
+    pub payload_len: usize,
+}
+
+impl PublishHead<'_> {
+    /// Bytes of all properties, without the length before them.
+    #[inline]
+    fn properties_len(&self) -> usize {
+        let identifiers: usize = self
+            .subscription_identifiers
+            .iter()
+            .map(|&identifier| 1 + variable_byte_integer_len(identifier as usize))
+            .sum();
+        self.properties.len()
+            + identifiers
+            + if self.topic_alias.is_some() { 3 } else { 0 }
+            + if self.message_expiry_interval.is_some() {
+                5
+            } else {
+                0
+            }
+    }
+
+    /// Bytes of the properties with their length; the Remaining Length.
+    #[inline]
+    fn lengths(&self) -> (usize, usize) {
+        let packet_id = if self.qos == QoS::AtMostOnce { 0 } else { 2 };
+        let plain = 2 + self.topic.len() + packet_id + self.payload_len;
+        if self.version < ProtocolVersion::V5 {
+            return (0, plain);
+        }
+        let properties = self.properties_len();
+        (
+            properties,
+            plain + variable_byte_integer_len(properties) + properties,
+        )
+    }
+}
+
+/// Bytes of the whole packet, payload included.
+#[inline]
+pub fn publish_len(head: &PublishHead<'_>) -> usize {
+    let (_, remaining) = head.lengths();
+    1 + variable_byte_integer_len(remaining) + remaining
+}
+
+/// Appends everything before the payload to `out`; returns where in `out` the Packet Identifier
+/// is, 0 at QoS 0.
+#[inline]
+pub fn encode_publish_head(head: &PublishHead<'_>, out: &mut Vec<u8>) -> usize {
+    let (properties, remaining) = head.lengths();
+    out.push(0x30 | u8::from(head.dup) << 3 | u8::from(head.qos) << 1 | u8::from(head.retain));
+    encode_variable_byte_integer(remaining, out);
+    out.extend_from_slice(&(head.topic.len() as u16).to_be_bytes());
+    out.extend_from_slice(head.topic.as_bytes());
+    let packet_id_at = if head.qos == QoS::AtMostOnce {
+        0
+    } else {
+        let at = out.len();
+        out.extend_from_slice(&head.packet_id.to_be_bytes());
+        at
+    };
+    if head.version == ProtocolVersion::V5 {
+        encode_variable_byte_integer(properties, out);
+        if properties > 0 {
+            encode_properties(head, out);
+        }
+    }
+    packet_id_at
+}
+
+fn encode_properties(head: &PublishHead<'_>, out: &mut Vec<u8>) {
+    if let Some(alias) = head.topic_alias {
+        out.push(id::TOPIC_ALIAS);
+        out.extend_from_slice(&alias.to_be_bytes());
+    }
+    if let Some(seconds) = head.message_expiry_interval {
+        out.push(id::MESSAGE_EXPIRY_INTERVAL);
+        out.extend_from_slice(&seconds.to_be_bytes());
+    }
+    for &identifier in head.subscription_identifiers {
+        out.push(id::SUBSCRIPTION_IDENTIFIER);
+        encode_variable_byte_integer(identifier as usize, out);
+    }
+    out.extend_from_slice(head.properties);
+}
