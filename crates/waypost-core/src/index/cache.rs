@@ -1,0 +1,254 @@
+//! What the index answered, by topic.
+
+use hashbrown::HashTable;
+
+use super::SubscriptionIndex;
+use super::hash::Seed;
+use super::merge::{CachedMatch, Merge};
+use super::slab::Slab;
+use super::text::Text;
+use super::trie::MatchScratch;
+use super::versions::{Prefixes, Stamp};
+
+/// How many entries in use the clock's hand passes over at most before it takes the next one anyway, so that no
+/// message pays for a whole round.
+const SWEEP_MAX: usize = 64;
+/// What the hash table costs per entry, at its usual load.
+const TABLE_BYTES_PER_ENTRY: usize = 8;
+
+/// Remembers who gets the messages on a topic: bounded by entries and by bytes, valid by version.
+///
+/// A full cache evicts by CLOCK: what was asked for since the hand last passed stays.
+pub struct MatchCache {
+    seed: Seed,
+    /// Found by the hash of the topic.
+    table: HashTable<u32>,
+    entries: Slab<Entry>,
+    hand: u32,
+    entries_max: usize,
+    bytes: usize,
+    bytes_max: usize,
+    /// The latest match too large for the bound on bytes: kept apart, one at a time.
+    outsized: Option<Box<Entry>>,
+    nothing: CachedMatch,
+    scratch: MatchScratch,
+    merge: Merge,
+    counts: MatchCacheCounts,
+}
+
+/// What became of the look-ups in a [`MatchCache`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MatchCacheCounts {
+    /// Topics that had to be matched by the index: first seen, evicted, or changed since.
+    pub misses: u64,
+    /// Of these, the topics whose subscriptions had changed.
+    pub stale: u64,
+    /// Entries that made room for others.
+    pub evictions: u64,
+    /// Matches larger than the bound on bytes.
+    pub outsized: u64,
+}
+
+struct Entry {
+    topic: Text<46>,
+    hash: u64,
+    /// The index's version when the stamp was last found unchanged.
+    checked: u64,
+    stamp: Stamp,
+    matched: CachedMatch,
+    prefixes: Prefixes,
+    /// Whether it was asked for since the hand last passed.
+    visited: bool,
+}
+
+enum Place {
+    Slot(u32),
+    Outsized,
+}
+
+impl MatchCache {
+    /// An empty cache of at most `entries_max` topics and about `bytes_max` bytes.
+    pub fn new(seed: u64, entries_max: usize, bytes_max: usize) -> Self {
+        Self {
+            seed: Seed::new(seed),
+            table: HashTable::new(),
+            entries: Slab::new(),
+            hand: 0,
+            entries_max,
+            bytes: 0,
+            bytes_max,
+            outsized: None,
+            nothing: CachedMatch::default(),
+            scratch: MatchScratch::default(),
+            merge: Merge::default(),
+            counts: MatchCacheCounts::default(),
+        }
+    }
+
+    /// Who gets the messages on this topic. Always the same index must be given.
+    #[inline]
+    pub fn lookup(&mut self, topic: &str, index: &SubscriptionIndex) -> &CachedMatch {
+        let hash = self.seed.bytes(topic.as_bytes());
+        let place = match self.find(topic, hash, index) {
+            Some(id) => Place::Slot(id),
+            None => self.miss(topic, hash, index),
+        };
+        let entry = match place {
+            Place::Slot(id) => self.entries.get(id),
+            Place::Outsized => self.outsized.as_deref(),
+        };
+        entry.map_or(&self.nothing, |entry| &entry.matched)
+    }
+
+    /// Number of topics in the cache.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether the cache is empty.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes of all entries, without the one that is too large to be among them.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What became of the look-ups.
+    pub fn counts(&self) -> MatchCacheCounts {
+        self.counts
+    }
+
+    #[inline]
+    fn find(&mut self, topic: &str, hash: u64, index: &SubscriptionIndex) -> Option<u32> {
+        let entries = &self.entries;
+        let same = |id: &u32| {
+            entries
+                .get(*id)
+                .is_some_and(|entry| entry.is_for(topic, hash))
+        };
+        let id = *self.table.find(hash, same)?;
+        let entry = self.entries.get_mut(id)?;
+        if !entry.is_valid(index) {
+            return None;
+        }
+        if !entry.visited {
+            entry.visited = true;
+        }
+        Some(id)
+    }
+
+    #[cold]
+    fn miss(&mut self, topic: &str, hash: u64, index: &SubscriptionIndex) -> Place {
+        if let Some(entry) = &mut self.outsized
+            && entry.is_for(topic, hash)
+        {
+            if entry.is_valid(index) {
+                return Place::Outsized;
+            }
+            self.counts.stale += 1;
+            self.outsized = None;
+        }
+        self.counts.misses += 1;
+        let entries = &self.entries;
+        let same = |id: &u32| {
+            entries
+                .get(*id)
+                .is_some_and(|entry| entry.is_for(topic, hash))
+        };
+        let stale = self.table.find(hash, same).copied();
+        if let Some(id) = stale {
+            self.counts.stale += 1;
+            self.forget(id);
+        }
+        let prefixes = index.prefixes(topic);
+        let entry = Entry {
+            topic: Text::new(topic),
+            hash,
+            checked: index.version(),
+            stamp: index.stamp(prefixes),
+            matched: self.merge.merge(index.collect(topic, &mut self.scratch)),
+            prefixes,
+            visited: stale.is_some(),
+        };
+        self.scratch.trim();
+        self.merge.trim();
+        self.admit(entry)
+    }
+
+    fn admit(&mut self, entry: Entry) -> Place {
+        let bytes = entry.bytes();
+        if bytes > self.bytes_max || self.entries_max == 0 {
+            self.counts.outsized += 1;
+            self.outsized = Some(Box::new(entry));
+            return Place::Outsized;
+        }
+        while self.entries.len() >= self.entries_max || self.bytes + bytes > self.bytes_max {
+            self.evict();
+        }
+        self.bytes += bytes;
+        let hash = entry.hash;
+        let id = self.entries.insert(entry);
+        let entries = &self.entries;
+        self.table.insert_unique(hash, id, |id| {
+            entries.get(*id).map_or(0, |entry| entry.hash)
+        });
+        Place::Slot(id)
+    }
+
+    fn evict(&mut self) {
+        let mut passes = 0;
+        loop {
+            let id = self.hand;
+            self.hand = if id + 1 < self.entries.end() {
+                id + 1
+            } else {
+                0
+            };
+            let Some(entry) = self.entries.get_mut(id) else {
+                continue;
+            };
+            passes += 1;
+            if !entry.visited || passes > SWEEP_MAX {
+                self.counts.evictions += 1;
+                self.forget(id);
+                return;
+            }
+            entry.visited = false;
+        }
+    }
+
+    fn forget(&mut self, id: u32) {
+        let Some(entry) = self.entries.remove(id) else {
+            return;
+        };
+        self.bytes -= entry.bytes();
+        if let Ok(found) = self.table.find_entry(entry.hash, |other| *other == id) {
+            found.remove();
+        }
+    }
+}
+
+impl Entry {
+    #[inline]
+    fn is_for(&self, topic: &str, hash: u64) -> bool {
+        self.hash == hash && self.topic.as_bytes() == topic.as_bytes()
+    }
+
+    #[inline]
+    fn is_valid(&mut self, index: &SubscriptionIndex) -> bool {
+        if self.checked == index.version() {
+            return true;
+        }
+        let valid = self.stamp == index.stamp(self.prefixes);
+        if valid {
+            self.checked = index.version();
+        }
+        valid
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + TABLE_BYTES_PER_ENTRY + self.topic.heap_bytes() + self.matched.bytes()
+    }
+}

@@ -1,0 +1,161 @@
+//! Topic levels, each text stored once and counted.
+
+use hashbrown::HashTable;
+
+use super::hash::{Seed, spread};
+use super::slab::Slab;
+use super::text::Text;
+
+/// Stands for the text of one level; two levels with the same text have the same number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct LevelId(pub(super) u32);
+
+impl LevelId {
+    /// `+`, which is never stored as a text.
+    pub(super) const SINGLE: Self = Self(u32::MAX);
+    /// `#`, likewise.
+    pub(super) const MULTI: Self = Self(u32::MAX - 1);
+}
+
+/// 32 bytes; the levels of most filters fit inside.
+struct Level {
+    text: Text<22>,
+    hash: u32,
+    references: u32,
+}
+
+pub(super) struct Levels {
+    seed: Seed,
+    slots: Slab<Level>,
+    /// Found by the hash of the text.
+    table: HashTable<LevelId>,
+    heap_bytes: usize,
+}
+
+impl Levels {
+    pub(super) fn new(seed: Seed) -> Self {
+        Self {
+            seed,
+            slots: Slab::new(),
+            table: HashTable::new(),
+            heap_bytes: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    #[inline]
+    pub(super) fn hash(&self, text: &str) -> u32 {
+        (self.seed.bytes(text.as_bytes()) >> 32) as u32
+    }
+
+    #[inline]
+    pub(super) fn find(&self, text: &str) -> Option<LevelId> {
+        self.find_hashed(text, self.hash(text))
+    }
+
+    #[inline]
+    fn find_hashed(&self, text: &str, hash: u32) -> Option<LevelId> {
+        let same = |id: &LevelId| {
+            self.slots
+                .get(id.0)
+                .is_some_and(|level| level.hash == hash && level.text.as_bytes() == text.as_bytes())
+        };
+        self.table.find(spread(hash), same).copied()
+    }
+
+    /// The number of a text, with one more reference to it.
+    pub(super) fn acquire(&mut self, text: &str) -> LevelId {
+        let hash = self.hash(text);
+        if let Some(id) = self.find_hashed(text, hash) {
+            if let Some(level) = self.slots.get_mut(id.0) {
+                level.references += 1;
+            }
+            return id;
+        }
+        let text = Text::new(text);
+        self.heap_bytes += text.heap_bytes();
+        let id = LevelId(self.slots.insert(Level {
+            text,
+            hash,
+            references: 1,
+        }));
+        self.table.insert_unique(spread(hash), id, |other| {
+            spread(hash_of(&self.slots, *other))
+        });
+        id
+    }
+
+    /// Gives one reference back; the last one frees the number.
+    pub(super) fn release(&mut self, id: LevelId) {
+        let Some(level) = self.slots.get_mut(id.0) else {
+            return;
+        };
+        level.references -= 1;
+        if level.references > 0 {
+            return;
+        }
+        let hash = level.hash;
+        self.heap_bytes -= level.text.heap_bytes();
+        if let Ok(entry) = self.table.find_entry(spread(hash), |other| *other == id) {
+            entry.remove();
+        }
+        self.slots.remove(id.0);
+        shrink(&mut self.table, |other| {
+            spread(hash_of(&self.slots, *other))
+        });
+    }
+
+    pub(super) fn text(&self, id: LevelId) -> &str {
+        match id {
+            LevelId::SINGLE => "+",
+            LevelId::MULTI => "#",
+            _ => self.slots.get(id.0).map_or("", |level| level.text.as_str()),
+        }
+    }
+
+    pub(super) fn hash_of(&self, id: LevelId) -> u32 {
+        hash_of(&self.slots, id)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.slots.bytes() + self.table.allocation_size() + self.heap_bytes
+    }
+}
+
+fn hash_of(slots: &Slab<Level>, id: LevelId) -> u32 {
+    slots.get(id.0).map_or(0, |level| level.hash)
+}
+
+/// Gives memory back once a table is seven eighths empty.
+pub(super) fn shrink<T>(table: &mut HashTable<T>, hash: impl Fn(&T) -> u64) {
+    if table.len() * 8 < table.capacity() {
+        table.shrink_to(table.len() * 2, hash);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_has_one_number_until_its_last_reference_goes() {
+        let mut levels = Levels::new(Seed::new(1));
+        let long = "x".repeat(1_000);
+        let (a, b) = (levels.acquire("a"), levels.acquire(&long));
+        assert_ne!(a, b);
+        assert_eq!(levels.acquire(&long), b);
+        assert_eq!(levels.find(&long), Some(b));
+        assert_eq!(levels.text(b), long);
+        levels.release(b);
+        assert_eq!(levels.find(&long), Some(b));
+        levels.release(b);
+        assert_eq!(levels.find(&long), None);
+        assert_eq!(levels.acquire(""), b, "the number is used again");
+        levels.release(a);
+        levels.release(b);
+        assert_eq!((levels.len(), levels.bytes()), (0, 0));
+    }
+}

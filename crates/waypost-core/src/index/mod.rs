@@ -1,0 +1,51 @@
+//! The topic index: who is to get a message with this topic.
+//!
+//! [`SubscriptionIndex`] is a trie over interned topic levels, [`MatchCache`] remembers what it answered, and
+//! [`TopicTree`] is the reverse: which of the stored topics a filter matches, for retained messages.
+//!
+//! Deliberately not here: how many levels a topic or filter may have and how many subscriptions a session (limits),
+//! shared subscriptions (groups), and what becomes of a match (delivery). The cost of a match is bounded by the nodes
+//! of the trie it visits, never by the number of levels alone, and nothing here recurses.
+
+mod cache;
+mod hash;
+mod levels;
+mod merge;
+mod slab;
+mod subscribers;
+mod text;
+mod topic_tree;
+mod trie;
+mod versions;
+
+#[cfg(test)]
+mod tests;
+
+use waypost_mqtt::SubscriptionOptions;
+
+pub use cache::{MatchCache, MatchCacheCounts};
+pub use merge::{CachedMatch, Merged, MergedFlags};
+pub use topic_tree::{Cursor, TopicTree};
+pub use trie::{FilterId, SubscriptionIndex};
+
+/// A session's slot in this shard, or the number of another shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubscriberId(pub u32);
+
+/// What one subscriber asked for with one filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    /// The Subscription Options of the SUBSCRIBE.
+    pub options: SubscriptionOptions,
+    /// Its Subscription Identifier; 0 when it has none.
+    pub identifier: u32,
+}
+
+/// One subscription that matches a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Matched {
+    /// Whose subscription it is.
+    pub subscriber: SubscriberId,
+    /// What it asks for.
+    pub subscription: Subscription,
+}

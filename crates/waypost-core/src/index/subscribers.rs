@@ -1,0 +1,232 @@
+//! Who subscribed to one filter.
+//!
+//! Most filters have one subscriber, some a few, a handful very many, so there are three shapes.
+
+use std::collections::BTreeMap;
+
+use super::slab::Slab;
+use super::{SubscriberId, Subscription};
+
+/// Beyond this many, a sorted `Vec` would move too much memory per insertion; it becomes a tree.
+const SORTED_MAX: usize = 512;
+/// Below this many, a tree becomes a sorted `Vec` again.
+const TREE_MIN: usize = 128;
+
+/// The subscribers of a node: 12 bytes in the node itself.
+#[derive(Clone, Copy)]
+pub(super) enum Subscribers {
+    None,
+    One(SubscriberId, Subscription),
+    Many(ListId),
+}
+
+const _: () = assert!(
+    size_of::<Subscribers>() == 12,
+    "the tag fits where the options have room"
+);
+
+/// A list of two or more subscribers.
+#[derive(Clone, Copy)]
+pub(super) struct ListId(u32);
+
+enum List {
+    Sorted(Vec<(SubscriberId, Subscription)>),
+    Tree(BTreeMap<SubscriberId, Subscription>),
+}
+
+/// All lists of an index.
+pub(super) struct Lists {
+    slots: Slab<List>,
+    heap_bytes: usize,
+}
+
+impl Subscribers {
+    pub(super) fn is_none(self) -> bool {
+        matches!(self, Self::None)
+    }
+}
+
+impl Lists {
+    pub(super) const fn new() -> Self {
+        Self {
+            slots: Slab::new(),
+            heap_bytes: 0,
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.slots.bytes() + self.heap_bytes
+    }
+
+    pub(super) fn get(
+        &self,
+        subscribers: Subscribers,
+        subscriber: SubscriberId,
+    ) -> Option<Subscription> {
+        match subscribers {
+            Subscribers::None => None,
+            Subscribers::One(one, subscription) => (one == subscriber).then_some(subscription),
+            Subscribers::Many(list) => match self.slots.get(list.0)? {
+                List::Sorted(sorted) => {
+                    let position = sorted
+                        .binary_search_by_key(&subscriber, |entry| entry.0)
+                        .ok()?;
+                    sorted.get(position).map(|entry| entry.1)
+                }
+                List::Tree(tree) => tree.get(&subscriber).copied(),
+            },
+        }
+    }
+
+    /// Calls `each` for every subscriber, in ascending order.
+    #[inline]
+    pub(super) fn for_each(
+        &self,
+        subscribers: Subscribers,
+        mut each: impl FnMut(SubscriberId, Subscription),
+    ) {
+        match subscribers {
+            Subscribers::None => {}
+            Subscribers::One(subscriber, subscription) => each(subscriber, subscription),
+            Subscribers::Many(list) => match self.slots.get(list.0) {
+                Some(List::Sorted(sorted)) => {
+                    for entry in sorted {
+                        each(entry.0, entry.1);
+                    }
+                }
+                Some(List::Tree(tree)) => {
+                    for entry in tree {
+                        each(*entry.0, *entry.1);
+                    }
+                }
+                None => {}
+            },
+        }
+    }
+
+    /// Adds or replaces a subscriber; answers what it replaced.
+    pub(super) fn insert(
+        &mut self,
+        subscribers: &mut Subscribers,
+        subscriber: SubscriberId,
+        subscription: Subscription,
+    ) -> Option<Subscription> {
+        match *subscribers {
+            Subscribers::None => {
+                *subscribers = Subscribers::One(subscriber, subscription);
+                None
+            }
+            Subscribers::One(one, replaced) if one == subscriber => {
+                *subscribers = Subscribers::One(subscriber, subscription);
+                Some(replaced)
+            }
+            Subscribers::One(one, other) => {
+                let mut sorted = vec![(one, other), (subscriber, subscription)];
+                sorted.sort_unstable_by_key(|entry| entry.0);
+                let list = List::Sorted(sorted);
+                self.heap_bytes += list.heap_bytes();
+                *subscribers = Subscribers::Many(ListId(self.slots.insert(list)));
+                None
+            }
+            Subscribers::Many(list) => {
+                let list = self.slots.get_mut(list.0)?;
+                self.heap_bytes -= list.heap_bytes();
+                let replaced = list.insert(subscriber, subscription);
+                self.heap_bytes += list.heap_bytes();
+                replaced
+            }
+        }
+    }
+
+    pub(super) fn remove(
+        &mut self,
+        subscribers: &mut Subscribers,
+        subscriber: SubscriberId,
+    ) -> Option<Subscription> {
+        match *subscribers {
+            Subscribers::None => None,
+            Subscribers::One(one, removed) => {
+                (one == subscriber).then(|| *subscribers = Subscribers::None)?;
+                Some(removed)
+            }
+            Subscribers::Many(id) => {
+                let list = self.slots.get_mut(id.0)?;
+                self.heap_bytes -= list.heap_bytes();
+                let removed = list.remove(subscriber);
+                self.heap_bytes += list.heap_bytes();
+                if let List::Sorted(sorted) = list
+                    && let [(one, subscription)] = sorted.as_slice()
+                {
+                    *subscribers = Subscribers::One(*one, *subscription);
+                    self.heap_bytes -= list.heap_bytes();
+                    self.slots.remove(id.0);
+                }
+                removed
+            }
+        }
+    }
+}
+
+impl List {
+    fn insert(
+        &mut self,
+        subscriber: SubscriberId,
+        subscription: Subscription,
+    ) -> Option<Subscription> {
+        let sorted = match self {
+            Self::Tree(tree) => return tree.insert(subscriber, subscription),
+            Self::Sorted(sorted) => sorted,
+        };
+        match sorted.binary_search_by_key(&subscriber, |entry| entry.0) {
+            Ok(position) => {
+                let entry = sorted.get_mut(position)?;
+                Some(std::mem::replace(&mut entry.1, subscription))
+            }
+            Err(_) if sorted.len() == SORTED_MAX => {
+                let mut tree: BTreeMap<_, _> = sorted.drain(..).collect();
+                tree.insert(subscriber, subscription);
+                *self = Self::Tree(tree);
+                None
+            }
+            Err(position) => {
+                if sorted.len() == sorted.capacity() {
+                    // Half as much again, not twice: lists are many and most never grow further.
+                    sorted.reserve_exact(sorted.len() / 2 + 1);
+                }
+                sorted.insert(position, (subscriber, subscription));
+                None
+            }
+        }
+    }
+
+    fn remove(&mut self, subscriber: SubscriberId) -> Option<Subscription> {
+        match self {
+            Self::Tree(tree) => {
+                let removed = tree.remove(&subscriber)?;
+                if tree.len() < TREE_MIN {
+                    *self = Self::Sorted(std::mem::take(tree).into_iter().collect());
+                }
+                Some(removed)
+            }
+            Self::Sorted(sorted) => {
+                let position = sorted
+                    .binary_search_by_key(&subscriber, |entry| entry.0)
+                    .ok()?;
+                let (_, removed) = sorted.remove(position);
+                if sorted.len() < sorted.capacity() / 4 {
+                    sorted.shrink_to(sorted.len() * 2);
+                }
+                Some(removed)
+            }
+        }
+    }
+
+    /// Bytes on the heap. A tree's nodes are the standard library's own affair; 26 bytes per subscriber is what was
+    /// measured for ids in ascending (31) and in random (22) order.
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Sorted(sorted) => sorted.capacity() * size_of::<(SubscriberId, Subscription)>(),
+            Self::Tree(tree) => tree.len() * 26,
+        }
+    }
+}

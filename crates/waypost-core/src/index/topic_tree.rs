@@ -1,0 +1,233 @@
+//! Values by topic, enumerated by filter: the retained messages.
+//!
+//! The topics are kept in the order of the tree: a topic, then all below it, then its next sibling. Where the filter
+//! excludes what comes next, the enumeration jumps over it, so that its cost is the number of branches it visits.
+//! A [`Cursor`] is the last topic visited, not a place in memory: it stays good whatever changes between two steps.
+//! Topics added or removed behind it are not seen again, those ahead of it are.
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use waypost_mqtt::Filter;
+
+use super::hash::Seed;
+
+/// Takes the place of `/` inside, because it sorts before every character a topic may contain.
+const SEPARATOR: char = '\0';
+/// The first byte that sorts after the separator: a branch followed by it sorts just after all that is below.
+const AFTER_SEPARATOR: char = '\u{1}';
+/// The first character that sorts after `$`.
+const AFTER_DOLLAR: char = '%';
+
+/// One value per topic.
+pub struct TopicTree<V> {
+    seed: Seed,
+    /// Found by the hash of the topic.
+    values: HashTable<(Arc<str>, V)>,
+    order: BTreeSet<Arc<str>>,
+}
+
+/// Where an enumeration goes on; the default is the beginning.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cursor(String);
+
+impl<V> TopicTree<V> {
+    /// An empty tree whose hashes nobody can predict without the seed.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed: Seed::new(seed),
+            values: HashTable::new(),
+            order: BTreeSet::new(),
+        }
+    }
+
+    /// Number of topics.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there is no topic.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The value of a topic.
+    pub fn get(&self, topic: &str) -> Option<&V> {
+        self.value(&inside(topic))
+    }
+
+    /// The value of a topic, to be changed.
+    pub fn get_mut(&mut self, topic: &str) -> Option<&mut V> {
+        let topic = inside(topic);
+        let hash = self.seed.bytes(topic.as_bytes());
+        self.values
+            .find_mut(hash, |entry| *entry.0 == *topic)
+            .map(|entry| &mut entry.1)
+    }
+
+    /// Sets the value of a topic; answers the one before.
+    pub fn insert(&mut self, topic: &str, value: V) -> Option<V> {
+        let topic = inside(topic);
+        let hash = self.seed.bytes(topic.as_bytes());
+        if let Some(entry) = self.values.find_mut(hash, |entry| *entry.0 == *topic) {
+            return Some(std::mem::replace(&mut entry.1, value));
+        }
+        let topic: Arc<str> = topic.into();
+        self.order.insert(Arc::clone(&topic));
+        let seed = &self.seed;
+        self.values
+            .insert_unique(hash, (topic, value), |entry| seed.bytes(entry.0.as_bytes()));
+        None
+    }
+
+    /// Takes the value of a topic away.
+    pub fn remove(&mut self, topic: &str) -> Option<V> {
+        let topic = inside(topic);
+        let hash = self.seed.bytes(topic.as_bytes());
+        let ((topic, value), _) = self
+            .values
+            .find_entry(hash, |entry| *entry.0 == *topic)
+            .ok()?
+            .remove();
+        self.order.remove(&topic);
+        let seed = &self.seed;
+        super::levels::shrink(&mut self.values, |entry| seed.bytes(entry.0.as_bytes()));
+        Some(value)
+    }
+
+    /// Calls `visit` for every topic the filter matches, in the order of the tree.
+    pub fn matching(&self, filter: Filter<'_>, visit: &mut dyn FnMut(&str, &V)) {
+        self.matching_step(filter, &mut Cursor::default(), usize::MAX, visit);
+    }
+
+    /// Looks at up to `steps_max` branches from the cursor on and calls `visit` for the topics the filter matches;
+    /// answers whether it came to the end.
+    pub fn matching_step(
+        &self,
+        filter: Filter<'_>,
+        cursor: &mut Cursor,
+        steps_max: usize,
+        visit: &mut dyn FnMut(&str, &V),
+    ) -> bool {
+        if !filter.has_wildcards() {
+            if let Some(value) = self.get(filter.as_str()) {
+                visit(filter.as_str(), value);
+            }
+            return true;
+        }
+        let filter = inside(filter.as_str());
+        let from = &mut cursor.0;
+        let mut topic_outside = String::new();
+        for _ in 0..steps_max {
+            let range = (Bound::Included(from.as_str()), Bound::Unbounded);
+            let Some(topic) = self.order.range::<str, _>(range).next() else {
+                return true;
+            };
+            match advance(&filter, topic, from) {
+                Advance::Match => {
+                    if let Some(value) = self.value(topic) {
+                        outside(topic, &mut topic_outside);
+                        visit(&topic_outside, value);
+                    }
+                }
+                Advance::Skip => {}
+                Advance::End => return true,
+            }
+        }
+        false
+    }
+
+    fn value(&self, topic: &str) -> Option<&V> {
+        let hash = self.seed.bytes(topic.as_bytes());
+        self.values
+            .find(hash, |entry| *entry.0 == *topic)
+            .map(|entry| &entry.1)
+    }
+}
+
+enum Advance {
+    /// The filter matches the topic.
+    Match,
+    /// It does not, nor what lies between the topic and the new place.
+    Skip,
+    /// It matches nothing from here on.
+    End,
+}
+
+/// Compares a topic with a filter and moves `from` to the next place the filter could match.
+fn advance(filter: &str, topic: &str, from: &mut String) -> Advance {
+    from.clear();
+    let mut names = topic.split(SEPARATOR);
+    // The bytes of the topic that the filter has matched, with the separator that follows.
+    let mut matched = 0;
+    for level in filter.split(SEPARATOR) {
+        // [MQTT-4.7.2-1]: a filter that begins with a wildcard does not match a topic that begins with $.
+        if matched == 0 && (level == "+" || level == "#") && topic.starts_with('$') {
+            from.push(AFTER_DOLLAR);
+            return Advance::Skip;
+        }
+        if level == "#" {
+            return matches_and_goes_on(topic, from);
+        }
+        let Some(name) = names.next() else {
+            // The topic is above what the filter asks for: go on below it.
+            from.push_str(topic);
+            from.push(SEPARATOR);
+            if level != "+" {
+                from.push_str(level);
+            }
+            return Advance::Skip;
+        };
+        if level != "+" {
+            match name.cmp(level) {
+                Ordering::Equal => {}
+                Ordering::Less => {
+                    from.push_str(topic.get(..matched).unwrap_or_default());
+                    from.push_str(level);
+                    return Advance::Skip;
+                }
+                Ordering::Greater => return leaves_branch(topic, matched, from),
+            }
+        }
+        matched += name.len() + 1;
+    }
+    if names.next().is_some() {
+        return leaves_branch(topic, matched, from);
+    }
+    matches_and_goes_on(topic, from)
+}
+
+fn matches_and_goes_on(topic: &str, from: &mut String) -> Advance {
+    // Nothing sorts between a topic and the same with a separator.
+    from.push_str(topic);
+    from.push(SEPARATOR);
+    Advance::Match
+}
+
+/// Goes on behind everything below the first `matched` bytes of a topic, the last of which is a separator.
+fn leaves_branch(topic: &str, matched: usize, from: &mut String) -> Advance {
+    let Some(branch) = matched.checked_sub(1).and_then(|end| topic.get(..end)) else {
+        return Advance::End;
+    };
+    from.push_str(branch);
+    from.push(AFTER_SEPARATOR);
+    Advance::Skip
+}
+
+fn inside(topic: &str) -> String {
+    topic.replace('/', "\0")
+}
+
+fn outside(topic: &str, out: &mut String) {
+    out.clear();
+    out.extend(topic.chars().map(|character| {
+        if character == SEPARATOR {
+            '/'
+        } else {
+            character
+        }
+    }));
+}
