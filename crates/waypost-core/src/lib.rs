@@ -1,3 +1,35 @@
 //! The broker of one shard, sans-I/O: sessions, topic index, retained messages, timers.
+//!
+//! What happens on the network comes in through `Broker::handle_*`; what is to happen goes out through [`Effects`].
+//! Time comes in as [`Now`], randomness from the seed in [`BrokerConfig`]. Deliberately not here: sockets, files,
+//! clocks, threads, the encoding of packets, users and their rules ([`Permit`], [`Authenticate`]).
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
 
+mod broker;
+mod counters;
+mod effects;
 pub mod index;
+mod limits;
+mod mail;
+mod permit;
+
+pub use broker::{Broker, BrokerConfig};
+pub use counters::Counters;
+pub use effects::{
+    ConnectionId, DeliveryFlags, Effects, Frame, IdentifierRange, Message, Now, Payload, Peer,
+    ShardId, Target,
+};
+pub use limits::Limits;
+pub use mail::MailBatch;
+pub use permit::{
+    Action, AllowAll, Answer, Authenticate, Authentication, Credentials, Permit, Verdict, Who,
+};

@@ -1,0 +1,136 @@
+//! What happened, counted.
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Everything the core counts, since it was made. Gauges are methods of `Broker`.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)*
+        }
+
+        impl Counters {
+            /// Every counter with its name, in the order of their declaration.
+            pub fn rows(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$((stringify!($name), self.$name)),*].into_iter()
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections handed over by the transport.
+    connections_opened,
+    /// Connections that are gone, for whatever reason.
+    connections_closed,
+    /// CONNECTs accepted.
+    connects_accepted,
+    /// CONNECTs refused, by CONNACK or by closing.
+    connects_refused,
+    /// Connections closed because no CONNECT was accepted in time.
+    connect_timeouts,
+    /// Connections closed because the client was silent for one and a half times its keep alive.
+    keep_alive_timeouts,
+    /// Connections that lost their session to a newer one with the same client id.
+    takeovers,
+    /// Connections closed for a malformed packet.
+    malformed_packets,
+    /// Connections closed for a Protocol Error.
+    protocol_errors,
+    /// Connections closed because a message came beyond Receive Maximum.
+    receive_maximum_exceeded,
+    /// Sessions made.
+    sessions_created,
+    /// Sessions taken up again by a new connection.
+    sessions_resumed,
+    /// Sessions ended, their expiry included.
+    sessions_ended,
+    /// Sessions ended because their expiry interval ran out.
+    sessions_expired,
+    /// CONNECTs refused because there were `sessions_max` sessions.
+    sessions_refused,
+    /// PUBLISH packets received.
+    publishes_received,
+    /// PUBLISH packets received at `QoS` 1.
+    publishes_received_qos1,
+    /// PUBLISH packets received at `QoS` 2.
+    publishes_received_qos2,
+    /// `QoS` 2 PUBLISH packets received again before their PUBREL, and not delivered again.
+    publishes_repeated,
+    /// PUBLISH packets handed to outboxes.
+    deliveries,
+    /// Of these, sent again on a new connection (DUP 1).
+    redeliveries,
+    /// Messages that matched nobody.
+    publishes_unmatched,
+    /// PUBLISH packets refused: the topic is the server's or the permit denied it.
+    publishes_denied,
+    /// PUBLISH packets refused for a user property that is the server's.
+    publishes_reserved_property,
+    /// Packets refused for more user properties than `user_properties_max`.
+    user_properties_exceeded,
+    /// Messages dropped because the client's Maximum Packet Size is less than they need.
+    dropped_too_large,
+    /// Other packets dropped because the client's Maximum Packet Size is less than they need.
+    packets_too_large,
+    /// Messages dropped because the session's queue was full.
+    dropped_queue_full,
+    /// Messages dropped because they expired before they were sent.
+    dropped_expired,
+    /// Messages put in a session's queue.
+    queued,
+    /// Messages lost with a session that ended while they waited or were in flight.
+    dropped_session_ended,
+    /// Messages a client refused with a reason of 0x80 or higher.
+    refused_by_client,
+    /// SUBSCRIBE filters accepted.
+    subscribes_accepted,
+    /// SUBSCRIBE filters refused.
+    subscribes_refused,
+    /// Of these, because the session had `subscriptions_per_session_max` subscriptions.
+    subscriptions_exceeded,
+    /// Filters unsubscribed.
+    unsubscribes,
+    /// Wills published.
+    wills_published,
+    /// Wills that were not published because the permit denied it when they fired.
+    wills_denied,
+    /// Messages stored as retained.
+    retained_stored,
+    /// Retained messages removed by an empty payload.
+    retained_removed,
+    /// Retained messages that expired.
+    retained_expired,
+    /// Retained messages not stored because the store was full.
+    retained_refused,
+    /// Retained messages sent because of a SUBSCRIBE.
+    retained_sent,
+    /// Retained messages left out of a SUBSCRIBE because `retained_pending_max` of them already waited.
+    retained_pending_exceeded,
+    /// Topics or filters refused for more levels than `topic_levels_max`.
+    topic_levels_exceeded,
+    /// Times a session stopped being live because its outbox was above half its limit.
+    slow_readers,
+    /// Messages sent to other shards.
+    publishes_forwarded,
+    /// Messages received from other shards.
+    publishes_from_shards,
+    /// Batches from other shards that could not be read to the end.
+    mail_malformed,
+    /// State found broken inside one session; its connection was closed.
+    invariants_broken,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_name_every_counter_once() {
+        let names: Vec<_> = Counters::default().rows().map(|(name, _)| name).collect();
+        let mut sorted = names.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert_eq!(sorted.len(), names.len());
+        assert_eq!(size_of::<Counters>(), names.len() * 8);
+    }
+}

@@ -1,0 +1,378 @@
+//! Messages sent to one client and not finished: a ring in the order they were sent.
+//!
+//! Identifiers are given in sequence, so the place of one is its distance from the first; only when a client
+//! acknowledges out of order over a whole round is the ring searched.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use waypost_mqtt::{PacketId, QoS};
+
+use crate::queue::{Owed, StoredMessage};
+
+/// What the server waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waits {
+    /// PUBACK.
+    PubAck,
+    /// PUBREC.
+    PubRec,
+    /// PUBCOMP: the message is the client's, only the identifier is still in use.
+    PubComp,
+    /// Nothing: acknowledged, and left in the ring because an earlier one is not.
+    Nothing,
+}
+
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub packet_id: u16,
+    pub waits: Waits,
+    pub retain: bool,
+    /// It was sent on the connection the session has now.
+    pub sent: bool,
+    /// What to send again on a new connection; none in a session that ends with its connection.
+    pub message: Option<Rc<StoredMessage>>,
+    pub identifiers: Identifiers,
+}
+
+/// Subscription Identifiers kept with a message that may have to be sent again.
+pub(crate) type Identifiers = Option<Box<[u32]>>;
+
+/// The window of one session.
+#[derive(Debug, Default)]
+pub(crate) struct Inflight {
+    slots: VecDeque<Slot>,
+    last_id: u16,
+    /// How many may be unacknowledged on the present connection.
+    pub window: u16,
+    /// How many are.
+    pub unacknowledged: u16,
+    /// Slots before this place were sent on the present connection.
+    resend_at: usize,
+    /// Slots that wait for nothing.
+    finished: usize,
+}
+
+/// Slots a ring may have: half of the identifiers, so that a free one is always near. A client that takes up its
+/// session again and again and never sends PUBCOMP is sent nothing more at this point.
+const SLOTS_MAX: usize = 1 << 15;
+
+impl Inflight {
+    /// Whether another message may be sent now: the window is open and nothing older waits to be sent again.
+    pub fn has_room(&self) -> bool {
+        self.unacknowledged < self.window
+            && self.resend_at >= self.slots.len()
+            && self.slots.len() < SLOTS_MAX
+    }
+
+    /// Gives the next free identifier to a message that is sent now.
+    pub fn begin(
+        &mut self,
+        qos: QoS,
+        retain: bool,
+        message: Option<Rc<StoredMessage>>,
+        identifiers: Identifiers,
+    ) -> PacketId {
+        let packet_id = self.next_id();
+        let waits = if qos == QoS::ExactlyOnce {
+            Waits::PubRec
+        } else {
+            Waits::PubAck
+        };
+        self.slots.push_back(Slot {
+            packet_id: packet_id.value(),
+            waits,
+            retain,
+            sent: true,
+            message,
+            identifiers,
+        });
+        self.unacknowledged += 1;
+        self.resend_at = self.slots.len();
+        packet_id
+    }
+
+    // 5 [MQTT-2.2.1-4]: an identifier other than 0 and not in use. The window is smaller than the number of
+    // identifiers, so there is one.
+    fn next_id(&mut self) -> PacketId {
+        loop {
+            self.last_id = self.last_id.wrapping_add(1);
+            if let Some(packet_id) = PacketId::new(self.last_id)
+                && self.position(self.last_id).is_none()
+            {
+                return packet_id;
+            }
+        }
+    }
+
+    fn position(&self, packet_id: u16) -> Option<usize> {
+        let first = self.slots.front()?.packet_id;
+        let distance = usize::from(packet_id.wrapping_sub(first));
+        let holds = |place: usize| {
+            self.slots
+                .get(place)
+                .is_some_and(|slot| slot.packet_id == packet_id && slot.waits != Waits::Nothing)
+        };
+        if holds(distance) {
+            return Some(distance);
+        }
+        // A sequence that wrapped once jumps over 0.
+        if distance > 0 && holds(distance - 1) {
+            return Some(distance - 1);
+        }
+        // In sequence since the first, and beyond the last: a new one.
+        if distance >= self.slots.len() && !self.has_gaps() {
+            return None;
+        }
+        self.slots
+            .iter()
+            .position(|slot| slot.packet_id == packet_id && slot.waits != Waits::Nothing)
+    }
+
+    /// Whether identifiers in the ring were not given in one unbroken sequence.
+    fn has_gaps(&self) -> bool {
+        match (self.slots.front(), self.slots.back()) {
+            (Some(first), Some(last)) => {
+                usize::from(last.packet_id.wrapping_sub(first.packet_id)) != self.slots.len() - 1
+            }
+            _ => false,
+        }
+    }
+
+    /// What the server waits for under this identifier.
+    pub fn waits(&self, packet_id: PacketId) -> Waits {
+        self.position(packet_id.value())
+            .and_then(|at| self.slots.get(at))
+            .map_or(Waits::Nothing, |slot| slot.waits)
+    }
+
+    /// PUBREC came: the message is the client's now, PUBREL is owed. 5 [MQTT-4.3.3-6]: it is never sent again.
+    pub fn release(&mut self, packet_id: PacketId) {
+        let slot = self
+            .position(packet_id.value())
+            .and_then(|at| self.slots.get_mut(at));
+        if let Some(slot) = slot {
+            slot.waits = Waits::PubComp;
+            slot.message = None;
+            slot.identifiers = None;
+        }
+    }
+
+    /// The exchange is over; the identifier is free. Returns whether there was one.
+    pub fn finish(&mut self, packet_id: PacketId) -> bool {
+        let Some(at) = self.position(packet_id.value()) else {
+            return false;
+        };
+        if let Some(slot) = self.slots.get_mut(at) {
+            slot.waits = Waits::Nothing;
+            slot.message = None;
+            slot.identifiers = None;
+            if slot.sent {
+                self.unacknowledged = self.unacknowledged.saturating_sub(1);
+            }
+        }
+        self.finished += 1;
+        while self
+            .slots
+            .front()
+            .is_some_and(|slot| slot.waits == Waits::Nothing)
+        {
+            self.slots.pop_front();
+            self.finished -= 1;
+            self.resend_at = self.resend_at.saturating_sub(1);
+        }
+        // One that is never acknowledged must not make the ring longer and longer.
+        if self.finished > 32 && self.finished > self.slots.len() / 2 {
+            self.compact();
+        }
+        true
+    }
+
+    fn compact(&mut self) {
+        let before = self
+            .slots
+            .iter()
+            .take(self.resend_at)
+            .filter(|slot| slot.waits != Waits::Nothing)
+            .count();
+        self.slots.retain(|slot| slot.waits != Waits::Nothing);
+        self.resend_at = before;
+        self.finished = 0;
+    }
+
+    /// A new connection: nothing is sent on it yet.
+    pub fn restart(&mut self, window: u16) {
+        self.compact();
+        self.window = window;
+        self.unacknowledged = 0;
+        self.resend_at = 0;
+        for slot in &mut self.slots {
+            slot.sent = false;
+        }
+    }
+
+    /// The next one to be sent again, in the original order, if the window is open for it. A PUBREL is no PUBLISH:
+    /// it waits for no window.
+    pub fn next_resend(&mut self) -> Option<&Slot> {
+        while self
+            .slots
+            .get(self.resend_at)
+            .is_some_and(|slot| slot.waits == Waits::Nothing)
+        {
+            self.resend_at += 1;
+        }
+        let at = self.resend_at;
+        let slot = self.slots.get_mut(at)?;
+        if slot.waits != Waits::PubComp {
+            if self.unacknowledged >= self.window {
+                return None;
+            }
+            self.unacknowledged += 1;
+            slot.sent = true;
+        }
+        self.resend_at += 1;
+        self.slots.get(at)
+    }
+
+    /// Identifiers in use.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.finished
+    }
+
+    /// Messages that would be sent again.
+    pub fn owed(&self) -> usize {
+        self.slots
+            .iter()
+            .filter(|slot| slot.message.is_some())
+            .count()
+    }
+
+    /// Takes everything out, with the identifier given last, to ship it.
+    pub fn into_slots(self) -> (impl Iterator<Item = Slot>, u16) {
+        (
+            self.slots
+                .into_iter()
+                .filter(|slot| slot.waits != Waits::Nothing),
+            self.last_id,
+        )
+    }
+
+    /// Made from what was shipped.
+    pub fn from_slots(slots: impl Iterator<Item = Slot>, last_id: u16) -> Self {
+        Self {
+            slots: slots.collect(),
+            last_id,
+            ..Self::default()
+        }
+    }
+}
+
+impl Slot {
+    /// The message of this slot as something owed, if it still is.
+    pub fn as_owed(&self) -> Option<Owed> {
+        let qos = if self.waits == Waits::PubRec {
+            QoS::ExactlyOnce
+        } else {
+            QoS::AtLeastOnce
+        };
+        Some(Owed {
+            message: Rc::clone(self.message.as_ref()?),
+            identifiers: self.identifiers.clone(),
+            qos,
+            retain: self.retain,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(window: u16) -> Inflight {
+        Inflight {
+            window,
+            ..Inflight::default()
+        }
+    }
+
+    fn send(inflight: &mut Inflight) -> PacketId {
+        inflight.begin(QoS::AtLeastOnce, false, None, None)
+    }
+
+    #[test]
+    fn identifiers_are_in_sequence_and_never_in_use() {
+        // 5 [MQTT-2.2.1-4]: other than 0 and not in use.
+        let mut inflight = open(10);
+        let stuck = send(&mut inflight);
+        for round in 0..200_000_u32 {
+            let id = send(&mut inflight);
+            assert_ne!(id, stuck, "round {round}");
+            assert_eq!(inflight.waits(id), Waits::PubAck);
+            assert!(inflight.finish(id), "round {round}");
+            assert_eq!(inflight.waits(id), Waits::Nothing);
+        }
+        assert!(
+            inflight.slots.len() <= 64,
+            "{} slots for one message",
+            inflight.slots.len()
+        );
+        assert!(inflight.finish(stuck));
+        assert_eq!((inflight.len(), inflight.unacknowledged), (0, 0));
+    }
+
+    #[test]
+    fn acknowledged_in_any_order() {
+        let mut inflight = open(1000);
+        for _ in 0..65_400 {
+            let id = send(&mut inflight);
+            inflight.finish(id);
+        }
+        let mut ids: Vec<_> = (0..500).map(|_| send(&mut inflight)).collect();
+        let mut seed = 1_u64;
+        while !ids.is_empty() {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let id = ids.swap_remove(usize::try_from(seed >> 33).unwrap() % ids.len());
+            assert!(inflight.finish(id));
+            assert!(!inflight.finish(id));
+        }
+        assert_eq!((inflight.slots.len(), inflight.unacknowledged), (0, 0));
+    }
+
+    #[test]
+    fn a_new_connection_sends_again_in_order_within_its_window() {
+        // 5 [MQTT-4.4.0-1], [MQTT-3.3.4-9]
+        let mut inflight = open(10);
+        let ids: Vec<_> = (0..4)
+            .map(|_| inflight.begin(QoS::ExactlyOnce, false, None, None))
+            .collect();
+        inflight.release(ids[1]);
+        inflight.restart(2);
+        let sent: Vec<_> = std::iter::from_fn(|| {
+            inflight
+                .next_resend()
+                .map(|slot| (slot.packet_id, slot.waits))
+        })
+        .collect();
+        assert_eq!(
+            sent,
+            [
+                (ids[0].value(), Waits::PubRec),
+                (ids[1].value(), Waits::PubComp),
+                (ids[2].value(), Waits::PubRec)
+            ]
+        );
+        assert!(!inflight.has_room());
+        inflight.finish(ids[1]);
+        assert!(
+            inflight.next_resend().is_none(),
+            "a PUBCOMP to a PUBREL sent again gives nothing back"
+        );
+        inflight.finish(ids[0]);
+        assert_eq!(
+            inflight.next_resend().map(|slot| slot.packet_id),
+            Some(ids[3].value())
+        );
+        inflight.finish(ids[2]);
+        assert!(inflight.has_room());
+    }
+}

@@ -1,0 +1,314 @@
+//! The sessions of a shard: what is kept of a client, with or without its connection.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use hashbrown::HashTable;
+use waypost_mqtt::QoS;
+
+use crate::effects::ConnectionId;
+use crate::hash::Hasher;
+use crate::index::{FilterId, SubscriberId};
+use crate::inflight::Inflight;
+use crate::queue::Queue;
+use crate::retained::Retained;
+use crate::timers::NEVER;
+use crate::will::Will;
+
+/// A Session Expiry Interval that never runs out (5 §3.1.2.11.2).
+pub(crate) const EXPIRY_NEVER_S: u32 = u32::MAX;
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub client_id: Box<str>,
+    /// The user who made it; `None` = anonymous.
+    pub user: Option<Box<str>>,
+    /// The same on all shards: whose messages these are.
+    pub publisher: u64,
+    pub connection: Option<ConnectionId>,
+    pub expiry_s: u32,
+    /// When it ends, while there is no connection.
+    pub ends_ms: u64,
+    /// When its queue is to be sent on, though nothing happened.
+    pub resume_ms: u64,
+    pub will: Option<Box<Will>>,
+    /// In ascending order.
+    pub subscriptions: Vec<FilterId>,
+    pub delivery: Option<Box<Delivery>>,
+    /// `QoS` 2 messages taken over and not released, in the order they came.
+    pub received: Option<Box<VecDeque<u16>>>,
+    /// While it moves here from another shard, what the network brings is held back.
+    pub moving: Option<Box<crate::moving::Arriving>>,
+}
+
+impl Session {
+    pub fn new(client_id: Box<str>, user: Option<Box<str>>, publisher: u64) -> Self {
+        Self {
+            client_id,
+            user,
+            publisher,
+            connection: None,
+            expiry_s: 0,
+            ends_ms: NEVER,
+            resume_ms: NEVER,
+            will: None,
+            subscriptions: Vec::new(),
+            delivery: None,
+            received: None,
+            moving: None,
+        }
+    }
+
+    /// Whether it outlives its connection.
+    pub fn is_persistent(&self) -> bool {
+        self.expiry_s > 0
+    }
+
+    pub fn delivery(&mut self) -> &mut Delivery {
+        self.delivery.get_or_insert_default()
+    }
+
+    fn deadline_ms(&self) -> u64 {
+        let will_ms = self.will.as_ref().map_or(NEVER, |will| will.due_ms);
+        self.ends_ms.min(will_ms).min(self.resume_ms)
+    }
+
+    pub fn received(&mut self) -> &mut VecDeque<u16> {
+        self.received.get_or_insert_default()
+    }
+
+    /// Whether this `QoS` 2 message was taken over and not released yet.
+    pub fn has_received(&self, packet_id: u16) -> bool {
+        self.received
+            .as_ref()
+            .is_some_and(|received| received.contains(&packet_id))
+    }
+
+    /// The client released it; `false` if there was nothing to release.
+    pub fn release_received(&mut self, packet_id: u16) -> bool {
+        let Some(received) = &mut self.received else {
+            return false;
+        };
+        let Some(at) = received.iter().position(|id| *id == packet_id) else {
+            return false;
+        };
+        received.remove(at);
+        if received.is_empty() && received.capacity() > 64 {
+            self.received = None;
+        }
+        true
+    }
+}
+
+/// Everything on its way to one client at `QoS` 1 and 2. Only sessions that ever had such a message have it.
+#[derive(Debug, Default)]
+pub(crate) struct Delivery {
+    pub inflight: Inflight,
+    pub queue: Queue,
+    /// Retained messages a SUBSCRIBE asked for.
+    pub retained: VecDeque<PendingRetained>,
+    /// Place in the queue from which on the retained messages may go, so that they do not overtake what the queue
+    /// held when they were asked for.
+    pub retained_after: u64,
+    /// The outbox is too full: everything waits in the queue until it says that it has room.
+    pub is_slow: bool,
+    /// Messages this client lost because its queue was full.
+    pub dropped: u64,
+}
+
+impl Delivery {
+    /// Whether a message may go to the client at once.
+    pub fn is_live(&self) -> bool {
+        !self.is_slow && self.queue.is_empty() && self.inflight.has_room()
+    }
+
+    /// Whether anything waits to be sent.
+    pub fn is_waiting(&self) -> bool {
+        !self.queue.is_empty() || !self.retained.is_empty() || self.inflight.has_resends()
+    }
+
+    /// Messages that would be lost with the session.
+    pub fn owed(&self) -> usize {
+        self.queue.len() + self.inflight.owed()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct PendingRetained {
+    pub retained: Rc<Retained>,
+    /// Granted by the subscription.
+    pub qos: QoS,
+    /// Subscription Identifier; 0 = none.
+    pub identifier: u32,
+}
+
+/// What the fan-out needs to know of a session, and nothing else: eight bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Port {
+    connection: u32,
+    flags: u8,
+}
+
+const _: () = assert!(size_of::<Port>() == 8, "eight to a cache line");
+
+impl Port {
+    const NONE: Self = Self {
+        connection: u32::MAX,
+        flags: 0,
+    };
+    const V5: u8 = 1;
+    const CAREFUL: u8 = 2;
+
+    pub fn new(connection: ConnectionId, is_v5: bool, careful: bool) -> Self {
+        let v5 = if is_v5 { Self::V5 } else { 0 };
+        let careful = if careful { Self::CAREFUL } else { 0 };
+        Self {
+            connection: connection.0,
+            flags: v5 | careful,
+        }
+    }
+
+    #[inline]
+    pub fn connection(self) -> Option<ConnectionId> {
+        (self.connection != u32::MAX).then_some(ConnectionId(self.connection))
+    }
+
+    #[inline]
+    pub fn is_v5(self) -> bool {
+        self.flags & Self::V5 != 0
+    }
+
+    /// The connection has Topic Aliases or a Maximum Packet Size.
+    #[inline]
+    pub fn is_careful(self) -> bool {
+        self.flags & Self::CAREFUL != 0
+    }
+}
+
+#[derive(Debug)]
+struct Place {
+    session: Option<Session>,
+    /// When the timer of this slot fires; it survives the session.
+    armed_ms: u64,
+}
+
+pub(crate) struct Sessions {
+    places: Vec<Place>,
+    ports: Vec<Port>,
+    free: Vec<u32>,
+    by_client_id: HashTable<u32>,
+    hasher: Hasher,
+}
+
+impl Sessions {
+    pub fn new(hasher: Hasher) -> Self {
+        Self {
+            places: Vec::new(),
+            ports: Vec::new(),
+            free: Vec::new(),
+            by_client_id: HashTable::new(),
+            hasher,
+        }
+    }
+
+    pub fn find(&self, client_id: &str) -> Option<u32> {
+        let same = |slot: &u32| {
+            self.get(*slot)
+                .is_some_and(|session| *session.client_id == *client_id)
+        };
+        self.by_client_id
+            .find(self.hasher.hash(client_id), same)
+            .copied()
+    }
+
+    pub fn insert(&mut self, session: Session) -> u32 {
+        let hash = self.hasher.hash(&session.client_id);
+        let slot = self.free.pop().unwrap_or_else(|| {
+            if self.places.len() == self.places.capacity() {
+                // An eighth more, not twice as many: memory per idle connection is counted.
+                let more = (self.places.len() / 8).max(16);
+                self.places.reserve_exact(more);
+                self.ports.reserve_exact(more);
+            }
+            self.places.push(Place {
+                session: None,
+                armed_ms: NEVER,
+            });
+            self.ports.push(Port::NONE);
+            u32::try_from(self.places.len() - 1).unwrap_or(u32::MAX)
+        });
+        if let Some(place) = self.places.get_mut(slot as usize) {
+            place.session = Some(session);
+        }
+        let (places, hasher) = (&self.places, &self.hasher);
+        self.by_client_id.insert_unique(hash, slot, |slot| {
+            let place = places
+                .get(*slot as usize)
+                .and_then(|place| place.session.as_ref());
+            place.map_or(0, |session| hasher.hash(&session.client_id))
+        });
+        slot
+    }
+
+    pub fn remove(&mut self, slot: u32) -> Option<Session> {
+        let session = self.places.get_mut(slot as usize)?.session.take()?;
+        let hash = self.hasher.hash(&session.client_id);
+        if let Ok(entry) = self.by_client_id.find_entry(hash, |other| *other == slot) {
+            entry.remove();
+        }
+        self.set_port(slot, Port::NONE);
+        self.free.push(slot);
+        Some(session)
+    }
+
+    #[inline]
+    pub fn get(&self, slot: u32) -> Option<&Session> {
+        self.places.get(slot as usize)?.session.as_ref()
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, slot: u32) -> Option<&mut Session> {
+        self.places.get_mut(slot as usize)?.session.as_mut()
+    }
+
+    /// The session's deadline, and what its slot remembers of its timer.
+    pub fn deadline(&mut self, slot: u32) -> Option<(u64, &mut u64)> {
+        let place = self.places.get_mut(slot as usize)?;
+        let due_ms = place.session.as_ref().map_or(NEVER, Session::deadline_ms);
+        Some((due_ms, &mut place.armed_ms))
+    }
+
+    pub fn is_armed_at(&self, slot: u32, due_ms: u64) -> bool {
+        self.places
+            .get(slot as usize)
+            .is_some_and(|place| place.armed_ms == due_ms)
+    }
+
+    #[inline]
+    pub fn port(&self, subscriber: SubscriberId) -> Port {
+        self.ports
+            .get(subscriber.0 as usize)
+            .copied()
+            .unwrap_or(Port::NONE)
+    }
+
+    pub fn set_port(&mut self, slot: u32, port: Port) {
+        if let Some(place) = self.ports.get_mut(slot as usize) {
+            *place = port;
+        }
+    }
+
+    pub fn clear_port(&mut self, slot: u32) {
+        self.set_port(slot, Port::NONE);
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_client_id.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Session> {
+        self.places
+            .iter()
+            .filter_map(|place| place.session.as_ref())
+    }
+}
