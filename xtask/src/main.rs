@@ -1,2 +1,84 @@
-//! Everything a developer runs: `cargo xtask help`.
-fn main() {}
+//! Everything a developer runs, as `cargo xtask TASK`; `cargo xtask help` teaches.
+//!
+//! Each task is one module. What is deliberately not here: anything the server needs to build or run.
+
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
+
+mod arguments;
+mod bench;
+mod conformance;
+mod failure;
+mod fuzz;
+mod lint;
+mod process;
+mod repository;
+mod rust_source;
+mod setup;
+mod simulate;
+mod test;
+
+use std::process::ExitCode;
+
+use arguments::Arguments;
+use failure::Failure;
+use repository::Repository;
+
+const HELP: &str = "\
+cargo xtask TASK: everything a developer runs
+
+  test                         all that CI runs: setup, fmt, lint, clippy, tests, clients, fuzz; about 15 minutes cold
+  setup                        installs what the tests with real clients need (apt, pip into .venv, npm)
+  lint                         checks the house: crate arrows, I/O, file length, fuzz targets, settings, metrics, left-overs
+  fuzz [TARGET]                mutates the corpus against every fuzz target, or one; --seconds N (60 in all), --seed S
+  conformance                  writes docs/conformance.md from the statement lists and the tests; --check only compares
+  simulate                     many seeds of the core's deterministic simulation; --seeds N (300), --minutes M (3), --from SEED
+  bench                        runs the benchmarks and appends a JSON line to docs/evidence/bench.jsonl
+  help                         this text
+
+One test only:                 cargo test -p waypost-tests --test conformance_5 will
+One fuzz target, two minutes:  cargo xtask fuzz decode --seconds 120
+A failed simulation again:     cargo xtask simulate --seeds 1 --from 4711
+";
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::new(std::env::args().skip(1));
+    let task = arguments.positional().unwrap_or_else(|| "help".to_owned());
+    match run(&task, arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask {task}: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: &str, arguments: Arguments) -> Result<(), Failure> {
+    let root = repository::root()?;
+    match task {
+        "test" => arguments.finish().and_then(|()| test::run(&root)),
+        "setup" => arguments.finish().and_then(|()| setup::run(&root)),
+        "lint" => arguments
+            .finish()
+            .and_then(|()| lint::run(&Repository::read(&root)?)),
+        "fuzz" => fuzz::run(&root, arguments),
+        "conformance" => conformance::run(&root, arguments),
+        "simulate" => simulate::run(&root, arguments),
+        "bench" => bench::run(&root, arguments),
+        "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => Err(Failure::new(format!(
+            "no such task; `cargo xtask help` lists them\n\n{HELP}"
+        ))),
+    }
+}

@@ -1,0 +1,62 @@
+//! Running other programs, each shown before it runs.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use crate::failure::Failure;
+
+/// Runs `program` with `arguments` in `directory`; its output goes to the developer.
+pub fn run(directory: &Path, program: &str, arguments: &[&str]) -> Result<(), Failure> {
+    finish(Command::new(program).args(arguments).current_dir(directory))
+}
+
+/// Shows and runs `command`; anything but exit code 0 is a failure.
+pub fn finish(command: &mut Command) -> Result<(), Failure> {
+    let shown = shown(command);
+    eprintln!("$ {shown}");
+    let status = command
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|error| Failure::new(format!("{shown}: cannot be started: {error}")))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(Failure::new(format!("{shown}: {status}")))
+    }
+}
+
+/// What `program` prints on stdout, if it runs and succeeds.
+pub fn output(directory: &Path, program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .current_dir(directory)
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Whether `program` can be started at all.
+pub fn exists(program: &str) -> bool {
+    Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok()
+}
+
+/// The command as it would be typed.
+pub fn shown(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    words
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
