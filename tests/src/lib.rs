@@ -1,6 +1,8 @@
 //! What the end-to-end tests share: a server of their own, raw MQTT connections, real client programs.
 //!
 //! [`Server::start`] spawns the built `waypost` on free ports with a data directory of its own.
+//! [`RawClient`] speaks MQTT packet by packet, well-formed or not, and waits with deadlines; it never
+//! sleeps, and says "nothing arrived" only after a PINGREQ/PINGRESP fence.
 //!
 //! Deliberately not here: a comfortable client. What a user's client does is tested with the users'
 //! clients (`tests/clients.rs`), and what one state machine does is tested beside that machine.
@@ -16,9 +18,14 @@
 )]
 
 mod programs;
+mod raw_client;
 mod server;
 mod wait;
 
 pub use programs::{Program, Run, Running, required_program};
+pub use raw_client::{
+    RawClient, Received, connect_packet, empty_publish, subscribe_bytes, unsubscribe_bytes,
+    with_fixed_header,
+};
 pub use server::{Server, ServerOptions};
 pub use wait::{LIMIT, wait_for};
