@@ -120,10 +120,16 @@ pub(crate) const fn variable_byte_integer_len(value: usize) -> usize {
 pub(crate) fn encode_variable_byte_integer(value: usize, out: &mut Vec<u8>) {
     let mut rest = value;
     while rest >= 0x80 {
-        out.push((rest & 0x7F) as u8 | 0x80);
+        out.push(low_byte(rest) | 0x80);
         rest >>= 7;
     }
-    out.push(rest as u8);
+    out.push(low_byte(rest));
+}
+
+/// The low eight bits.
+#[inline]
+pub(crate) const fn low_byte(value: usize) -> u8 {
+    value.to_le_bytes()[0]
 }
 
 #[cfg(test)]

@@ -120,11 +120,6 @@ impl ReasonCode {
         }
     }
 
-    /// Whether the packet's own list has this code, whoever may send it.
-    pub(crate) fn is_listed_in(self, packet: PacketType) -> bool {
-        self.sender_in(packet) != Sender::Nobody
-    }
-
     fn sender_in(self, packet: PacketType) -> Sender {
         let code = self.as_u8();
         match (packet, code) {

@@ -83,9 +83,10 @@ impl<'a> Topic<'a> {
 /// Whether no byte is NUL, `+` or `#`. Has no branch in its loop, so that it becomes vector code.
 #[inline]
 pub(crate) fn is_plain(bytes: &[u8]) -> bool {
-    !bytes.iter().fold(false, |found, &byte| {
-        found | (byte == 0) | (byte == b'+') | (byte == b'#')
-    })
+    let found = bytes.iter().fold(0, |found, &byte| {
+        found | u8::from(byte == 0) | u8::from(byte == b'+') | u8::from(byte == b'#')
+    });
+    found == 0
 }
 
 /// A Topic Filter: at least one character, wildcards only where they may stand, no U+0000.

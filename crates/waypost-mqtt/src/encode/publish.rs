@@ -1,8 +1,29 @@
 //! PUBLISH on its way to many receivers.
 
 use crate::header::{encode_variable_byte_integer, variable_byte_integer_len};
+use crate::packet::Publish;
 use crate::property::table::id;
-use crate::protocol::{ProtocolVersion, QoS};
+use crate::protocol::{PacketId, ProtocolVersion, QoS};
+
+pub(super) fn encode(publish: &Publish<'_>, version: ProtocolVersion, out: &mut Vec<u8>) {
+    let head = PublishHead {
+        version,
+        dup: publish.dup,
+        qos: publish.qos,
+        retain: publish.retain,
+        topic: publish.topic,
+        packet_id: publish.packet_id.map_or(0, PacketId::value),
+        topic_alias: None,
+        message_expiry_interval: None,
+        subscription_identifiers: &[],
+        // All of them go as they are, those that belong to the hop too.
+        properties: publish.properties.as_bytes(),
+        payload_len: publish.payload.len(),
+    };
+    out.reserve(publish_len(&head));
+    encode_publish_head(&head, out);
+    out.extend_from_slice(publish.payload);
+}
 
 /// Everything of a PUBLISH that goes before its payload.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +101,8 @@ pub fn encode_publish_head(head: &PublishHead<'_>, out: &mut Vec<u8>) -> usize {
     let (properties, remaining) = head.lengths();
     out.push(0x30 | u8::from(head.dup) << 3 | u8::from(head.qos) << 1 | u8::from(head.retain));
     encode_variable_byte_integer(remaining, out);
-    out.extend_from_slice(&(head.topic.len() as u16).to_be_bytes());
+    let [.., high, low] = head.topic.len().to_be_bytes();
+    out.extend_from_slice(&[high, low]);
     out.extend_from_slice(head.topic.as_bytes());
     let packet_id_at = if head.qos == QoS::AtMostOnce {
         0
