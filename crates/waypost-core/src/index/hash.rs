@@ -27,11 +27,12 @@ impl Seed {
         hasher.finish()
     }
 
+    /// The hash of a number and a hash.
     #[inline]
-    pub(super) fn pair(&self, high: u32, low: u32) -> u64 {
+    pub(super) fn pair(&self, number: u32, hash: u32) -> u32 {
         let mut hasher = FoldHasher::with_seed(self.seed, &self.shared);
-        hasher.write_u64(u64::from(high) << 32 | u64::from(low));
-        hasher.finish()
+        hasher.write_u64(u64::from(number) << 32 | u64::from(hash));
+        (hasher.finish() >> 32) as u32
     }
 }
 

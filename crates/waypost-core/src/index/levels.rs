@@ -1,9 +1,8 @@
 //! Topic levels, each text stored once and counted.
 
-use hashbrown::HashTable;
-
-use super::hash::{Seed, spread};
+use super::hash::Seed;
 use super::slab::Slab;
+use super::split_table::SplitTable;
 use super::text::Text;
 
 /// Stands for the text of one level; two levels with the same text have the same number.
@@ -28,7 +27,7 @@ pub(super) struct Levels {
     seed: Seed,
     slots: Slab<Level>,
     /// Found by the hash of the text.
-    table: HashTable<LevelId>,
+    table: SplitTable,
     heap_bytes: usize,
 }
 
@@ -37,7 +36,7 @@ impl Levels {
         Self {
             seed,
             slots: Slab::new(),
-            table: HashTable::new(),
+            table: SplitTable::new(),
             heap_bytes: 0,
         }
     }
@@ -53,23 +52,28 @@ impl Levels {
 
     #[inline]
     pub(super) fn find(&self, text: &str) -> Option<LevelId> {
-        self.find_hashed(text, self.hash(text))
+        let hash = self.hash(text);
+        self.table
+            .find(hash, |id| self.is(LevelId(id), text, hash))
+            .map(LevelId)
     }
 
+    /// Whether a number stands for this text, which has this hash.
     #[inline]
-    fn find_hashed(&self, text: &str, hash: u32) -> Option<LevelId> {
-        let same = |id: &LevelId| {
-            self.slots
-                .get(id.0)
-                .is_some_and(|level| level.hash == hash && level.text.as_bytes() == text.as_bytes())
-        };
-        self.table.find(spread(hash), same).copied()
+    pub(super) fn is(&self, id: LevelId, text: &str, hash: u32) -> bool {
+        self.slots
+            .get(id.0)
+            .is_some_and(|level| level.hash == hash && level.text.as_bytes() == text.as_bytes())
     }
 
     /// The number of a text, with one more reference to it.
     pub(super) fn acquire(&mut self, text: &str) -> LevelId {
         let hash = self.hash(text);
-        if let Some(id) = self.find_hashed(text, hash) {
+        if let Some(id) = self
+            .table
+            .find(hash, |id| self.is(LevelId(id), text, hash))
+            .map(LevelId)
+        {
             if let Some(level) = self.slots.get_mut(id.0) {
                 level.references += 1;
             }
@@ -82,9 +86,8 @@ impl Levels {
             hash,
             references: 1,
         }));
-        self.table.insert_unique(spread(hash), id, |other| {
-            spread(hash_of(&self.slots, *other))
-        });
+        self.table
+            .insert(hash, id.0, |other| hash_of(&self.slots, LevelId(other)));
         id
     }
 
@@ -99,13 +102,9 @@ impl Levels {
         }
         let hash = level.hash;
         self.heap_bytes -= level.text.heap_bytes();
-        if let Ok(entry) = self.table.find_entry(spread(hash), |other| *other == id) {
-            entry.remove();
-        }
+        self.table
+            .remove(hash, id.0, |other| hash_of(&self.slots, LevelId(other)));
         self.slots.remove(id.0);
-        shrink(&mut self.table, |other| {
-            spread(hash_of(&self.slots, *other))
-        });
     }
 
     pub(super) fn text(&self, id: LevelId) -> &str {
@@ -121,19 +120,12 @@ impl Levels {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.slots.bytes() + self.table.allocation_size() + self.heap_bytes
+        self.slots.bytes() + self.table.bytes() + self.heap_bytes
     }
 }
 
 fn hash_of(slots: &Slab<Level>, id: LevelId) -> u32 {
     slots.get(id.0).map_or(0, |level| level.hash)
-}
-
-/// Gives memory back once a table is seven eighths empty.
-pub(super) fn shrink<T>(table: &mut HashTable<T>, hash: impl Fn(&T) -> u64) {
-    if table.len() * 8 < table.capacity() {
-        table.shrink_to(table.len() * 2, hash);
-    }
 }
 
 #[cfg(test)]
@@ -143,6 +135,7 @@ mod tests {
     #[test]
     fn a_text_has_one_number_until_its_last_reference_goes() {
         let mut levels = Levels::new(Seed::new(1));
+        let empty = levels.bytes();
         let long = "x".repeat(1_000);
         let (a, b) = (levels.acquire("a"), levels.acquire(&long));
         assert_ne!(a, b);
@@ -156,6 +149,6 @@ mod tests {
         assert_eq!(levels.acquire(""), b, "the number is used again");
         levels.release(a);
         levels.release(b);
-        assert_eq!((levels.len(), levels.bytes()), (0, 0));
+        assert_eq!((levels.len(), levels.bytes()), (0, empty));
     }
 }

@@ -12,6 +12,7 @@ mod hash;
 mod levels;
 mod merge;
 mod slab;
+mod split_table;
 mod subscribers;
 mod text;
 mod topic_tree;

@@ -5,6 +5,8 @@
 const CHUNK_BITS: u32 = 12;
 const CHUNK_SLOTS: usize = 1 << CHUNK_BITS;
 const NONE: u32 = u32::MAX;
+/// The top bit of a number is its user's to use.
+const SLOTS_MAX: u32 = 1 << 31;
 
 pub(super) struct Slab<T> {
     chunks: Vec<Vec<Slot<T>>>,
@@ -87,7 +89,7 @@ impl<T> Slab<T> {
             self.chunks.push(Vec::with_capacity(capacity));
         }
         let id = self.end();
-        assert!(id != NONE, "fewer than 2^32 - 1 slots");
+        assert!(id < SLOTS_MAX, "fewer than 2^31 slots");
         if let Some(chunk) = self.chunks.last_mut() {
             chunk.push(Slot::Occupied(value));
         }

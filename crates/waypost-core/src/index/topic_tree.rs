@@ -94,7 +94,11 @@ impl<V> TopicTree<V> {
             .remove();
         self.order.remove(&topic);
         let seed = &self.seed;
-        super::levels::shrink(&mut self.values, |entry| seed.bytes(entry.0.as_bytes()));
+        if self.values.len() * 8 < self.values.capacity() {
+            self.values.shrink_to(self.values.len() * 2, |entry| {
+                seed.bytes(entry.0.as_bytes())
+            });
+        }
         Some(value)
     }
 
@@ -121,20 +125,25 @@ impl<V> TopicTree<V> {
         let filter = inside(filter.as_str());
         let from = &mut cursor.0;
         let mut topic_outside = String::new();
-        for _ in 0..steps_max {
+        let mut steps = 0..steps_max;
+        while !steps.is_empty() {
             let range = (Bound::Included(from.as_str()), Bound::Unbounded);
-            let Some(topic) = self.order.range::<str, _>(range).next() else {
-                return true;
-            };
-            match advance(&filter, topic, from) {
-                Advance::Match => {
-                    if let Some(value) = self.value(topic) {
-                        outside(topic, &mut topic_outside);
-                        visit(&topic_outside, value);
+            let mut topics = self.order.range::<str, _>(range);
+            // As long as topics match, the next is the one to look at; else `from` says where to go on.
+            for _ in &mut steps {
+                let Some(topic) = topics.next() else {
+                    return true;
+                };
+                match advance(&filter, topic, from) {
+                    Advance::Match => {
+                        if let Some(value) = self.value(topic) {
+                            outside(topic, &mut topic_outside);
+                            visit(&topic_outside, value);
+                        }
                     }
+                    Advance::Skip => break,
+                    Advance::End => return true,
                 }
-                Advance::Skip => {}
-                Advance::End => return true,
             }
         }
         false

@@ -1,15 +1,16 @@
 //! The subscriptions of a shard, as a trie over topic levels.
 //!
-//! A node stands for a filter or the beginning of one. It names its `+` and its `#` child itself; its literal
-//! children are found in one hash table for the whole trie, by parent and level. A match goes level by level with the
-//! list of nodes that fit so far, so its cost is the number of nodes visited, and each node is visited at most once.
+//! A node stands for a filter or the beginning of one. It names its `+` and its `#` child itself, and its literal
+//! child when there is but one; several are found in one hash table for the whole trie, by parent and level. A match
+//! goes level by level with the list of nodes that fit so far, so its cost is the number of nodes visited, and each
+//! node is visited at most once.
 
-use hashbrown::HashTable;
 use waypost_mqtt::Filter;
 
 use super::hash::Seed;
-use super::levels::{LevelId, Levels, shrink};
+use super::levels::{LevelId, Levels};
 use super::slab::Slab;
+use super::split_table::SplitTable;
 use super::subscribers::{Lists, Subscribers};
 use super::versions::{PREFIX_LEVELS_MAX, Prefixes, Stamp, Versions};
 use super::{Matched, SubscriberId, Subscription};
@@ -28,12 +29,15 @@ struct Node {
     single: u32,
     /// The `#` child, or [`NO_CHILD`].
     multi: u32,
-    /// How many literal children it has: a match asks the table only where there are some.
-    literals: u32,
+    literals: Literals,
     subscribers: Subscribers,
 }
 
 const _: () = assert!(size_of::<Option<Node>>() == 32, "two nodes to a cache line");
+
+/// The literal children of a node, packed into 32 bits: none, the number of the only one, or how many are in the table.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Literals(u32);
 
 const ROOT: u32 = 0;
 /// The root is nobody's child.
@@ -44,8 +48,8 @@ pub struct SubscriptionIndex {
     seed: Seed,
     levels: Levels,
     nodes: Slab<Node>,
-    /// Every literal node but the root, found by the hash of its parent and level.
-    edges: HashTable<u32>,
+    /// The literal nodes that are not an only child, found by the hash of parent and level.
+    edges: SplitTable,
     lists: Lists,
     versions: Versions,
     len: usize,
@@ -80,7 +84,7 @@ impl SubscriptionIndex {
             levels: Levels::new(seed.clone()),
             seed,
             nodes: Slab::new(),
-            edges: HashTable::new(),
+            edges: SplitTable::new(),
             lists: Lists::new(),
             versions: Versions::new(),
             len: 0,
@@ -210,7 +214,11 @@ impl SubscriptionIndex {
             if first == end {
                 return;
             }
-            let mut level = None;
+            let mut sought = Sought {
+                text,
+                hash: self.levels.hash(text),
+                level: None,
+            };
             for position in first..end {
                 let Some(&id) = frontier.get(position) else {
                     break;
@@ -226,9 +234,10 @@ impl SubscriptionIndex {
                         frontier.push(node.single);
                     }
                 }
-                if node.literals > 0
-                    && let Some(level) = *level.get_or_insert_with(|| self.levels.find(text))
-                    && let Some(child) = self.literal_child(id, level)
+                if node.literals != Literals::NONE
+                    && let Some(child) = self.literal_child(id, node, sought.hash, |level| {
+                        sought.is(level, &self.levels)
+                    })
                 {
                     frontier.push(child);
                 }
@@ -268,7 +277,7 @@ impl SubscriptionIndex {
         self.levels.len()
     }
 
-    /// Number of literal edges.
+    /// Number of literal edges in the table: of those that are not an only child.
     pub fn edges(&self) -> usize {
         self.edges.len()
     }
@@ -277,7 +286,7 @@ impl SubscriptionIndex {
     pub fn bytes(&self) -> usize {
         self.levels.bytes()
             + self.nodes.bytes()
-            + self.edges.allocation_size()
+            + self.edges.bytes()
             + self.lists.bytes()
             + self.versions.bytes()
     }
@@ -305,24 +314,35 @@ impl SubscriptionIndex {
     }
 
     fn child(&self, parent: u32, level: LevelId) -> Option<u32> {
+        let node = self.nodes.get(parent)?;
         let child = match level {
-            LevelId::SINGLE => self.nodes.get(parent)?.single,
-            LevelId::MULTI => self.nodes.get(parent)?.multi,
-            _ => return self.literal_child(parent, level),
+            LevelId::SINGLE => node.single,
+            LevelId::MULTI => node.multi,
+            _ => {
+                return self.literal_child(parent, node, self.levels.hash_of(level), |other| {
+                    other == level
+                });
+            }
         };
         (child != NO_CHILD).then_some(child)
     }
 
     #[inline]
-    fn literal_child(&self, parent: u32, level: LevelId) -> Option<u32> {
-        let same = |id: &u32| {
+    fn literal_child(
+        &self,
+        parent: u32,
+        node: &Node,
+        hash: u32,
+        mut is_it: impl FnMut(LevelId) -> bool,
+    ) -> Option<u32> {
+        if let Some(only) = node.literals.only() {
+            return is_it(self.nodes.get(only)?.level).then_some(only);
+        }
+        self.edges.find(self.seed.pair(parent, hash), |id| {
             self.nodes
-                .get(*id)
-                .is_some_and(|node| node.parent == parent && node.level == level)
-        };
-        self.edges
-            .find(self.seed.pair(parent, level.0), same)
-            .copied()
+                .get(id)
+                .is_some_and(|child| child.parent == parent && is_it(child.level))
+        })
     }
 
     /// Takes over a reference to the level.
@@ -332,17 +352,7 @@ impl SubscriptionIndex {
             return child;
         }
         let child = self.nodes.insert(Node::new(parent, level));
-        if let Some(node) = self.nodes.get_mut(parent) {
-            match level {
-                LevelId::SINGLE => node.single = child,
-                LevelId::MULTI => node.multi = child,
-                _ => {
-                    node.literals += 1;
-                    let hash = |id: &u32| edge_hash(&self.seed, &self.nodes, *id);
-                    self.edges.insert_unique(hash(&child), child, hash);
-                }
-            }
-        }
+        self.link(parent, child, level);
         child
     }
 
@@ -356,30 +366,54 @@ impl SubscriptionIndex {
                 return;
             }
             let (parent, level) = (node.parent, node.level);
-            if level != LevelId::SINGLE && level != LevelId::MULTI {
-                let hash = edge_hash(&self.seed, &self.nodes, id);
-                if let Ok(entry) = self.edges.find_entry(hash, |other| *other == id) {
-                    entry.remove();
-                }
-                self.levels.release(level);
-            }
+            self.unlink(parent, id, level);
             self.nodes.remove(id);
-            if let Some(node) = self.nodes.get_mut(parent) {
-                match level {
-                    LevelId::SINGLE => node.single = NO_CHILD,
-                    LevelId::MULTI => node.multi = NO_CHILD,
-                    _ => node.literals -= 1,
-                }
-            }
             id = parent;
         }
-        shrink(&mut self.edges, |id| {
-            edge_hash(&self.seed, &self.nodes, *id)
-        });
         if self.nodes.len() == 1 {
             // Only the root is left: start again, so that the memory of what was goes back.
             self.nodes = Slab::new();
             self.nodes.insert(Node::new(ROOT, LevelId::MULTI));
+        }
+    }
+
+    fn link(&mut self, parent: u32, child: u32, level: LevelId) {
+        let Some(node) = self.nodes.get_mut(parent) else {
+            return;
+        };
+        match level {
+            LevelId::SINGLE => node.single = child,
+            LevelId::MULTI => node.multi = child,
+            _ => {
+                let only = node.literals.only();
+                node.literals = node.literals.with(child);
+                if node.literals.only().is_none() {
+                    // The second child brings the first into the table.
+                    let hash_of = |id| edge_hash(&self.seed, &self.levels, &self.nodes, id);
+                    for id in only.into_iter().chain([child]) {
+                        self.edges.insert(hash_of(id), id, hash_of);
+                    }
+                }
+            }
+        }
+    }
+
+    fn unlink(&mut self, parent: u32, child: u32, level: LevelId) {
+        let Some(node) = self.nodes.get_mut(parent) else {
+            return;
+        };
+        match level {
+            LevelId::SINGLE => node.single = NO_CHILD,
+            LevelId::MULTI => node.multi = NO_CHILD,
+            _ => {
+                let only = node.literals.only();
+                node.literals = node.literals.without_one();
+                if only.is_none() {
+                    let hash_of = |id| edge_hash(&self.seed, &self.levels, &self.nodes, id);
+                    self.edges.remove(hash_of(child), child, hash_of);
+                }
+                self.levels.release(level);
+            }
         }
     }
 
@@ -426,21 +460,71 @@ impl Node {
             level,
             single: NO_CHILD,
             multi: NO_CHILD,
-            literals: 0,
+            literals: Literals::NONE,
             subscribers: Subscribers::None,
         }
     }
 
     fn is_unused(&self) -> bool {
         self.subscribers.is_none()
-            && self.literals == 0
+            && self.literals == Literals::NONE
             && self.single == NO_CHILD
             && self.multi == NO_CHILD
     }
 }
 
-fn edge_hash(seed: &Seed, nodes: &Slab<Node>, id: u32) -> u64 {
+impl Literals {
+    const NONE: Self = Self(0);
+    /// Set when the other bits count the children in the table; a single child that was once one of several stays
+    /// there.
+    const TABLE: u32 = 1 << 31;
+
+    #[inline]
+    fn only(self) -> Option<u32> {
+        (self != Self::NONE && self.0 & Self::TABLE == 0).then_some(self.0)
+    }
+
+    fn with(self, child: u32) -> Self {
+        match self.only() {
+            _ if self == Self::NONE => Self(child),
+            Some(_) => Self(Self::TABLE | 2),
+            None => Self(self.0 + 1),
+        }
+    }
+
+    fn without_one(self) -> Self {
+        if self.only().is_some() || self.0 == Self::TABLE | 1 {
+            Self::NONE
+        } else {
+            Self(self.0 - 1)
+        }
+    }
+}
+
+/// A level of a topic, sought among the children of several nodes.
+struct Sought<'a> {
+    text: &'a str,
+    hash: u32,
+    /// Its number, once a child had it: comparing texts twice is not needed.
+    level: Option<LevelId>,
+}
+
+impl Sought<'_> {
+    #[inline]
+    fn is(&mut self, level: LevelId, levels: &Levels) -> bool {
+        if let Some(known) = self.level {
+            return known == level;
+        }
+        let found = levels.is(level, self.text, self.hash);
+        if found {
+            self.level = Some(level);
+        }
+        found
+    }
+}
+
+fn edge_hash(seed: &Seed, levels: &Levels, nodes: &Slab<Node>, id: u32) -> u32 {
     nodes
         .get(id)
-        .map_or(0, |node| seed.pair(node.parent, node.level.0))
+        .map_or(0, |node| seed.pair(node.parent, levels.hash_of(node.level)))
 }
