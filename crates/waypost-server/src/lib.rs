@@ -11,5 +11,11 @@
 )]
 
 pub mod config;
+pub mod control;
+pub mod metrics;
+
+/// The version, as clients and metrics see it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 #[cfg(test)]
 mod docs;

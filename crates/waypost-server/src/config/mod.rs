@@ -7,6 +7,7 @@
 //! Deliberately not here: what a setting does. Each part of the server reads its own fields.
 
 mod error;
+mod field;
 mod literal;
 mod load;
 mod nearest;
@@ -32,7 +33,9 @@ pub struct Config {
     pub listen: ListenConfig,
     /// `[server]`: the process.
     pub server: ServerConfig,
-    /// `[limits]`: the bounds the shell keeps (sockets, buffers, mailboxes).
+    /// `[limits]`: the bounds the broker of each shard keeps.
+    pub limits: waypost_core::Limits,
+    /// `[limits]` too: the bounds the shell keeps (sockets, buffers, mailboxes).
     pub shell: ShellLimits,
     /// `[http]`: the control side.
     pub http: HttpConfig,

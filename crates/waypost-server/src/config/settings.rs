@@ -1,11 +1,8 @@
 //! The table of settings.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
-
 use super::Config;
-use super::literal::{self, Literal};
+use super::field::{Field, Number, duration, number, seconds};
+use super::literal::Literal;
 
 /// One key of the configuration.
 pub struct Setting {
@@ -19,7 +16,7 @@ pub struct Setting {
     pub reload: Reload,
     /// The flag of `waypost serve` that sets it, where it has one of its own (`--set` sets them all).
     pub flag: Option<&'static str>,
-    field: Field,
+    pub(super) field: Field,
 }
 
 /// When a changed value acts.
@@ -33,55 +30,6 @@ pub enum Reload {
 
 /// More shards than this serve nobody: each costs a thread and a mailbox to every other.
 pub(super) const SHARDS_MAX: u16 = 256;
-
-/// Where the value lives in [`Config`], and with that its type and unit.
-enum Field {
-    Count(Number),
-    Bytes(Number),
-    Duration(Number),
-    Address(fn(&mut Config) -> &mut SocketAddr),
-    Addresses(fn(&mut Config) -> &mut Vec<SocketAddr>),
-    Path(fn(&mut Config) -> &mut PathBuf),
-    Names(fn(&mut Config) -> &mut Vec<String>),
-    Level(fn(&mut Config) -> &mut log::LevelFilter),
-}
-
-/// A number of any width: counted, in bytes, or (durations) in milliseconds.
-struct Number {
-    min: u64,
-    max: u64,
-    read: fn(&Config) -> u64,
-    write: fn(&mut Config, u64) -> bool,
-}
-
-/// A number in the field of that path, within the bounds.
-macro_rules! number {
-    ($min:expr, $max:expr, $($path:ident).+) => {
-        Number {
-            min: $min,
-            max: $max,
-            read: |config| config.$($path).+.try_into().unwrap_or(u64::MAX),
-            write: |config, value| {
-                value.try_into().map(|value| config.$($path).+ = value).is_ok()
-            },
-        }
-    };
-}
-
-/// As [`number`], where the field is a [`Duration`].
-macro_rules! duration {
-    ($min:expr, $max:expr, $($path:ident).+) => {
-        Number {
-            min: $min,
-            max: $max,
-            read: |config| literal::as_milliseconds(config.$($path).+),
-            write: |config, value| {
-                config.$($path).+ = Duration::from_millis(value);
-                true
-            },
-        }
-    };
-}
 
 /// Every setting there is, section by section, in the order they are printed.
 pub const SETTINGS: &[Setting] = &[
@@ -173,6 +121,198 @@ pub const SETTINGS: &[Setting] = &[
         field: Field::Bytes(number!(64 << 10, 1 << 40, shell.mailbox_bytes_max)),
     },
     Setting {
+        section: "limits",
+        key: "packet_bytes_max",
+        doc: "The largest packet a client may send; MQTT 5 clients are told as Maximum Packet \
+              Size. Beyond it the connection is closed (0x95).",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Bytes(number!(2, 268_435_460, limits.packet_bytes_max)),
+    },
+    Setting {
+        section: "limits",
+        key: "outbox_bytes_max",
+        doc: "Memory for what waits to be written to one client. From half of it on, messages at \
+              QoS 1 and 2 wait in the session's queue; when it is full, messages at QoS 0 are \
+              dropped, oldest first.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Bytes(number!(64 << 10, 1 << 40, limits.outbox_bytes_max)),
+    },
+    Setting {
+        section: "limits",
+        key: "queue_messages_max",
+        doc: "Messages that may wait for one session. When full, the newest is dropped, so that \
+              what a client missed is the end of a long absence and never a hole in it.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Count(number!(0, 1_000_000_000, limits.queue_messages_max)),
+    },
+    Setting {
+        section: "limits",
+        key: "queue_bytes_max",
+        doc: "Payload bytes that may wait for one session; the same policy.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Bytes(number!(0, 1 << 40, limits.queue_bytes_max)),
+    },
+    Setting {
+        section: "limits",
+        key: "inflight_max",
+        doc: "Unacknowledged messages sent to one client at a time, where its Receive Maximum \
+              does not say less. The others wait in the session's queue.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Count(number!(1, 65_535, limits.inflight_max)),
+    },
+    Setting {
+        section: "limits",
+        key: "receive_maximum",
+        doc: "Unfinished messages at QoS 1 and 2 a client may have sent; MQTT 5 clients are told \
+              as Receive Maximum. Beyond it the connection is closed (0x93).",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Count(number!(1, 65_535, limits.receive_maximum)),
+    },
+    Setting {
+        section: "limits",
+        key: "topic_alias_max",
+        doc: "Topic Aliases a client may use; MQTT 5 clients are told as Topic Alias Maximum. \
+              Beyond it the connection is closed (0x94).",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Count(number!(0, 65_535, limits.topic_alias_max)),
+    },
+    Setting {
+        section: "limits",
+        key: "topic_alias_out_max",
+        doc: "Topic Aliases the server makes on one connection, where the client's maximum does \
+              not say less. The first topics get them.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Count(number!(0, 65_535, limits.topic_alias_out_max)),
+    },
+    Setting {
+        section: "limits",
+        key: "topic_levels_max",
+        doc: "Levels a topic or filter may have. Beyond it a filter is refused with 0x8F, a \
+              topic with 0x90.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Count(number!(1, 65_535, limits.topic_levels_max)),
+    },
+    Setting {
+        section: "limits",
+        key: "subscriptions_per_session_max",
+        doc: "Subscriptions of one session. Beyond it a SUBSCRIBE is refused with 0x97.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Count(number!(
+            1,
+            1_000_000_000,
+            limits.subscriptions_per_session_max
+        )),
+    },
+    Setting {
+        section: "limits",
+        key: "sessions_max",
+        doc: "Sessions on one shard, connected or not. Beyond it a CONNECT is refused with 0x97 \
+              (MQTT 3.1.1: 0x03).",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Count(number!(1, 1_000_000_000, limits.sessions_max)),
+    },
+    Setting {
+        section: "limits",
+        key: "retained_messages_max",
+        doc: "Retained messages kept by one shard. Beyond it a message on a new topic is \
+              delivered and not retained.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Count(number!(0, 1_000_000_000, limits.retained_messages_max)),
+    },
+    Setting {
+        section: "limits",
+        key: "retained_bytes_max",
+        doc: "Bytes of retained topics and payloads kept by one shard; the same policy.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Bytes(number!(0, 1 << 40, limits.retained_bytes_max)),
+    },
+    Setting {
+        section: "limits",
+        key: "match_cache_entries_max",
+        doc: "Topics whose list of subscribers one shard remembers. When full, one that was not \
+              asked for lately is forgotten.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Count(number!(1, 1_000_000_000, limits.match_cache_entries_max)),
+    },
+    Setting {
+        section: "limits",
+        key: "keep_alive_max",
+        doc: "The longest keep alive. MQTT 5 clients that ask for a longer one, or none, are \
+              given this one. 0s: no bound.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Duration(seconds!(0, 65_535_000, limits.keep_alive_max_s)),
+    },
+    Setting {
+        section: "limits",
+        key: "session_expiry_max",
+        doc: "The longest time a session is kept after its client has gone. A longer one is \
+              shortened, and MQTT 5 clients are told. 4294967295s: for ever, as in the standard.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Duration(seconds!(0, 4_294_967_295_000, limits.session_expiry_max_s)),
+    },
+    Setting {
+        section: "limits",
+        key: "connect_timeout",
+        doc: "From the opening of a connection to the end of its log-in. Beyond it the \
+              connection is closed.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Duration(number!(100, 3_600_000, limits.connect_timeout_ms)),
+    },
+    Setting {
+        section: "limits",
+        key: "client_id_bytes_max",
+        doc: "Length of a client id. Beyond it a CONNECT is refused with 0x85 (MQTT 3.1.1: \
+              0x02).",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Bytes(number!(23, 65_535, limits.client_id_bytes_max)),
+    },
+    Setting {
+        section: "limits",
+        key: "user_properties_max",
+        doc: "User properties in one packet of a client. Beyond it the packet is refused with \
+              0x97, a message at QoS 0 is dropped, and where the packet has no answer the \
+              connection is closed.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Count(number!(0, 1_000_000, limits.user_properties_max)),
+    },
+    Setting {
+        section: "limits",
+        key: "burst_messages_max",
+        doc: "Messages handed to one client in one step when its queue or its retained messages \
+              are sent. The rest follows when its outbox has room.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Count(number!(1, 1_000_000, limits.burst_messages_max)),
+    },
+    Setting {
+        section: "limits",
+        key: "retained_pending_max",
+        doc: "Retained messages that may wait for one session after its SUBSCRIBEs. Beyond it \
+              they are left out.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Count(number!(0, 1_000_000_000, limits.retained_pending_max)),
+    },
+    Setting {
         section: "http",
         key: "allowed_hosts",
         doc: "Host names, besides loopback's, under which the API may be asked for. Any other Host \
@@ -202,8 +342,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         section: "http",
         key: "request_timeout",
-        doc: "How long the head of an HTTP request may take to arrive, a connection may be idle \
-              and an answer may take. After it the connection is closed.",
+        doc: "How long the head of an HTTP request may take to arrive, and a connection may be \
+              idle. After it the connection is closed.",
         reload: Reload::AtStart,
         flag: None,
         field: Field::Duration(duration!(100, 3_600_000, http.request_timeout)),
@@ -238,135 +378,36 @@ impl Setting {
 
     /// Its value in that configuration, as TOML.
     pub fn show(&self, config: &Config) -> String {
-        // One accessor per field keeps the table short; it asks for `&mut`, so show a copy.
-        let mut copy = config.clone();
-        match &self.field {
-            Field::Count(number) => (number.read)(config).to_string(),
-            Field::Bytes(number) => literal::quoted(&literal::show_bytes((number.read)(config))),
-            Field::Duration(number) => {
-                literal::quoted(&literal::show_milliseconds((number.read)(config)))
-            }
-            Field::Address(field) => literal::quoted(&field(&mut copy).to_string()),
-            Field::Addresses(field) => list(field(&mut copy).iter().map(ToString::to_string)),
-            Field::Path(field) => literal::quoted(&field(&mut copy).to_string_lossy()),
-            Field::Names(field) => list(field(&mut copy).iter().cloned()),
-            Field::Level(field) => literal::quoted(&field(&mut copy).as_str().to_lowercase()),
-        }
+        self.field.show(config)
     }
 
-    /// Puts a value into the configuration; `false`, and nothing changed, when it does not fit.
-    pub(super) fn write(&self, config: &mut Config, value: &Literal<'_>) -> bool {
+    /// Its value as a number and a name that carries the unit, where it is a number: for machines.
+    pub fn number(&self, config: &Config) -> Option<(String, u64)> {
         match &self.field {
-            Field::Count(number) => number.put(config, value.count()),
-            Field::Bytes(number) => number.put(config, value.text().and_then(literal::bytes)),
-            Field::Duration(number) => {
-                number.put(config, value.text().and_then(literal::milliseconds))
+            Field::Count(number) | Field::Bytes(number) => {
+                Some((self.key.to_owned(), (number.read)(config)))
             }
-            Field::Address(field) => put(field(config), value.text().and_then(literal::address)),
-            Field::Addresses(field) => put(
-                field(config),
-                value
-                    .list()
-                    .filter(|items| !items.is_empty())
-                    .and_then(|items| items.into_iter().map(literal::address).collect()),
-            ),
-            Field::Path(field) => put(
-                field(config),
-                value
-                    .text()
-                    .filter(|text| !text.is_empty())
-                    .map(PathBuf::from),
-            ),
-            Field::Names(field) => put(
-                field(config),
-                value
-                    .list()
-                    .map(|items| items.into_iter().map(str::to_owned).collect()),
-            ),
-            Field::Level(field) => put(
-                field(config),
-                value.text().and_then(|text| text.parse().ok()),
-            ),
+            Field::Duration(number) => Some((format!("{}_ms", self.key), (number.read)(config))),
+            _ => None,
         }
     }
 
     /// What a value must be, in words.
     pub fn expected(&self) -> String {
-        match &self.field {
-            Field::Count(number) => {
-                format!("a whole number from {} to {}", number.min, number.max)
-            }
-            Field::Bytes(number) => format!(
-                "a size with its unit (B, KiB, MiB, GiB, TiB) from {} to {}",
-                literal::show_bytes(number.min),
-                literal::show_bytes(number.max)
-            ),
-            Field::Duration(number) => format!(
-                "a duration with its unit (ms, s, m, h, d) from {} to {}",
-                literal::show_milliseconds(number.min),
-                literal::show_milliseconds(number.max)
-            ),
-            Field::Address(_) => "a numeric address and port".to_owned(),
-            Field::Addresses(_) => "at least one numeric address and port".to_owned(),
-            Field::Path(_) => "a path".to_owned(),
-            Field::Names(_) => "a list of names".to_owned(),
-            Field::Level(_) => "one of off, error, warn, info, debug, trace".to_owned(),
-        }
+        self.field.expected()
     }
 
     /// A value that would be right, as TOML.
     pub(super) fn example(&self) -> String {
-        match (&self.field, self.key) {
-            (Field::Names(_), "allowed_origins") => list(["https://broker.example.org"]),
-            (Field::Names(_), _) => list(["broker.example.org"]),
+        match self.key {
+            "allowed_hosts" => r#"["broker.example.org"]"#.to_owned(),
+            "allowed_origins" => r#"["https://broker.example.org"]"#.to_owned(),
             _ => self.show(&Config::default()),
         }
     }
-}
 
-#[cfg(test)]
-impl Setting {
-    /// A valid number other than the default, as TOML.
-    pub(super) fn another_number(&self) -> String {
-        let mut config = Config::default();
-        match &self.field {
-            Field::Count(number) | Field::Bytes(number) | Field::Duration(number) => {
-                let other = if (number.read)(&config) == number.max {
-                    number.min
-                } else {
-                    number.max
-                };
-                assert!(
-                    (number.write)(&mut config, other),
-                    "{} takes its own bound",
-                    self.name()
-                );
-            }
-            _ => panic!(
-                "{} is no number: give it a value in other_values()",
-                self.name()
-            ),
-        }
-        self.show(&config)
+    /// Puts a value into the configuration; `false`, and nothing changed, when it does not fit.
+    pub(super) fn write(&self, config: &mut Config, value: &Literal<'_>) -> bool {
+        self.field.write(config, value)
     }
-}
-
-impl Number {
-    fn put(&self, config: &mut Config, value: Option<u64>) -> bool {
-        value
-            .filter(|value| (self.min..=self.max).contains(value))
-            .is_some_and(|value| (self.write)(config, value))
-    }
-}
-
-fn put<T>(field: &mut T, value: Option<T>) -> bool {
-    value.map(|value| *field = value).is_some()
-}
-
-fn list<T: AsRef<str>>(items: impl IntoIterator<Item = T>) -> String {
-    let items: Vec<String> = items
-        .into_iter()
-        .map(|item| literal::quoted(item.as_ref()))
-        .collect();
-    format!("[{}]", items.join(", "))
 }

@@ -53,7 +53,7 @@ fn other_values() -> BTreeMap<String, (String, String)> {
                     r#"["https://a.example", "https://b.example"]"#.to_owned()
                 }
                 "log.level" => r#""debug""#.to_owned(),
-                _ => setting.another_number(),
+                _ => setting.field.another_number(),
             };
             let text = toml.replace(['[', ']', '"'], "").replace("::1:", "[::1]:");
             (setting.name(), (toml, text))
@@ -155,6 +155,30 @@ fn every_setting_is_documented_and_named_once() {
             !setting.doc.contains('|'),
             "{} would break its table",
             setting.name()
+        );
+    }
+}
+
+/// Goal: a new bound of the broker cannot be forgotten here. Method: its fields, as `Debug` names
+/// them, against the table.
+#[test]
+fn every_limit_of_the_broker_is_a_setting() {
+    let debug = format!("{:?}", waypost_core::Limits::default());
+    let fields: Vec<&str> = debug
+        .split(['{', ','])
+        .filter_map(|part| part.split_once(": "))
+        .map(|(name, _)| name.trim())
+        .map(|name| {
+            name.strip_suffix("_ms")
+                .or(name.strip_suffix("_s"))
+                .unwrap_or(name)
+        })
+        .collect();
+    assert!(fields.len() > 10, "{debug}");
+    for field in fields {
+        assert!(
+            Setting::find("limits", field).is_some(),
+            "limits.{field} is missing"
         );
     }
 }

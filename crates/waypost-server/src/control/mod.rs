@@ -1,0 +1,284 @@
+//! The control side: health, metrics, API and the administrator's socket, on a thread of its own.
+//!
+//! It runs on one thread at nice 15 with its own small runtime, so that nothing asked here takes
+//! time from the shards. [`Doors::open`] takes the data directory and the listeners, before
+//! anything else of the server starts; [`Doors::serve`] answers on them.
+//!
+//! Deliberately not here: clients' connections (`listener`, `shard`), and signals, which belong to
+//! the program.
+
+mod connections;
+mod data_directory;
+mod guard;
+mod listen;
+mod logger;
+mod pages;
+#[cfg(test)]
+mod tests;
+
+pub use data_directory::{DataDirectory, DataDirectoryError};
+pub use listen::listen;
+pub use logger::start as start_log;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use crate::config::{Config, HttpConfig, Reload};
+use crate::metrics::Stats;
+
+/// How nice the control thread is: shards come first.
+const NICENESS: i32 = 15;
+
+/// How far the server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Not all doors are open yet.
+    Starting,
+    /// Clients are served.
+    Serving,
+    /// Clients are told to go; no new ones.
+    Draining,
+}
+
+impl Phase {
+    /// One word, as health checks and the API say it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Serving => "serving",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// The phase, where every thread can see it.
+#[derive(Debug, Default)]
+pub struct PhaseCell(AtomicU8);
+
+impl PhaseCell {
+    /// Now.
+    pub fn get(&self) -> Phase {
+        match self.0.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Serving,
+            _ => Phase::Draining,
+        }
+    }
+
+    /// From now on.
+    pub fn set(&self, phase: Phase) {
+        self.0.store(phase as u8, Ordering::Release);
+    }
+}
+
+/// What `$SYS` is published through: topic and payload pairs, to be retained.
+pub type PublishSystem = Box<dyn Fn(Vec<(String, Vec<u8>)>) + Send>;
+
+/// What the control side tells about, and through whom.
+pub struct Context {
+    /// As the server was started.
+    pub config: Config,
+    /// The numbers.
+    pub stats: Arc<Stats>,
+    /// How far the server is.
+    pub phase: Arc<PhaseCell>,
+    /// The bound MQTT addresses.
+    pub mqtt: Vec<SocketAddr>,
+    /// Called every `server.sys_interval` while clients are served.
+    pub publish_system: PublishSystem,
+}
+
+/// Why the control side cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDirectory(#[from] DataDirectoryError),
+    /// The HTTP address cannot be listened on.
+    #[error("cannot listen for HTTP on {address}: {source}; choose another: --http 127.0.0.1:0")]
+    Http {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The data directory and the listeners, taken but not answered on yet.
+pub struct Doors {
+    directory: DataDirectory,
+    http: TcpListener,
+    http_address: SocketAddr,
+    socket: UnixListener,
+    socket_path: PathBuf,
+}
+
+impl Doors {
+    /// Takes the data directory for this process, then listens on the HTTP address and on the
+    /// administrator's socket.
+    pub fn open(config: &Config) -> Result<Self, OpenError> {
+        let directory = DataDirectory::open(&config.server.data_dir)?;
+        let http_error = |source| OpenError::Http {
+            address: config.listen.http,
+            source,
+        };
+        let http = listen(config.listen.http, config.shell.accept_backlog).map_err(http_error)?;
+        let http_address = http.local_addr().map_err(http_error)?;
+        let (socket, socket_path) = directory.listen()?;
+        Ok(Self {
+            directory,
+            http,
+            http_address,
+            socket,
+            socket_path,
+        })
+    }
+
+    /// The bound HTTP address.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http_address
+    }
+
+    /// The administrator's socket.
+    pub fn socket_path(&self) -> &Path {
+        &self.socket_path
+    }
+
+    /// Answers, on a thread of its own, until [`Control::stop`].
+    pub fn serve(self, context: Context) -> io::Result<Control> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .enable_time()
+            .build()?;
+        let shared = Arc::new(Shared {
+            http: RwLock::new(Arc::new(context.config.http.clone())),
+            config: context.config,
+            stats: context.stats,
+            phase: context.phase,
+            started: Instant::now(),
+            mqtt: context.mqtt,
+            http_address: self.http_address,
+            socket_path: self.socket_path,
+            data_dir: self.directory.path().to_owned(),
+        });
+        let (stop, stopped) = oneshot::channel();
+        let thread = {
+            let shared = Arc::clone(&shared);
+            let publish_system = context.publish_system;
+            let (http, socket) = (self.http, self.socket);
+            std::thread::Builder::new()
+                .name("waypost-control".to_owned())
+                .spawn(move || {
+                    // On Linux this is the calling thread's own priority, not the process's.
+                    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+                        log::warn!("the control thread keeps its priority: {error}");
+                    }
+                    runtime.block_on(async {
+                        let answering = connections::answer(http, socket, &shared, publish_system);
+                        if let Err(error) = answering {
+                            log::error!("the control side cannot answer: {error}");
+                        }
+                        // An error means that the other end is gone: time to stop as well.
+                        let _ = stopped.await;
+                    });
+                })?
+        };
+        Ok(Control {
+            shared,
+            stop: Some(stop),
+            thread: Some(thread),
+            _directory: self.directory,
+        })
+    }
+}
+
+/// What the handlers see.
+struct Shared {
+    config: Config,
+    /// The part of the configuration that can change while the server runs.
+    http: RwLock<Arc<HttpConfig>>,
+    stats: Arc<Stats>,
+    phase: Arc<PhaseCell>,
+    started: Instant,
+    mqtt: Vec<SocketAddr>,
+    http_address: SocketAddr,
+    socket_path: PathBuf,
+    data_dir: PathBuf,
+}
+
+impl Shared {
+    fn http(&self) -> Arc<HttpConfig> {
+        Arc::clone(&self.http.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The running control side.
+pub struct Control {
+    shared: Arc<Shared>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    /// Held until the end: the lock on the data directory.
+    _directory: DataDirectory,
+}
+
+impl Control {
+    /// Applies what can change while the server runs, and says in the log what cannot.
+    pub fn reload(&self, new: &Config) {
+        let http = HttpConfig {
+            allowed_hosts: new.http.allowed_hosts.clone(),
+            allowed_origins: new.http.allowed_origins.clone(),
+            ..self.shared.config.http.clone()
+        };
+        *self
+            .shared
+            .http
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(http);
+        log::set_max_level(new.log.level);
+        let at_start: Vec<String> = self
+            .shared
+            .config
+            .changes(new)
+            .filter(|setting| setting.reload == Reload::AtStart)
+            .map(crate::config::Setting::name)
+            .collect();
+        if !at_start.is_empty() {
+            log::warn!(
+                "changed, but only read at the start: {}",
+                at_start.join(", ")
+            );
+        }
+        self.shared
+            .stats
+            .server
+            .reloads
+            .fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Stops answering, removes the administrator's socket and lets the data directory go.
+    pub fn stop(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // Neither can fail in a way that matters: the thread is gone already, or it panicked and
+        // said so.
+        drop(self.stop.take());
+        let _ = self.thread.take().map(JoinHandle::join);
+        // Under the lock still, so that it is ours.
+        if let Err(error) = std::fs::remove_file(&self.shared.socket_path) {
+            log::warn!("{} stays: {error}", self.shared.socket_path.display());
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What is answered at each path.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, Extension, Request, State};
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::{Map, Value, json};
+
+use super::guard::{self, Peer};
+use super::{Phase, Shared};
+use crate::config::SETTINGS;
+use crate::metrics::{self, METRICS, Process, Scope};
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json";
+/// The version of Prometheus's text format is part of its content type.
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Nothing on the pages is loaded from anywhere, and nobody may frame them.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+
+/// The same for both doors; the peer comes with each request.
+pub(super) fn router(shared: &Arc<Shared>) -> Router {
+    Router::new()
+        .route("/", get(home))
+        .route("/health/live", get(live))
+        .route("/health/ready", get(ready))
+        .route("/metrics", get(prometheus))
+        .route("/api/v1/server", get(server))
+        .fallback(nothing)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(guard::BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(Arc::clone(shared), guarded))
+        .with_state(Arc::clone(shared))
+}
+
+async fn guarded(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let counts = &shared.stats.server;
+    counts.http_requests.fetch_add(1, Ordering::Relaxed);
+    let mut response = match guard::check(peer, &request, &shared.http()) {
+        Ok(origin) => {
+            let mut response = next.run(request).await;
+            if let Some(origin) = origin.and_then(|origin| HeaderValue::try_from(origin).ok()) {
+                response
+                    .headers_mut()
+                    .insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+                response
+                    .headers_mut()
+                    .insert(VARY, HeaderValue::from_static("Origin"));
+            }
+            response
+        }
+        Err(refusal) => {
+            counts.http_requests_refused.fetch_add(1, Ordering::Relaxed);
+            page(refusal.status, TEXT, refusal.why + "\n")
+        }
+    };
+    for (name, value) in [
+        (CACHE_CONTROL, "no-store"),
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+fn page(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response {
+    (status, [(CONTENT_TYPE, content_type)], body.into()).into_response()
+}
+
+async fn home() -> Response {
+    page(
+        StatusCode::OK,
+        HTML,
+        include_str!("home.html").replace("{version}", crate::VERSION),
+    )
+}
+
+/// The process is there and this thread answers.
+async fn live() -> Response {
+    page(StatusCode::OK, TEXT, "live\n")
+}
+
+/// Clients are served.
+async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+    match shared.phase.get() {
+        Phase::Serving => page(StatusCode::OK, TEXT, "ready\n"),
+        phase => page(
+            StatusCode::SERVICE_UNAVAILABLE,
+            TEXT,
+            format!("{}\n", phase.as_str()),
+        ),
+    }
+}
+
+async fn prometheus(State(shared): State<Arc<Shared>>) -> Response {
+    let process = Process {
+        version: crate::VERSION,
+        uptime: shared.started.elapsed(),
+        ready: shared.phase.get() == Phase::Serving,
+    };
+    page(
+        StatusCode::OK,
+        PROMETHEUS,
+        metrics::render(&shared.stats, &process),
+    )
+}
+
+async fn server(State(shared): State<Arc<Shared>>) -> Response {
+    let addresses: Vec<String> = shared.mqtt.iter().map(ToString::to_string).collect();
+    let description = json!({
+        "version": crate::VERSION,
+        "phase": shared.phase.get().as_str(),
+        "uptime_s": shared.started.elapsed().as_secs(),
+        "process": std::process::id(),
+        "shards": shared.stats.shards.len(),
+        "data_dir": shared.data_dir.to_string_lossy(),
+        "addresses": {
+            "mqtt": addresses,
+            "http": shared.http_address.to_string(),
+            "socket": shared.socket_path.to_string_lossy(),
+        },
+        "counts": counts(&shared),
+        "limits": limits(&shared),
+    });
+    page(StatusCode::OK, JSON, format!("{description:#}\n"))
+}
+
+/// Every metric, summed over the shards, under its name without `waypost_` and `_total`.
+fn counts(shared: &Shared) -> Map<String, Value> {
+    let totals = shared.stats.totals();
+    METRICS
+        .iter()
+        .map(|metric| {
+            let name = metric
+                .name
+                .trim_start_matches("waypost_")
+                .trim_end_matches("_total");
+            let value = match metric.scope {
+                Scope::Shard(read) => read(&totals),
+                Scope::Server(read) => read(&shared.stats.server),
+            };
+            (name.to_owned(), value.into())
+        })
+        .collect()
+}
+
+fn limits(shared: &Shared) -> Map<String, Value> {
+    SETTINGS
+        .iter()
+        .filter(|setting| setting.section == "limits")
+        .filter_map(|setting| setting.number(&shared.config))
+        .map(|(name, value)| (name, value.into()))
+        .collect()
+}
+
+async fn nothing() -> Response {
+    page(
+        StatusCode::NOT_FOUND,
+        TEXT,
+        "nothing is here; / says what is where\n",
+    )
+}
+
+async fn wrong_method() -> Response {
+    page(
+        StatusCode::METHOD_NOT_ALLOWED,
+        TEXT,
+        "this page can only be read: GET\n",
+    )
+}

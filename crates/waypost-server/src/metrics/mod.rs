@@ -1,0 +1,51 @@
+//! What the server counts, and how it tells: Prometheus text, `$SYS` topics, JSON.
+//!
+//! A shard counts in plain fields of its own and copies them into its [`ShardStats`] once per tick,
+//! with relaxed stores; readers sum over shards. So a count costs the data plane an addition.
+//!
+//! [`METRICS`] is the one table: a counter that is not in it is not exported, and a test fails.
+//!
+//! Deliberately not here: when anything is counted. That is said beside the code that counts.
+
+mod prometheus;
+mod system;
+mod table;
+
+pub use prometheus::{Process, markdown, render};
+pub use system::SystemTopics;
+pub use table::{
+    Gauges, Kind, METRICS, Metric, Scope, ServerStats, ShardStats, ShellCounters, Snapshot,
+};
+
+use std::sync::Arc;
+
+/// Everything that is counted in one server.
+#[derive(Debug, Default)]
+pub struct Stats {
+    /// One block per shard, by shard.
+    pub shards: Vec<Arc<ShardStats>>,
+    /// What is counted outside the shards.
+    pub server: ServerStats,
+}
+
+impl Stats {
+    /// All at zero.
+    pub fn new(shards: u16) -> Self {
+        Self {
+            shards: (0..shards).map(|_| Arc::default()).collect(),
+            server: ServerStats::default(),
+        }
+    }
+
+    /// The sums over all shards.
+    pub fn totals(&self) -> Snapshot {
+        let mut totals = Snapshot::default();
+        for shard in &self.shards {
+            totals.add(&shard.read());
+        }
+        totals
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,270 @@
+//! The table of metrics.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use waypost_core::{Broker, Counters};
+
+/// Whether a metric only grows or goes up and down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Counts since the start.
+    Counter,
+    /// What is now.
+    Gauge,
+}
+
+impl Kind {
+    /// The word Prometheus uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+        }
+    }
+}
+
+/// Where the value of a metric is read.
+#[derive(Clone, Copy)]
+pub enum Scope {
+    /// Once per shard.
+    Shard(fn(&Snapshot) -> u64),
+    /// Once per server.
+    Server(fn(&ServerStats) -> u64),
+}
+
+/// One row of the table.
+pub struct Metric {
+    /// The name it is exported under; the unit is in the name where it is not a count of things.
+    pub name: &'static str,
+    /// Counter or gauge.
+    pub kind: Kind,
+    /// What is counted, in a sentence.
+    pub help: &'static str,
+    /// Where its value is.
+    pub scope: Scope,
+}
+
+macro_rules! metrics {
+    (
+        core { $($core:ident: $core_help:literal,)* }
+        shell { $($shell:ident: $shell_help:literal,)* }
+        gauges { $($gauge:ident: $gauge_help:literal,)* }
+        server { $($server:ident: $server_help:literal,)* }
+    ) => {
+        /// What a shard counts outside its broker, since it started.
+        // The help is Prometheus's, without backticks.
+        #[allow(clippy::doc_markdown)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct ShellCounters {
+            $(#[doc = $shell_help] pub $shell: u64,)*
+        }
+
+        /// What is in a shard now.
+        // The help is Prometheus's, without backticks.
+        #[allow(clippy::doc_markdown)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Gauges {
+            $(#[doc = $gauge_help] pub $gauge: u64,)*
+        }
+
+        /// One shard's numbers where other threads can read them. Aligned so that two shards never
+        /// write to one cache line.
+        #[derive(Debug, Default)]
+        #[repr(align(128))]
+        pub struct ShardStats {
+            $($core: AtomicU64,)*
+            $($shell: AtomicU64,)*
+            $($gauge: AtomicU64,)*
+        }
+
+        impl ShardStats {
+            /// Copies a shard's numbers to where others read them: once per tick.
+            pub fn publish(&self, core: &Counters, shell: &ShellCounters, gauges: &Gauges) {
+                $(self.$core.store(core.$core, Ordering::Relaxed);)*
+                $(self.$shell.store(shell.$shell, Ordering::Relaxed);)*
+                $(self.$gauge.store(gauges.$gauge, Ordering::Relaxed);)*
+            }
+
+            /// The numbers as they were last published. Each is right; together they may be from
+            /// two ticks.
+            pub fn read(&self) -> Snapshot {
+                let mut snapshot = Snapshot::default();
+                $(snapshot.core.$core = self.$core.load(Ordering::Relaxed);)*
+                $(snapshot.shell.$shell = self.$shell.load(Ordering::Relaxed);)*
+                $(snapshot.gauges.$gauge = self.$gauge.load(Ordering::Relaxed);)*
+                snapshot
+            }
+        }
+
+        /// The numbers of a shard, or of several together, at one time.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Snapshot {
+            /// What the broker counts.
+            pub core: Counters,
+            /// What the shard counts outside it.
+            pub shell: ShellCounters,
+            /// What is there now.
+            pub gauges: Gauges,
+        }
+
+        impl Snapshot {
+            /// Adds another shard's numbers.
+            pub fn add(&mut self, other: &Self) {
+                $(self.core.$core = self.core.$core.wrapping_add(other.core.$core);)*
+                $(self.shell.$shell = self.shell.$shell.wrapping_add(other.shell.$shell);)*
+                $(self.gauges.$gauge = self.gauges.$gauge.wrapping_add(other.gauges.$gauge);)*
+            }
+        }
+
+        #[cfg(test)]
+        impl Snapshot {
+            /// A different number in every field, from 1 up.
+            pub(super) fn numbered() -> Self {
+                let mut numbers = 1..;
+                let mut snapshot = Self::default();
+                $(snapshot.core.$core = numbers.next().unwrap();)*
+                $(snapshot.shell.$shell = numbers.next().unwrap();)*
+                $(snapshot.gauges.$gauge = numbers.next().unwrap();)*
+                snapshot
+            }
+        }
+
+        /// What is counted outside the shards, by whichever thread does it.
+        #[allow(clippy::doc_markdown)]
+        #[derive(Debug, Default)]
+        pub struct ServerStats {
+            $(#[doc = $server_help] pub $server: AtomicU64,)*
+        }
+
+        /// Every metric there is.
+        pub const METRICS: &[Metric] = &[
+            $(Metric {
+                name: concat!("waypost_", stringify!($core), "_total"),
+                kind: Kind::Counter,
+                help: $core_help,
+                scope: Scope::Shard(|snapshot| snapshot.core.$core),
+            },)*
+            $(Metric {
+                name: concat!("waypost_", stringify!($shell), "_total"),
+                kind: Kind::Counter,
+                help: $shell_help,
+                scope: Scope::Shard(|snapshot| snapshot.shell.$shell),
+            },)*
+            $(Metric {
+                name: concat!("waypost_", stringify!($gauge)),
+                kind: Kind::Gauge,
+                help: $gauge_help,
+                scope: Scope::Shard(|snapshot| snapshot.gauges.$gauge),
+            },)*
+            $(Metric {
+                name: concat!("waypost_", stringify!($server), "_total"),
+                kind: Kind::Counter,
+                help: $server_help,
+                scope: Scope::Server(|server| server.$server.load(Ordering::Relaxed)),
+            },)*
+        ];
+    };
+}
+
+impl Gauges {
+    /// What the broker holds; what the shell holds is still zero.
+    pub fn of(broker: &Broker) -> Self {
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        Self {
+            connections: count(broker.connections()),
+            clients: count(broker.sessions_connected()),
+            sessions: count(broker.sessions()),
+            subscriptions: count(broker.subscriptions()),
+            retained_messages: count(broker.retained()),
+            retained_bytes: count(broker.retained_bytes()),
+            ..Self::default()
+        }
+    }
+}
+
+metrics! {
+    core {
+        connections_opened: "Connections handed to the broker.",
+        connections_closed: "Connections the broker has let go, for whatever reason.",
+        connects_accepted: "CONNECT packets accepted.",
+        connects_refused: "CONNECT packets refused, by CONNACK or by closing.",
+        connect_timeouts: "Connections closed because no CONNECT was accepted in time.",
+        keep_alive_timeouts: "Connections closed because the client was silent for one and a half times its keep alive.",
+        takeovers: "Connections that lost their session to a newer one with the same client id.",
+        malformed_packets: "Connections closed for a malformed packet.",
+        protocol_errors: "Connections closed for a Protocol Error.",
+        receive_maximum_exceeded: "Connections closed because a message came beyond Receive Maximum.",
+        sessions_created: "Sessions made.",
+        sessions_resumed: "Sessions taken up again by a new connection.",
+        sessions_ended: "Sessions ended, expired ones included.",
+        sessions_expired: "Sessions ended because their expiry interval ran out.",
+        sessions_refused: "CONNECT packets refused because limits.sessions_max was reached.",
+        publishes_received: "PUBLISH packets received.",
+        publishes_received_qos1: "PUBLISH packets received at QoS 1.",
+        publishes_received_qos2: "PUBLISH packets received at QoS 2.",
+        publishes_repeated: "QoS 2 PUBLISH packets received again before their PUBREL, and not delivered again.",
+        deliveries: "PUBLISH packets handed to outboxes.",
+        redeliveries: "PUBLISH packets sent again on a new connection (DUP 1).",
+        publishes_unmatched: "Messages that matched nobody.",
+        publishes_denied: "PUBLISH packets refused: the topic is the server's, or permission was denied.",
+        publishes_reserved_property: "PUBLISH packets refused for a user property that is the server's.",
+        user_properties_exceeded: "Packets refused for more user properties than limits.user_properties_max.",
+        dropped_too_large: "Messages dropped because the client's Maximum Packet Size is less than they need.",
+        packets_too_large: "Other packets dropped because the client's Maximum Packet Size is less than they need.",
+        dropped_queue_full: "Messages dropped because the session's queue was full.",
+        dropped_expired: "Messages dropped because they expired before they were sent.",
+        queued: "Messages put in a session's queue.",
+        dropped_session_ended: "Messages lost with a session that ended while they waited or were in flight.",
+        refused_by_client: "Messages a client refused with a reason code of 0x80 or higher.",
+        subscribes_accepted: "Topic filters of SUBSCRIBE packets accepted.",
+        subscribes_refused: "Topic filters of SUBSCRIBE packets refused.",
+        subscriptions_exceeded: "Topic filters refused because limits.subscriptions_per_session_max was reached.",
+        unsubscribes: "Topic filters unsubscribed.",
+        wills_published: "Wills published.",
+        wills_denied: "Wills not published because permission was denied when they fired.",
+        retained_stored: "Messages stored as retained.",
+        retained_removed: "Retained messages removed by an empty payload.",
+        retained_expired: "Retained messages that expired.",
+        retained_refused: "Retained messages not stored because the store was full.",
+        retained_sent: "Retained messages sent because of a SUBSCRIBE.",
+        retained_pending_exceeded: "Retained messages left out of a SUBSCRIBE because limits.retained_pending_max already waited.",
+        topic_levels_exceeded: "Topics and filters refused for more levels than limits.topic_levels_max.",
+        slow_readers: "Times a session stopped being live because its outbox was above half its limit.",
+        publishes_forwarded: "Messages sent to other shards.",
+        publishes_from_shards: "Messages received from other shards.",
+        mail_malformed: "Batches from other shards that could not be read to the end.",
+        invariants_broken: "Sessions whose state was found broken; their connections were closed.",
+    }
+    shell {
+        bytes_received: "Bytes read from MQTT connections.",
+        bytes_sent: "Bytes written to MQTT connections.",
+        packets_received: "MQTT packets received, of any type.",
+        packets_sent: "MQTT packets put in outboxes, of any type.",
+        dropped_qos0_outbox: "QoS 0 messages dropped, oldest first, because the client's outbox was full.",
+        reads_paused: "Times a connection was not read on: the shard's receive memory or another shard's mailbox was full.",
+        packets_over_limit: "Connections closed for a packet above limits.packet_bytes_max.",
+        read_errors: "Connections whose reading failed.",
+        write_errors: "Connections whose writing failed.",
+    }
+    gauges {
+        connections: "MQTT connections open, those that have not logged in yet included.",
+        clients: "MQTT clients connected.",
+        sessions: "Sessions, connected or not.",
+        subscriptions: "Subscriptions of all sessions.",
+        retained_messages: "Retained messages.",
+        retained_bytes: "Bytes of retained topics and payloads.",
+        outbox_bytes: "Bytes that wait in outboxes.",
+        receive_bytes: "Memory held for packets that have not arrived whole, in bytes.",
+    }
+    server {
+        accepts: "MQTT connections accepted by the listeners.",
+        accept_errors: "Times accepting a connection failed, for want of file descriptors for example.",
+        accepts_refused: "Connections closed at once because limits.connections_max was reached.",
+        http_connections: "HTTP connections accepted, those on the administrator's socket included.",
+        http_requests: "HTTP requests answered.",
+        http_requests_refused: "HTTP requests refused for their Host, their Origin or their user.",
+        http_timeouts: "HTTP connections closed because a request was too slow, or the connection idle or old.",
+        reloads: "Configurations taken over on SIGHUP.",
+        reloads_failed: "Configurations refused on SIGHUP; the old one stayed.",
+    }
+}
