@@ -14,6 +14,7 @@
     )
 )]
 
+mod client;
 mod commands;
 mod failure;
 
@@ -44,6 +45,10 @@ struct Cli {
 enum Command {
     /// Run the server
     Serve(commands::serve::Args),
+    /// Publish a message, or each line of standard input
+    Pub(commands::publish::Args),
+    /// Print the messages of some topics as they arrive
+    Sub(commands::subscribe::Args),
     /// Show or check the server's configuration
     Config(commands::config::Args),
     /// Print a completion script for a shell
@@ -53,6 +58,8 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(arguments) => commands::serve::run(&arguments),
+        Command::Pub(arguments) => commands::publish::run(&arguments),
+        Command::Sub(arguments) => commands::subscribe::run(&arguments),
         Command::Config(arguments) => commands::config::run(&arguments),
         Command::Completions(arguments) => {
             commands::completions::run(&arguments, &mut Cli::command())

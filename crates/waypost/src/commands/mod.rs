@@ -2,4 +2,9 @@
 
 pub mod completions;
 pub mod config;
+pub mod connection;
+pub mod property;
+pub mod publish;
+pub mod replay;
 pub mod serve;
+pub mod subscribe;

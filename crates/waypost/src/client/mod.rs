@@ -1,0 +1,9 @@
+//! A small MQTT client for the program's own commands: 3.1.1 and 5, QoS 0, 1 and 2 both ways,
+//! keep alive, bounded queues; one or some thousand connections on one thread.
+//!
+//! [`session`] is the protocol of one connection without I/O, [`swarm`] the sockets and the loop,
+//! [`endpoint`] where to connect. Not here: TLS, WebSocket, reconnecting (a command decides that).
+
+pub mod endpoint;
+pub mod session;
+pub mod swarm;

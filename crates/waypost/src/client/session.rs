@@ -1,0 +1,588 @@
+//! The protocol of one connection: packets in and out of byte buffers, no I/O, time passed in.
+//!
+//! What is published waits in [`Session::publish`]'s queue while the window of unacknowledged
+//! messages is full or the server has not answered CONNECT; the caller bounds it by
+//! [`Session::unfinished`] and [`Session::outbox`]. A session is not resumed for sending: what is
+//! unfinished when a connection ends is reported [`Event::Lost`], never sent twice.
+
+use std::collections::{HashSet, VecDeque};
+use std::io;
+use std::ops::ControlFlow;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use waypost_mqtt::{
+    Ack, ConnAck, Connect, Disconnect, Packet, PacketId, Properties, Property, PropertyBuffer,
+    ProtocolVersion, Publish, QoS, ReasonCode, ReasonCodes, Role, Subscribe, SubscriptionRequest,
+    Topic, Will, decode, decode_header, encode,
+};
+
+/// The largest packet taken from a server; a version 5 server is told so.
+pub const PACKET_BYTES_MAX: u32 = 64 * 1024 * 1024;
+/// How long a server may take to answer CONNECT, or to close after DISCONNECT.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How a client connects.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The protocol spoken.
+    pub version: ProtocolVersion,
+    /// Empty: the server names the client.
+    pub client_id: String,
+    /// Forget an earlier session of this client id.
+    pub clean_start: bool,
+    /// Seconds; 0: none.
+    pub keep_alive: u16,
+    /// Who connects.
+    pub user_name: Option<String>,
+    /// How they prove it.
+    pub password: Option<Vec<u8>>,
+    /// What the server publishes when the connection fails.
+    pub will: Option<WillOptions>,
+    /// Version 5 properties of CONNECT.
+    pub properties: PropertyBuffer,
+    /// QoS 1 and 2 messages sent and not acknowledged, at most; at least 1.
+    pub in_flight_max: u16,
+}
+
+/// A will.
+#[derive(Debug, Clone)]
+pub struct WillOptions {
+    /// A topic name.
+    pub topic: String,
+    /// What it says.
+    pub payload: Vec<u8>,
+    /// How surely.
+    pub qos: QoS,
+    /// Whether it is retained.
+    pub retain: bool,
+    /// Version 5 properties.
+    pub properties: PropertyBuffer,
+}
+
+/// A message to publish.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// A valid topic name.
+    pub topic: &'a str,
+    /// What it says.
+    pub payload: &'a [u8],
+    /// How surely.
+    pub qos: QoS,
+    /// Whether the server keeps it.
+    pub retain: bool,
+    /// Version 5 properties.
+    pub properties: Properties<'a>,
+}
+
+/// What happened on a connection.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The server accepted the connection.
+    Connected(ConnAck<'a>),
+    /// A message arrived; of QoS 2 each once.
+    Message(Publish<'a>),
+    /// A published message is finished: written (QoS 0), or acknowledged with this reason.
+    Done {
+        /// What [`Session::publish`] was told.
+        tag: u64,
+        /// 0x80 and above: the server refused it.
+        reason: ReasonCode,
+    },
+    /// The connection ended before this message was finished.
+    Lost {
+        /// What [`Session::publish`] was told.
+        tag: u64,
+    },
+    /// The server answered SUBSCRIBE.
+    Subscribed(ReasonCodes<'a>),
+    /// The connection is gone; nothing follows.
+    Closed {
+        /// Why.
+        why: &'a Closed,
+        /// QoS 2 messages received and not released, for the session's next connection.
+        received: &'a HashSet<PacketId>,
+    },
+}
+
+/// Why a connection is gone.
+#[derive(Debug, thiserror::Error)]
+pub enum Closed {
+    /// The client said DISCONNECT and the server closed.
+    #[error("finished")]
+    Finished,
+    /// The server is not there.
+    #[error("{0}")]
+    Unreachable(io::Error),
+    /// The server refused CONNECT.
+    #[error("the server refused the connection: {}{}", reason.text(), because(text))]
+    Refused {
+        /// Why.
+        reason: ReasonCode,
+        /// The server's own words.
+        text: Option<String>,
+    },
+    /// The server said DISCONNECT.
+    #[error("the server disconnected the client: {}{}", reason.text(), because(text))]
+    Disconnected {
+        /// Why.
+        reason: ReasonCode,
+        /// The server's own words.
+        text: Option<String>,
+    },
+    /// The network failed, or the server closed without a word.
+    #[error("the connection was lost: {0}")]
+    Lost(io::Error),
+    /// The server did not answer in time.
+    #[error("the server did not answer {0} in time")]
+    Silent(&'static str),
+    /// The server broke the protocol.
+    #[error("the server broke the protocol: {0}")]
+    Protocol(String),
+}
+
+fn because(text: &Option<String>) -> String {
+    text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default()
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// CONNECT is out.
+    Connecting,
+    Connected,
+    /// DISCONNECT is out.
+    Closing,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    packet_id: PacketId,
+    tag: u64,
+    /// QoS 2: PUBREC came, PUBREL is out.
+    released: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    tag: u64,
+    topic: String,
+    payload: Vec<u8>,
+    qos: QoS,
+    retain: bool,
+    properties: Vec<u8>,
+}
+
+/// One connection's state.
+#[derive(Debug)]
+pub struct Session {
+    version: ProtocolVersion,
+    state: State,
+    state_since: Instant,
+    keep_alive: Duration,
+    last_sent: Instant,
+    ping_sent: Option<Instant>,
+    outbox: Vec<u8>,
+    outbox_written: usize,
+    /// QoS 0 messages in the outbox: where each ends, counted from the outbox's beginning.
+    unwritten: VecDeque<(usize, u64)>,
+    in_flight: VecDeque<InFlight>,
+    in_flight_max: usize,
+    waiting: VecDeque<Waiting>,
+    next_packet_id: u16,
+    /// QoS 2 messages received and not yet released by the server.
+    received: HashSet<PacketId>,
+    qos_max: QoS,
+    packet_bytes_max: usize,
+    halted: bool,
+}
+
+/// What takes events; `Break` stops reading from that connection.
+pub type Sink<'s> = &'s mut dyn FnMut(Event<'_>) -> ControlFlow<()>;
+
+impl Session {
+    /// A new connection's state, with CONNECT in its outbox. `received` are the QoS 2 messages a
+    /// connection before this one received and did not see released.
+    pub fn new(options: &Rc<Options>, received: HashSet<PacketId>, now: Instant) -> Self {
+        let mut session = Self {
+            version: options.version,
+            state: State::Connecting,
+            state_since: now,
+            keep_alive: Duration::from_secs(options.keep_alive.into()),
+            last_sent: now,
+            ping_sent: None,
+            outbox: Vec::new(),
+            outbox_written: 0,
+            unwritten: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            in_flight_max: options.in_flight_max.max(1).into(),
+            waiting: VecDeque::new(),
+            next_packet_id: 1,
+            received,
+            qos_max: QoS::ExactlyOnce,
+            packet_bytes_max: usize::MAX,
+            halted: false,
+        };
+        let mut properties = options.properties.clone();
+        if options.version == ProtocolVersion::V5
+            && properties.as_properties().maximum_packet_size().is_none()
+        {
+            properties.push(Property::MaximumPacketSize(PACKET_BYTES_MAX));
+        }
+        session.send(&Packet::Connect(Connect {
+            version: options.version,
+            clean_start: options.clean_start,
+            keep_alive: options.keep_alive,
+            client_id: &options.client_id,
+            properties: properties.as_properties(),
+            will: options.will.as_ref().map(|will| Will {
+                topic: Topic::from_validated(&will.topic),
+                payload: &will.payload,
+                qos: will.qos,
+                retain: will.retain,
+                properties: will.properties.as_properties(),
+            }),
+            user_name: options.user_name.as_deref(),
+            password: options.password.as_deref(),
+        }));
+        session
+    }
+
+    /// Publishes `message`, now or when the window opens; `tag` comes back in an event.
+    pub fn publish(&mut self, message: &Outgoing<'_>, tag: u64, on: Sink<'_>) {
+        if self.may_send(message.qos) && self.waiting.is_empty() {
+            self.send_publish(message, tag, on);
+        } else {
+            self.waiting.push_back(Waiting {
+                tag,
+                topic: message.topic.to_owned(),
+                payload: message.payload.to_owned(),
+                qos: message.qos,
+                retain: message.retain,
+                properties: message.properties.as_bytes().to_owned(),
+            });
+        }
+    }
+
+    /// Subscribes; the server must have answered CONNECT.
+    pub fn subscribe(
+        &mut self,
+        requests: &[SubscriptionRequest<'_>],
+        properties: Properties<'_>,
+    ) {
+        let packet_id = self.take_packet_id();
+        self.send(&Packet::Subscribe(Subscribe::new(packet_id, properties, requests)));
+    }
+
+    /// Says DISCONNECT after what is in the outbox. What still waits is given up.
+    pub fn disconnect(&mut self, reason: ReasonCode, now: Instant) {
+        if self.state != State::Closing {
+            if self.state == State::Connected {
+                let properties = Properties::EMPTY;
+                self.send(&Packet::Disconnect(Disconnect { reason, properties }));
+            }
+            self.state = State::Closing;
+            self.state_since = now;
+        }
+    }
+
+    /// Messages published and not finished.
+    pub fn unfinished(&self) -> usize {
+        self.unwritten.len() + self.in_flight.len() + self.waiting.len()
+    }
+
+    /// Whether the server accepted the connection and it is not being closed.
+    pub fn is_connected(&self) -> bool {
+        self.state == State::Connected
+    }
+
+    /// Whether DISCONNECT was asked for.
+    pub fn is_closing(&self) -> bool {
+        self.state == State::Closing
+    }
+
+    /// Whether packets of the server still matter.
+    pub fn is_reading(&self) -> bool {
+        !self.halted && self.state != State::Closing
+    }
+
+    /// QoS 2 messages received and not released, for the session's next connection.
+    pub fn received(&self) -> &HashSet<PacketId> {
+        &self.received
+    }
+
+    /// Bytes to write to the server.
+    pub fn outbox(&self) -> &[u8] {
+        self.outbox.get(self.outbox_written..).unwrap_or_default()
+    }
+
+    /// `count` bytes of the outbox were written.
+    pub fn on_written(&mut self, count: usize, now: Instant, on: Sink<'_>) {
+        self.last_sent = now;
+        self.outbox_written += count;
+        while let Some(&(end, tag)) = self.unwritten.front() {
+            if end > self.outbox_written {
+                break;
+            }
+            self.unwritten.pop_front();
+            let _ = on(Event::Done { tag, reason: ReasonCode::Success });
+        }
+        if self.outbox_written * 2 > self.outbox.len() {
+            self.outbox.drain(..self.outbox_written);
+            for (end, _) in &mut self.unwritten {
+                *end -= self.outbox_written;
+            }
+            self.outbox_written = 0;
+        }
+    }
+
+    /// Reads whole packets from `bytes`; gives how many bytes they took.
+    pub fn handle_bytes(
+        &mut self,
+        bytes: &[u8],
+        now: Instant,
+        on: Sink<'_>,
+    ) -> Result<usize, Closed> {
+        let mut taken = 0;
+        while self.is_reading() {
+            let rest = bytes.get(taken..).unwrap_or_default();
+            let Some(header) = decode_header(rest).map_err(protocol)? else { break };
+            let length = header.total_len();
+            if length > PACKET_BYTES_MAX as usize {
+                return Err(Closed::Protocol(format!("a packet of {length} bytes")));
+            }
+            let Some(packet) = rest.get(..length) else { break };
+            let packet = decode(packet, self.version, Role::Server).map_err(protocol)?;
+            self.handle_packet(&packet, now, on)?;
+            taken += length;
+        }
+        Ok(taken)
+    }
+
+    /// Pings when nothing was sent for long, and gives up on a server that does not answer.
+    pub fn handle_timeout(&mut self, now: Instant, margin: Duration) -> Result<(), Closed> {
+        match self.state {
+            State::Connecting if now - self.state_since > ANSWER_TIMEOUT => {
+                Err(Closed::Silent("CONNECT"))
+            }
+            State::Closing if now - self.state_since > ANSWER_TIMEOUT => Err(Closed::Finished),
+            State::Connected if !self.keep_alive.is_zero() => {
+                match self.ping_sent {
+                    Some(sent) if now - sent > self.keep_alive.max(ANSWER_TIMEOUT) => {
+                        return Err(Closed::Silent("PINGREQ"));
+                    }
+                    None if now - self.last_sent + margin >= self.keep_alive => {
+                        self.send(&Packet::PingReq);
+                        self.ping_sent = Some(now);
+                    }
+                    _ => {}
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reports everything unfinished as lost.
+    pub fn handle_closed(&mut self, on: Sink<'_>) {
+        let unwritten = self.unwritten.drain(..).map(|(_, tag)| tag);
+        let in_flight = self.in_flight.drain(..).map(|message| message.tag);
+        let waiting = self.waiting.drain(..).map(|message| message.tag);
+        for tag in unwritten.chain(in_flight).chain(waiting) {
+            let _ = on(Event::Lost { tag });
+        }
+    }
+
+    fn handle_packet(
+        &mut self,
+        packet: &Packet<'_>,
+        now: Instant,
+        on: Sink<'_>,
+    ) -> Result<(), Closed> {
+        match (self.state, packet) {
+            (State::Connecting, Packet::ConnAck(answer)) => {
+                self.on_connack(answer, now)?;
+                self.emit(Event::Connected(*answer), on);
+                self.send_waiting(on);
+            }
+            (State::Connecting, _) | (_, Packet::ConnAck(_)) => {
+                return Err(Closed::Protocol(format!("{} out of place", packet.packet_type().name())));
+            }
+            (_, Packet::Publish(publish)) => self.on_publish(publish, on)?,
+            (_, Packet::PubAck(ack) | Packet::PubComp(ack)) => {
+                self.finish(ack.packet_id, ack.reason, on);
+            }
+            (_, Packet::PubRec(ack)) => self.on_pubrec(ack, on),
+            (_, Packet::PubRel(ack)) => {
+                let known = self.received.remove(&ack.packet_id);
+                let reason = if known {
+                    ReasonCode::Success
+                } else {
+                    ReasonCode::PacketIdentifierNotFound
+                };
+                self.send(&Packet::PubComp(Ack::new(ack.packet_id, reason)));
+            }
+            (_, Packet::SubAck(ack)) => self.emit(Event::Subscribed(ack.reasons), on),
+            (_, Packet::PingResp) => self.ping_sent = None,
+            (_, Packet::Disconnect(disconnect)) => {
+                let text = disconnect.properties.reason_string().map(str::to_owned);
+                return Err(Closed::Disconnected { reason: disconnect.reason, text });
+            }
+            (_, Packet::UnsubAck(_)) => {}
+            (_, other) => {
+                let name = other.packet_type().name();
+                return Err(Closed::Protocol(format!("{name} is not for a client")));
+            }
+        }
+        Ok(())
+    }
+
+    fn on_connack(&mut self, answer: &ConnAck<'_>, now: Instant) -> Result<(), Closed> {
+        let properties = answer.properties;
+        if answer.reason != ReasonCode::Success {
+            let text = properties.reason_string().map(str::to_owned);
+            return Err(Closed::Refused { reason: answer.reason, text });
+        }
+        self.state = State::Connected;
+        self.state_since = now;
+        if !answer.session_present {
+            self.received.clear();
+        }
+        if let Some(maximum) = properties.receive_maximum() {
+            self.in_flight_max = self.in_flight_max.min(maximum.into());
+        }
+        if let Some(seconds) = properties.server_keep_alive() {
+            self.keep_alive = Duration::from_secs(seconds.into());
+        }
+        if let Some(qos) = properties.maximum_qos().and_then(|qos| QoS::try_from(qos).ok()) {
+            self.qos_max = qos;
+        }
+        if let Some(maximum) = properties.maximum_packet_size() {
+            self.packet_bytes_max = usize::try_from(maximum).unwrap_or(usize::MAX);
+        }
+        Ok(())
+    }
+
+    fn on_publish(&mut self, publish: &Publish<'_>, on: Sink<'_>) -> Result<(), Closed> {
+        if publish.topic.is_empty() {
+            // 5 [MQTT-3.1.2-26]: this client announces no Topic Alias Maximum.
+            return Err(Closed::Protocol("a topic alias that was not offered".into()));
+        }
+        let known = match (publish.qos, publish.packet_id) {
+            (QoS::ExactlyOnce, Some(packet_id)) => !self.received.insert(packet_id),
+            _ => false,
+        };
+        if !known {
+            self.emit(Event::Message(*publish), on);
+        }
+        match (publish.qos, publish.packet_id) {
+            (QoS::AtLeastOnce, Some(packet_id)) => {
+                self.send(&Packet::PubAck(Ack::new(packet_id, ReasonCode::Success)));
+            }
+            (QoS::ExactlyOnce, Some(packet_id)) => {
+                self.send(&Packet::PubRec(Ack::new(packet_id, ReasonCode::Success)));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn on_pubrec(&mut self, ack: &Ack<'_>, on: Sink<'_>) {
+        if ack.reason.is_error() {
+            self.finish(ack.packet_id, ack.reason, on);
+            return;
+        }
+        let sent = self.in_flight.iter_mut().find(|message| message.packet_id == ack.packet_id);
+        let reason = match sent {
+            Some(message) => {
+                message.released = true;
+                ReasonCode::Success
+            }
+            None => ReasonCode::PacketIdentifierNotFound,
+        };
+        self.send(&Packet::PubRel(Ack::new(ack.packet_id, reason)));
+    }
+
+    fn finish(&mut self, packet_id: PacketId, reason: ReasonCode, on: Sink<'_>) {
+        let at = self.in_flight.iter().position(|message| message.packet_id == packet_id);
+        if let Some(message) = at.and_then(|at| self.in_flight.remove(at)) {
+            self.emit(Event::Done { tag: message.tag, reason }, on);
+            self.send_waiting(on);
+        }
+    }
+
+    fn emit(&mut self, event: Event<'_>, on: Sink<'_>) {
+        if on(event).is_break() {
+            self.halted = true;
+        }
+    }
+
+    fn may_send(&self, qos: QoS) -> bool {
+        self.state == State::Connected
+            && (qos == QoS::AtMostOnce || self.in_flight.len() < self.in_flight_max)
+    }
+
+    fn send_waiting(&mut self, on: Sink<'_>) {
+        while self.waiting.front().is_some_and(|first| self.may_send(first.qos)) {
+            let Some(first) = self.waiting.pop_front() else { break };
+            let message = Outgoing {
+                topic: &first.topic,
+                payload: &first.payload,
+                qos: first.qos,
+                retain: first.retain,
+                properties: Properties::from_validated(&first.properties),
+            };
+            self.send_publish(&message, first.tag, on);
+        }
+    }
+
+    fn send_publish(&mut self, message: &Outgoing<'_>, tag: u64, on: Sink<'_>) {
+        if message.qos > self.qos_max {
+            self.emit(Event::Done { tag, reason: ReasonCode::QoSNotSupported }, on);
+            return;
+        }
+        let packet_id = (message.qos > QoS::AtMostOnce).then(|| self.take_packet_id());
+        let start = self.outbox.len();
+        self.send(&Packet::Publish(Publish {
+            dup: false,
+            qos: message.qos,
+            retain: message.retain,
+            topic: message.topic,
+            packet_id,
+            properties: message.properties,
+            payload: message.payload,
+        }));
+        if self.outbox.len() - start > self.packet_bytes_max {
+            // 5 [MQTT-3.2.2-15]: nothing beyond the server's Maximum Packet Size is sent.
+            self.outbox.truncate(start);
+            self.emit(Event::Done { tag, reason: ReasonCode::PacketTooLarge }, on);
+            return;
+        }
+        match packet_id {
+            Some(packet_id) => {
+                self.in_flight.push_back(InFlight { packet_id, tag, released: false });
+            }
+            None => self.unwritten.push_back((self.outbox.len(), tag)),
+        }
+    }
+
+    fn take_packet_id(&mut self) -> PacketId {
+        loop {
+            let candidate = PacketId::new(self.next_packet_id);
+            self.next_packet_id = self.next_packet_id.wrapping_add(1);
+            match candidate {
+                Some(id) if self.in_flight.iter().all(|message| message.packet_id != id) => {
+                    return id;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn send(&mut self, packet: &Packet<'_>) {
+        encode(packet, self.version, &mut self.outbox);
+    }
+}
+
+fn protocol(error: waypost_mqtt::DecodeError) -> Closed {
+    Closed::Protocol(error.to_string())
+}

@@ -1,0 +1,341 @@
+//! Many connections to one server on one thread: sockets, one `mio` loop, no protocol.
+
+use std::collections::HashSet;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::ops::ControlFlow;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token, Waker};
+use waypost_mqtt::{PacketId, ReasonCode};
+
+use super::session::{Closed, Event, Options, Outgoing, Session};
+
+/// Bytes read at a time, shared by all connections.
+const READ_BYTES: usize = 64 * 1024;
+/// Reads from one connection before the others have their turn.
+const READS_PER_TURN: usize = 16;
+/// Events taken from the system at a time.
+const EVENTS_MAX: usize = 1024;
+/// How often keep alive is looked at.
+const TICK: Duration = Duration::from_millis(500);
+const WAKER: Token = Token(usize::MAX);
+
+/// One connection of a [`Swarm`]; free for another once its [`Event::Closed`] was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(usize);
+
+/// What takes events; `Break` stops reading from that connection.
+pub type Sink<'s> = &'s mut dyn FnMut(Key, Event<'_>) -> ControlFlow<()>;
+
+struct Connection {
+    stream: TcpStream,
+    session: Session,
+    /// The beginning of a packet whose end has not come.
+    inbox: Vec<u8>,
+    /// The TCP connection is made.
+    established: bool,
+    /// The last write took everything.
+    writable: bool,
+    /// Everything is written after DISCONNECT; the server closes next.
+    shut: bool,
+    /// It is in `Swarm::dirty`.
+    dirty: bool,
+}
+
+/// The connections and their loop.
+pub struct Swarm {
+    poll: Poll,
+    events: Events,
+    address: SocketAddr,
+    connections: Vec<Option<Connection>>,
+    free: Vec<usize>,
+    /// Connections whose outbox may hold something new.
+    dirty: Vec<usize>,
+    /// Connections that had more to read than their turn allowed.
+    unread: Vec<usize>,
+    buffer: Box<[u8]>,
+    next_tick: Instant,
+}
+
+impl Swarm {
+    /// A swarm that will connect to `address`.
+    pub fn new(address: SocketAddr) -> io::Result<Self> {
+        Ok(Self {
+            poll: Poll::new()?,
+            events: Events::with_capacity(EVENTS_MAX),
+            address,
+            connections: Vec::new(),
+            free: Vec::new(),
+            dirty: Vec::new(),
+            unread: Vec::new(),
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            next_tick: Instant::now() + TICK,
+        })
+    }
+
+    /// Lets another thread end a [`Self::poll`] early.
+    pub fn waker(&self) -> io::Result<Arc<Waker>> {
+        Waker::new(self.poll.registry(), WAKER).map(Arc::new)
+    }
+
+    /// Begins a connection.
+    pub fn open(&mut self, options: &Rc<Options>) -> io::Result<Key> {
+        self.resume(options, HashSet::new())
+    }
+
+    /// Begins a connection that goes on receiving where an earlier one ended.
+    pub fn resume(
+        &mut self,
+        options: &Rc<Options>,
+        received: HashSet<PacketId>,
+    ) -> io::Result<Key> {
+        let mut stream = TcpStream::connect(self.address)?;
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.connections.push(None);
+            self.connections.len() - 1
+        });
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(&mut stream, Token(index), interest)?;
+        if let Some(slot) = self.connections.get_mut(index) {
+            *slot = Some(Connection {
+                stream,
+                session: Session::new(options, received, Instant::now()),
+                inbox: Vec::new(),
+                established: false,
+                writable: false,
+                shut: false,
+                dirty: false,
+            });
+        }
+        Ok(Key(index))
+    }
+
+    /// A connection's protocol state, while it is there.
+    pub fn session(&self, key: Key) -> Option<&Session> {
+        self.connections.get(key.0)?.as_ref().map(|connection| &connection.session)
+    }
+
+    /// Publishes on `key`; nothing happens when it is gone.
+    pub fn publish(&mut self, key: Key, message: &Outgoing<'_>, tag: u64, on: Sink<'_>) {
+        if let Some(session) = self.touch(key) {
+            session.publish(message, tag, &mut |event| on(key, event));
+        }
+    }
+
+    /// A connection's protocol state to change; what it wants to send goes out in the next
+    /// [`Self::poll`].
+    pub fn touch(&mut self, key: Key) -> Option<&mut Session> {
+        let connection = self.connections.get_mut(key.0)?.as_mut()?;
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(key.0);
+        }
+        Some(&mut connection.session)
+    }
+
+    /// Says DISCONNECT after all that was sent; [`Event::Closed`] follows.
+    pub fn close(&mut self, key: Key, reason: ReasonCode) {
+        if let Some(session) = self.touch(key) {
+            session.disconnect(reason, Instant::now());
+        }
+    }
+
+    /// Writes what is to be written, waits at most `timeout` for the network, and reads.
+    pub fn poll(&mut self, timeout: Duration, on: Sink<'_>) -> io::Result<()> {
+        self.flush(on);
+        let now = Instant::now();
+        let timeout = if self.unread.is_empty() && self.dirty.is_empty() {
+            timeout.min(self.next_tick.saturating_duration_since(now))
+        } else {
+            Duration::ZERO
+        };
+        match self.poll.poll(&mut self.events, Some(timeout)) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            outcome => outcome?,
+        }
+        let now = Instant::now();
+        let mut readable = std::mem::take(&mut self.unread);
+        let mut writable = Vec::new();
+        for event in &self.events {
+            if event.token() == WAKER {
+                continue;
+            }
+            if event.is_writable() || event.is_error() {
+                writable.push(event.token().0);
+            }
+            if event.is_readable() || event.is_read_closed() || event.is_error() {
+                readable.push(event.token().0);
+            }
+        }
+        for index in writable {
+            self.on_writable(index, on);
+        }
+        for index in readable {
+            self.read(index, now, on);
+        }
+        self.flush(on);
+        if now >= self.next_tick {
+            self.next_tick = now + TICK;
+            for index in 0..self.connections.len() {
+                self.tick(index, now, on);
+            }
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, on: Sink<'_>) {
+        let now = Instant::now();
+        for index in std::mem::take(&mut self.dirty) {
+            if let Some(Some(connection)) = self.connections.get_mut(index) {
+                connection.dirty = false;
+                if !connection.write(now, &mut |event| on(Key(index), event)) {
+                    // What the server said before it closed is still to be read.
+                    self.unread.push(index);
+                }
+            }
+        }
+    }
+
+    fn on_writable(&mut self, index: usize, on: Sink<'_>) {
+        let Some(Some(connection)) = self.connections.get_mut(index) else { return };
+        if !connection.established {
+            let failed = match connection.stream.take_error() {
+                Ok(None) => connection.stream.peer_addr().err(),
+                Ok(Some(error)) | Err(error) => Some(error),
+            };
+            match failed {
+                Some(error) if error.kind() == io::ErrorKind::NotConnected => return,
+                Some(error) => {
+                    return self.drop_connection(index, &Closed::Unreachable(error), on);
+                }
+                None => connection.established = true,
+            }
+            // Acknowledgements are small and must not wait for one another.
+            let _ = connection.stream.set_nodelay(true);
+        }
+        connection.writable = true;
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(index);
+        }
+    }
+
+    fn read(&mut self, index: usize, now: Instant, on: Sink<'_>) {
+        let Some(Some(connection)) = self.connections.get_mut(index) else { return };
+        if !connection.dirty {
+            connection.dirty = true;
+            self.dirty.push(index);
+        }
+        let mut turns = READS_PER_TURN;
+        loop {
+            if turns == 0 {
+                self.unread.push(index);
+                return;
+            }
+            turns -= 1;
+            let outcome = match connection.stream.read(&mut self.buffer) {
+                Ok(0) => Err(connection.ended(io::ErrorKind::UnexpectedEof.into())),
+                Ok(count) => {
+                    let bytes = self.buffer.get(..count).unwrap_or_default();
+                    connection.receive(bytes, now, &mut |event| on(Key(index), event))
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(connection.ended(error)),
+            };
+            if let Err(closed) = outcome {
+                return self.drop_connection(index, &closed, on);
+            }
+        }
+    }
+
+    fn tick(&mut self, index: usize, now: Instant, on: Sink<'_>) {
+        let Some(Some(connection)) = self.connections.get_mut(index) else { return };
+        match connection.session.handle_timeout(now, TICK * 2) {
+            Err(closed) => self.drop_connection(index, &closed, on),
+            Ok(()) if !connection.session.outbox().is_empty() && !connection.dirty => {
+                connection.dirty = true;
+                self.dirty.push(index);
+            }
+            Ok(()) => {}
+        }
+    }
+
+    fn drop_connection(&mut self, index: usize, closed: &Closed, on: Sink<'_>) {
+        let Some(mut connection) = self.connections.get_mut(index).and_then(Option::take) else {
+            return;
+        };
+        connection.session.handle_closed(&mut |event| on(Key(index), event));
+        let received = connection.session.received();
+        let _ = on(Key(index), Event::Closed { why: closed, received });
+        self.free.push(index);
+    }
+}
+
+impl Connection {
+    /// Writes what the socket takes; false: it takes nothing any more.
+    fn write(
+        &mut self,
+        now: Instant,
+        on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> bool {
+        while self.writable && !self.session.outbox().is_empty() {
+            match self.stream.write(self.session.outbox()) {
+                Ok(count) => self.session.on_written(count, now, on),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.writable = false;
+                    return false;
+                }
+            }
+        }
+        if self.session.is_closing() && self.session.outbox().is_empty() && !self.shut {
+            self.shut = true;
+            // The server reads to the end before it closes; a plain close with something unread
+            // here would reset the connection and could take the last messages with it.
+            let _ = self.stream.shutdown(Shutdown::Write);
+        }
+        true
+    }
+
+    fn receive(
+        &mut self,
+        bytes: &[u8],
+        now: Instant,
+        on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Closed> {
+        if !self.session.is_reading() {
+            return Ok(());
+        }
+        if self.inbox.is_empty() {
+            let taken = self.session.handle_bytes(bytes, now, on)?;
+            self.inbox.extend_from_slice(bytes.get(taken..).unwrap_or_default());
+        } else {
+            self.inbox.extend_from_slice(bytes);
+            let taken = self.session.handle_bytes(&self.inbox, now, on)?;
+            self.inbox.drain(..taken);
+        }
+        if self.inbox.is_empty() && self.inbox.capacity() > READ_BYTES {
+            self.inbox = Vec::new();
+        }
+        Ok(())
+    }
+
+    /// What the end of the TCP connection means.
+    fn ended(&self, error: io::Error) -> Closed {
+        if self.shut {
+            Closed::Finished
+        } else if !self.established {
+            Closed::Unreachable(error)
+        } else if error.kind() == io::ErrorKind::UnexpectedEof {
+            Closed::Lost(io::Error::new(error.kind(), "the server closed it"))
+        } else {
+            Closed::Lost(error)
+        }
+    }
+}

@@ -1,0 +1,2 @@
+//! stub
+pub mod pace; pub mod records; pub mod template;
