@@ -49,6 +49,8 @@ enum Command {
     Pub(commands::publish::Args),
     /// Print the messages of some topics as they arrive
     Sub(commands::subscribe::Args),
+    /// Publish recorded messages again, each as its user
+    Replay(commands::replay::Args),
     /// Show or check the server's configuration
     Config(commands::config::Args),
     /// Print a completion script for a shell
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => commands::serve::run(&arguments),
         Command::Pub(arguments) => commands::publish::run(&arguments),
         Command::Sub(arguments) => commands::subscribe::run(&arguments),
+        Command::Replay(arguments) => commands::replay::run(&arguments),
         Command::Config(arguments) => commands::config::run(&arguments),
         Command::Completions(arguments) => {
             commands::completions::run(&arguments, &mut Cli::command())

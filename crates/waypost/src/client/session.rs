@@ -290,10 +290,6 @@ impl Session {
         self.unwritten.len() + self.in_flight.len() + self.waiting.len()
     }
 
-    /// Whether the server accepted the connection and it is not being closed.
-    pub fn is_connected(&self) -> bool {
-        self.state == State::Connected
-    }
 
     /// Whether DISCONNECT was asked for.
     pub fn is_closing(&self) -> bool {

@@ -128,10 +128,6 @@ impl ServerArgs {
         }
     }
 
-    /// The protocol asked for.
-    pub fn version(&self) -> ProtocolVersion {
-        self.protocol_version
-    }
 }
 
 impl SessionArgs {

@@ -1,0 +1,159 @@
+//! What became of each message of a replay.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use waypost_mqtt::{QoS, ReasonCode};
+
+use crate::client::session::Closed;
+
+/// The counts of one replay. At its end `published` = `sent` + `lost` and, beyond QoS 0,
+/// `sent` = `acked` + `refused`.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// The QoS of every message.
+    pub qos: QoS,
+    /// Records read, the skipped ones too.
+    pub records: u64,
+    /// Bad records passed over.
+    pub skipped: u64,
+    /// Messages handed to a connection.
+    pub published: u64,
+    /// Messages that reached the network (QoS 0) or were answered.
+    pub sent: u64,
+    /// Messages the server acknowledged.
+    pub acked: u64,
+    /// Messages the server refused.
+    pub refused: u64,
+    /// Messages whose connection ended first.
+    pub lost: u64,
+    /// Bytes of payload handed to a connection and not finished.
+    pub unfinished_bytes: u64,
+    /// Connections made.
+    pub connections_opened: u64,
+    /// The most at once.
+    pub connections_peak: usize,
+    /// Connections that ended otherwise than by our DISCONNECT.
+    pub connections_lost: u64,
+    /// The first failure, for the summary.
+    pub first_failure: Option<String>,
+}
+
+impl Tally {
+    /// A message is handed over; gives the tag that brings its size back.
+    pub fn begin(&mut self, payload_bytes: usize) -> u64 {
+        self.published += 1;
+        let tag = payload_bytes as u64;
+        self.unfinished_bytes += tag;
+        tag
+    }
+
+    /// The server answered, or took a message of QoS 0.
+    pub fn finish(&mut self, tag: u64, reason: ReasonCode) {
+        self.unfinished_bytes -= tag;
+        self.sent += 1;
+        if reason.is_error() {
+            self.refused += 1;
+            self.first_failure
+                .get_or_insert_with(|| format!("a message was refused: {}", reason.text()));
+        } else if self.qos > QoS::AtMostOnce {
+            self.acked += 1;
+        }
+    }
+
+    /// The connection ended first.
+    pub fn lose(&mut self, tag: u64) {
+        self.unfinished_bytes -= tag;
+        self.lost += 1;
+    }
+
+    /// A connection ended unasked.
+    pub fn disconnect(&mut self, client: &str, why: &Closed) {
+        self.connections_lost += 1;
+        self.first_failure.get_or_insert_with(|| format!("client `{client}`: {why}"));
+    }
+
+    /// Messages that did not arrive, or not surely.
+    pub fn failed(&self) -> u64 {
+        self.refused + self.lost
+    }
+
+    /// Messages handed to a connection and not finished.
+    pub fn unfinished(&self) -> u64 {
+        self.published - self.sent - self.lost
+    }
+
+    /// For a script.
+    pub fn to_json(&self, elapsed: Duration) -> Value {
+        json!({
+            "records": self.records,
+            "skipped": self.skipped,
+            "published": self.published,
+            "by_qos": [{
+                "qos": u8::from(self.qos),
+                "sent": self.sent,
+                "acked": self.acked,
+                "failed": self.failed(),
+            }],
+            "sent": self.sent,
+            "acked": self.acked,
+            "failed": self.failed(),
+            "connections_opened": self.connections_opened,
+            "connections_peak": self.connections_peak,
+            "connections_lost": self.connections_lost,
+            "first_failure": self.first_failure,
+            "seconds": elapsed.as_secs_f64(),
+            "messages_per_s": self.per_second(elapsed),
+        })
+    }
+
+    /// For a reader.
+    pub fn to_text(&self, elapsed: Duration) -> String {
+        let mut text = format!("{} records", self.records);
+        if self.skipped > 0 {
+            text += &format!(", {} bad ones skipped", self.skipped);
+        }
+        let qos = u8::from(self.qos);
+        text += &format!("; QoS {qos}: {} sent", self.sent);
+        if self.qos > QoS::AtMostOnce {
+            text += &format!(", {} acknowledged", self.acked);
+        }
+        text += &format!(
+            ", {} failed\n{} connections, at most {} at once; {:.1} s, {:.0} messages/s",
+            self.failed(),
+            self.connections_opened,
+            self.connections_peak,
+            elapsed.as_secs_f64(),
+            self.per_second(elapsed),
+        );
+        if let Some(failure) = &self.first_failure {
+            text += &format!("\nfirst failure: {failure}");
+        }
+        text
+    }
+
+    fn per_second(&self, elapsed: Duration) -> f64 {
+        #[allow(clippy::cast_precision_loss)] // 2^53 messages are out of reach
+        let sent = self.sent as f64;
+        sent / elapsed.as_secs_f64().max(1e-9)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_message_is_counted_once() {
+        let mut tally = Tally { qos: QoS::AtLeastOnce, ..Tally::default() };
+        let tags: Vec<_> = (1..=4).map(|size| tally.begin(size)).collect();
+        assert_eq!(tally.unfinished(), 4);
+        tally.finish(tags[0], ReasonCode::Success);
+        tally.finish(tags[1], ReasonCode::NoMatchingSubscribers);
+        tally.finish(tags[2], ReasonCode::NotAuthorized);
+        tally.lose(tags[3]);
+        assert_eq!((tally.sent, tally.acked, tally.failed()), (3, 2, 2));
+        assert_eq!((tally.unfinished(), tally.unfinished_bytes), (0, 0));
+        assert_eq!(tally.first_failure.as_deref(), Some("a message was refused: Not authorized"));
+    }
+}
