@@ -92,7 +92,12 @@ impl Endpoint {
                 _ => return Err(UrlError::BadPort(text.to_owned())),
             },
         };
-        Ok(Self { host: host.to_owned(), port, user_name, password })
+        Ok(Self {
+            host: host.to_owned(),
+            port,
+            user_name,
+            password,
+        })
     }
 
     /// The address to connect to. Where the name has several, the first that answers.
@@ -102,8 +107,10 @@ impl Endpoint {
         if let &[only] = addresses.as_slice() {
             return Ok(only);
         }
-        let mut outcome =
-            Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+        let mut outcome = Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the name has no address",
+        ));
         for address in addresses {
             outcome = TcpStream::connect_timeout(&address, PROBE_TIMEOUT).map(|_| address);
             if outcome.is_ok() {
@@ -147,8 +154,11 @@ fn unescape(text: &str) -> Result<String, UrlError> {
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
         if byte == b'%' {
-            let mut digit =
-                || rest.next().and_then(|digit| char::from(digit).to_digit(16)).ok_or_else(bad);
+            let mut digit = || {
+                rest.next()
+                    .and_then(|digit| char::from(digit).to_digit(16))
+                    .ok_or_else(bad)
+            };
             let value = digit()? * 16 + digit()?;
             bytes.push(u8::try_from(value).map_err(|_| bad())?);
         } else {
@@ -179,13 +189,22 @@ mod tests {
         check("mqtt://[::1]:99", "::1", 99, None, None);
         check("mqtt://[::1]", "::1", 1883, None, None);
         check("mqtt://ann@h:1", "h", 1, Some("ann"), None);
-        check("mqtt://a%40b:p%3a%25@h", "h", 1883, Some("a@b"), Some("p:%"));
+        check(
+            "mqtt://a%40b:p%3a%25@h",
+            "h",
+            1883,
+            Some("a@b"),
+            Some("p:%"),
+        );
     }
 
     #[test]
     fn wrong_urls_say_what_to_write() {
         for (url, error) in [
-            ("localhost:1883", UrlError::NoScheme("localhost:1883".into())),
+            (
+                "localhost:1883",
+                UrlError::NoScheme("localhost:1883".into()),
+            ),
             ("mqtts://h", UrlError::NotBuilt("mqtts".into())),
             ("ws://h/mqtt", UrlError::NotBuilt("ws".into())),
             ("wss://h", UrlError::NotBuilt("wss".into())),

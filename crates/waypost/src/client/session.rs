@@ -142,7 +142,9 @@ pub enum Closed {
 }
 
 fn because(text: &Option<String>) -> String {
-    text.as_ref().map(|text| format!(" ({text})")).unwrap_or_default()
+    text.as_ref()
+        .map(|text| format!(" ({text})"))
+        .unwrap_or_default()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -264,13 +266,11 @@ impl Session {
     }
 
     /// Subscribes; the server must have answered CONNECT.
-    pub fn subscribe(
-        &mut self,
-        requests: &[SubscriptionRequest<'_>],
-        properties: Properties<'_>,
-    ) {
+    pub fn subscribe(&mut self, requests: &[SubscriptionRequest<'_>], properties: Properties<'_>) {
         let packet_id = self.take_packet_id();
-        self.send(&Packet::Subscribe(Subscribe::new(packet_id, properties, requests)));
+        self.send(&Packet::Subscribe(Subscribe::new(
+            packet_id, properties, requests,
+        )));
     }
 
     /// Says DISCONNECT after what is in the outbox. What still waits is given up.
@@ -289,7 +289,6 @@ impl Session {
     pub fn unfinished(&self) -> usize {
         self.unwritten.len() + self.in_flight.len() + self.waiting.len()
     }
-
 
     /// Whether DISCONNECT was asked for.
     pub fn is_closing(&self) -> bool {
@@ -320,7 +319,10 @@ impl Session {
                 break;
             }
             self.unwritten.pop_front();
-            let _ = on(Event::Done { tag, reason: ReasonCode::Success });
+            let _ = on(Event::Done {
+                tag,
+                reason: ReasonCode::Success,
+            });
         }
         if self.outbox_written * 2 > self.outbox.len() {
             self.outbox.drain(..self.outbox_written);
@@ -341,12 +343,16 @@ impl Session {
         let mut taken = 0;
         while self.is_reading() {
             let rest = bytes.get(taken..).unwrap_or_default();
-            let Some(header) = decode_header(rest).map_err(protocol)? else { break };
+            let Some(header) = decode_header(rest).map_err(protocol)? else {
+                break;
+            };
             let length = header.total_len();
             if length > PACKET_BYTES_MAX as usize {
                 return Err(Closed::Protocol(format!("a packet of {length} bytes")));
             }
-            let Some(packet) = rest.get(..length) else { break };
+            let Some(packet) = rest.get(..length) else {
+                break;
+            };
             let packet = decode(packet, self.version, Role::Server).map_err(protocol)?;
             self.handle_packet(&packet, now, on)?;
             taken += length;
@@ -401,7 +407,10 @@ impl Session {
                 self.send_waiting(on);
             }
             (State::Connecting, _) | (_, Packet::ConnAck(_)) => {
-                return Err(Closed::Protocol(format!("{} out of place", packet.packet_type().name())));
+                return Err(Closed::Protocol(format!(
+                    "{} out of place",
+                    packet.packet_type().name()
+                )));
             }
             (_, Packet::Publish(publish)) => self.on_publish(publish, on)?,
             (_, Packet::PubAck(ack) | Packet::PubComp(ack)) => {
@@ -421,7 +430,10 @@ impl Session {
             (_, Packet::PingResp) => self.ping_sent = None,
             (_, Packet::Disconnect(disconnect)) => {
                 let text = disconnect.properties.reason_string().map(str::to_owned);
-                return Err(Closed::Disconnected { reason: disconnect.reason, text });
+                return Err(Closed::Disconnected {
+                    reason: disconnect.reason,
+                    text,
+                });
             }
             (_, Packet::UnsubAck(_)) => {}
             (_, other) => {
@@ -436,7 +448,10 @@ impl Session {
         let properties = answer.properties;
         if answer.reason != ReasonCode::Success {
             let text = properties.reason_string().map(str::to_owned);
-            return Err(Closed::Refused { reason: answer.reason, text });
+            return Err(Closed::Refused {
+                reason: answer.reason,
+                text,
+            });
         }
         self.state = State::Connected;
         self.state_since = now;
@@ -449,7 +464,10 @@ impl Session {
         if let Some(seconds) = properties.server_keep_alive() {
             self.keep_alive = Duration::from_secs(seconds.into());
         }
-        if let Some(qos) = properties.maximum_qos().and_then(|qos| QoS::try_from(qos).ok()) {
+        if let Some(qos) = properties
+            .maximum_qos()
+            .and_then(|qos| QoS::try_from(qos).ok())
+        {
             self.qos_max = qos;
         }
         if let Some(maximum) = properties.maximum_packet_size() {
@@ -461,7 +479,9 @@ impl Session {
     fn on_publish(&mut self, publish: &Publish<'_>, on: Sink<'_>) -> Result<(), Closed> {
         if publish.topic.is_empty() {
             // 5 [MQTT-3.1.2-26]: this client announces no Topic Alias Maximum.
-            return Err(Closed::Protocol("a topic alias that was not offered".into()));
+            return Err(Closed::Protocol(
+                "a topic alias that was not offered".into(),
+            ));
         }
         let known = match (publish.qos, publish.packet_id) {
             (QoS::ExactlyOnce, Some(packet_id)) => !self.received.insert(packet_id),
@@ -487,7 +507,10 @@ impl Session {
             self.finish(ack.packet_id, ack.reason, on);
             return;
         }
-        let sent = self.in_flight.iter_mut().find(|message| message.packet_id == ack.packet_id);
+        let sent = self
+            .in_flight
+            .iter_mut()
+            .find(|message| message.packet_id == ack.packet_id);
         let reason = match sent {
             Some(message) => {
                 message.released = true;
@@ -499,9 +522,18 @@ impl Session {
     }
 
     fn finish(&mut self, packet_id: PacketId, reason: ReasonCode, on: Sink<'_>) {
-        let at = self.in_flight.iter().position(|message| message.packet_id == packet_id);
+        let at = self
+            .in_flight
+            .iter()
+            .position(|message| message.packet_id == packet_id);
         if let Some(message) = at.and_then(|at| self.in_flight.remove(at)) {
-            self.emit(Event::Done { tag: message.tag, reason }, on);
+            self.emit(
+                Event::Done {
+                    tag: message.tag,
+                    reason,
+                },
+                on,
+            );
             self.send_waiting(on);
         }
     }
@@ -518,8 +550,14 @@ impl Session {
     }
 
     fn send_waiting(&mut self, on: Sink<'_>) {
-        while self.waiting.front().is_some_and(|first| self.may_send(first.qos)) {
-            let Some(first) = self.waiting.pop_front() else { break };
+        while self
+            .waiting
+            .front()
+            .is_some_and(|first| self.may_send(first.qos))
+        {
+            let Some(first) = self.waiting.pop_front() else {
+                break;
+            };
             let message = Outgoing {
                 topic: &first.topic,
                 payload: &first.payload,
@@ -533,7 +571,13 @@ impl Session {
 
     fn send_publish(&mut self, message: &Outgoing<'_>, tag: u64, on: Sink<'_>) {
         if message.qos > self.qos_max {
-            self.emit(Event::Done { tag, reason: ReasonCode::QoSNotSupported }, on);
+            self.emit(
+                Event::Done {
+                    tag,
+                    reason: ReasonCode::QoSNotSupported,
+                },
+                on,
+            );
             return;
         }
         let packet_id = (message.qos > QoS::AtMostOnce).then(|| self.take_packet_id());
@@ -550,12 +594,22 @@ impl Session {
         if self.outbox.len() - start > self.packet_bytes_max {
             // 5 [MQTT-3.2.2-15]: nothing beyond the server's Maximum Packet Size is sent.
             self.outbox.truncate(start);
-            self.emit(Event::Done { tag, reason: ReasonCode::PacketTooLarge }, on);
+            self.emit(
+                Event::Done {
+                    tag,
+                    reason: ReasonCode::PacketTooLarge,
+                },
+                on,
+            );
             return;
         }
         match packet_id {
             Some(packet_id) => {
-                self.in_flight.push_back(InFlight { packet_id, tag, released: false });
+                self.in_flight.push_back(InFlight {
+                    packet_id,
+                    tag,
+                    released: false,
+                });
             }
             None => self.unwritten.push_back((self.outbox.len(), tag)),
         }

@@ -99,7 +99,9 @@ impl Swarm {
             self.connections.len() - 1
         });
         let interest = Interest::READABLE | Interest::WRITABLE;
-        self.poll.registry().register(&mut stream, Token(index), interest)?;
+        self.poll
+            .registry()
+            .register(&mut stream, Token(index), interest)?;
         if let Some(slot) = self.connections.get_mut(index) {
             *slot = Some(Connection {
                 stream,
@@ -116,7 +118,10 @@ impl Swarm {
 
     /// A connection's protocol state, while it is there.
     pub fn session(&self, key: Key) -> Option<&Session> {
-        self.connections.get(key.0)?.as_ref().map(|connection| &connection.session)
+        self.connections
+            .get(key.0)?
+            .as_ref()
+            .map(|connection| &connection.session)
     }
 
     /// Publishes on `key`; nothing happens when it is gone.
@@ -201,7 +206,9 @@ impl Swarm {
     }
 
     fn on_writable(&mut self, index: usize, on: Sink<'_>) {
-        let Some(Some(connection)) = self.connections.get_mut(index) else { return };
+        let Some(Some(connection)) = self.connections.get_mut(index) else {
+            return;
+        };
         if !connection.established {
             let failed = match connection.stream.take_error() {
                 Ok(None) => connection.stream.peer_addr().err(),
@@ -225,7 +232,9 @@ impl Swarm {
     }
 
     fn read(&mut self, index: usize, now: Instant, on: Sink<'_>) {
-        let Some(Some(connection)) = self.connections.get_mut(index) else { return };
+        let Some(Some(connection)) = self.connections.get_mut(index) else {
+            return;
+        };
         if !connection.dirty {
             connection.dirty = true;
             self.dirty.push(index);
@@ -254,7 +263,9 @@ impl Swarm {
     }
 
     fn tick(&mut self, index: usize, now: Instant, on: Sink<'_>) {
-        let Some(Some(connection)) = self.connections.get_mut(index) else { return };
+        let Some(Some(connection)) = self.connections.get_mut(index) else {
+            return;
+        };
         match connection.session.handle_timeout(now, TICK * 2) {
             Err(closed) => self.drop_connection(index, &closed, on),
             Ok(()) if !connection.session.outbox().is_empty() && !connection.dirty => {
@@ -269,20 +280,24 @@ impl Swarm {
         let Some(mut connection) = self.connections.get_mut(index).and_then(Option::take) else {
             return;
         };
-        connection.session.handle_closed(&mut |event| on(Key(index), event));
+        connection
+            .session
+            .handle_closed(&mut |event| on(Key(index), event));
         let received = connection.session.received();
-        let _ = on(Key(index), Event::Closed { why: closed, received });
+        let _ = on(
+            Key(index),
+            Event::Closed {
+                why: closed,
+                received,
+            },
+        );
         self.free.push(index);
     }
 }
 
 impl Connection {
     /// Writes what the socket takes; false: it takes nothing any more.
-    fn write(
-        &mut self,
-        now: Instant,
-        on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
-    ) -> bool {
+    fn write(&mut self, now: Instant, on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> bool {
         while self.writable && !self.session.outbox().is_empty() {
             match self.stream.write(self.session.outbox()) {
                 Ok(count) => self.session.on_written(count, now, on),
@@ -314,7 +329,8 @@ impl Connection {
         }
         if self.inbox.is_empty() {
             let taken = self.session.handle_bytes(bytes, now, on)?;
-            self.inbox.extend_from_slice(bytes.get(taken..).unwrap_or_default());
+            self.inbox
+                .extend_from_slice(bytes.get(taken..).unwrap_or_default());
         } else {
             self.inbox.extend_from_slice(bytes);
             let taken = self.session.handle_bytes(&self.inbox, now, on)?;

@@ -34,7 +34,12 @@ pub struct ServerArgs {
     #[arg(short = 'P', long = "pw", value_name = "PASSWORD")]
     password: Option<String>,
     /// Seconds without traffic before a ping; 0: never
-    #[arg(short, long = "keepalive", value_name = "SECONDS", default_value_t = 60)]
+    #[arg(
+        short,
+        long = "keepalive",
+        value_name = "SECONDS",
+        default_value_t = 60
+    )]
     keep_alive: u16,
     /// Protocol: mqttv5 (or 5), mqttv311 (or 311), mqttv31 (or 31)
     #[arg(short = 'V', long, value_name = "VERSION", default_value = "mqttv5", value_parser = parse_version)]
@@ -91,8 +96,14 @@ impl ServerArgs {
     /// Finds the server.
     pub fn server(&self) -> Result<Server, Failure> {
         let endpoint = self.endpoint()?;
-        let address = endpoint.resolve().map_err(|error| unreachable(&endpoint, &error))?;
-        Ok(Server { endpoint, address, version: self.protocol_version })
+        let address = endpoint
+            .resolve()
+            .map_err(|error| unreachable(&endpoint, &error))?;
+        Ok(Server {
+            endpoint,
+            address,
+            version: self.protocol_version,
+        })
     }
 
     fn endpoint(&self) -> Result<Endpoint, Failure> {
@@ -100,11 +111,17 @@ impl ServerArgs {
             return Endpoint::parse(url).map_err(|error| Failure::usage(error.to_string()));
         }
         if self.host.contains("://") {
-            return Err(Failure::usage(format!("--host takes a name, not `{}`", self.host))
-                .hint(format!("write --url {}", self.host)));
+            return Err(
+                Failure::usage(format!("--host takes a name, not `{}`", self.host))
+                    .hint(format!("write --url {}", self.host)),
+            );
         }
         Ok(Endpoint {
-            host: self.host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+            host: self
+                .host
+                .trim_start_matches('[')
+                .trim_end_matches(']')
+                .to_owned(),
             port: self.port,
             user_name: None,
             password: None,
@@ -127,13 +144,15 @@ impl ServerArgs {
             in_flight_max: IN_FLIGHT_DEFAULT,
         }
     }
-
 }
 
 impl SessionArgs {
     /// How the client connects; what `-D` says for other packets is left to [`Self::properties`].
     pub fn options(&self, arguments: &ServerArgs, server: &Server) -> Result<Options, Failure> {
-        let id = self.id.clone().unwrap_or_else(|| format!("waypost-{:016x}", random()));
+        let id = self
+            .id
+            .clone()
+            .unwrap_or_else(|| format!("waypost-{:016x}", random()));
         let mut options = arguments.options(server, id);
         let version5 = options.version == ProtocolVersion::V5;
         if !version5 && !self.properties.is_empty() {
@@ -144,9 +163,15 @@ impl SessionArgs {
         let forever = self.disable_clean_session.then_some(u32::MAX);
         if let Some(seconds) = self.session_expiry_interval.or(forever)
             && version5
-            && options.properties.as_properties().session_expiry_interval().is_none()
+            && options
+                .properties
+                .as_properties()
+                .session_expiry_interval()
+                .is_none()
         {
-            options.properties.push(Property::SessionExpiryInterval(seconds));
+            options
+                .properties
+                .push(Property::SessionExpiryInterval(seconds));
         }
         if let Some(topic) = &self.will_topic {
             check_topic(topic)?;
@@ -188,15 +213,18 @@ impl Server {
                     ReasonCode::BadUserNameOrPassword | ReasonCode::NotAuthorized => {
                         failure.hint("say who you are: -u NAME -P PASSWORD")
                     }
-                    ReasonCode::ClientIdentifierNotValid => failure.hint("choose another id: -i ID"),
+                    ReasonCode::ClientIdentifierNotValid => {
+                        failure.hint("choose another id: -i ID")
+                    }
                     _ => failure,
                 }
             }
-            Closed::Disconnected { reason: ReasonCode::SessionTakenOver, .. } => {
-                Failure::new(closed.to_string())
-                    .code(CODE_LOST)
-                    .hint("another client uses the same id; choose one with -i")
-            }
+            Closed::Disconnected {
+                reason: ReasonCode::SessionTakenOver,
+                ..
+            } => Failure::new(closed.to_string())
+                .code(CODE_LOST)
+                .hint("another client uses the same id; choose one with -i"),
             Closed::Protocol(_) if self.version == ProtocolVersion::V5 => {
                 Failure::new(closed.to_string()).hint("an older server may want -V mqttv311")
             }
@@ -243,7 +271,9 @@ pub fn check_topic(topic: &str) -> Result<(), Failure> {
 
 /// Reads a QoS for clap.
 pub fn parse_qos(text: &str) -> Result<QoS, String> {
-    let number = text.parse::<u8>().map_err(|_| "write 0, 1 or 2".to_owned())?;
+    let number = text
+        .parse::<u8>()
+        .map_err(|_| "write 0, 1 or 2".to_owned())?;
     QoS::try_from(number).map_err(|_| "write 0, 1 or 2".to_owned())
 }
 

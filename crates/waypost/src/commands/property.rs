@@ -114,8 +114,10 @@ fn parse<'a>(
             Property::SubscriptionIdentifier(number(268_435_455)?.max(1))
         }
         _ => {
-            return Err(Failure::usage(format!("-D: `{name}` is not a property there"))
-                .hint(format!("choose one of {}", carrier.names())));
+            return Err(
+                Failure::usage(format!("-D: `{name}` is not a property there"))
+                    .hint(format!("choose one of {}", carrier.names())),
+            );
         }
     })
 }
@@ -142,21 +144,36 @@ mod tests {
         ];
         assert!(publish.as_properties().iter().eq(expect));
         let connect = collect(&words, Carrier::Connect).unwrap();
-        assert!(connect.as_properties().iter().eq([Property::UserProperty("c", "d")]));
+        assert!(
+            connect
+                .as_properties()
+                .iter()
+                .eq([Property::UserProperty("c", "d")])
+        );
         let subscribe = collect(&words, Carrier::Subscribe).unwrap();
-        assert!(subscribe.as_properties().iter().eq([Property::SubscriptionIdentifier(7)]));
+        assert!(
+            subscribe
+                .as_properties()
+                .iter()
+                .eq([Property::SubscriptionIdentifier(7)])
+        );
     }
 
     #[test]
     fn mistakes_are_named() {
         for (text, part) in [
             ("publsh content-type x", "`publsh` is not a packet"),
-            ("publish contenttype x", "`contenttype` is not a property there"),
+            (
+                "publish contenttype x",
+                "`contenttype` is not a property there",
+            ),
             ("publish user-property x", "has a name and a value"),
             ("publish message-expiry-interval soon", "takes a number"),
             ("subscribe content-type x", "is not a property there"),
         ] {
-            let error = collect(&words(text), Carrier::Publish).unwrap_err().to_string();
+            let error = collect(&words(text), Carrier::Publish)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(part), "{text}: {error}");
         }
     }

@@ -51,10 +51,20 @@ pub struct Args {
     #[arg(short, long)]
     retain: bool,
     /// Send the message so often
-    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "stdin_line")]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        conflicts_with = "stdin_line"
+    )]
     repeat: u64,
     /// Seconds between two of them
-    #[arg(long, value_name = "SECONDS", default_value_t = 0.0, requires = "repeat")]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 0.0,
+        requires = "repeat"
+    )]
     repeat_delay: f64,
     #[command(flatten)]
     server: ServerArgs,
@@ -84,7 +94,12 @@ struct BodyArgs {
 
 /// What is still to be sent.
 enum Source {
-    Repeated { payload: Vec<u8>, left: u64, delay: Duration, due: Instant },
+    Repeated {
+        payload: Vec<u8>,
+        left: u64,
+        delay: Duration,
+        due: Instant,
+    },
     Lines(Receiver<io::Result<Vec<u8>>>),
     Ended,
 }
@@ -108,7 +123,12 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
         Source::Lines(read_lines(&swarm)?)
     } else {
         let payload = arguments.body.payload()?;
-        Source::Repeated { payload, left: arguments.repeat, delay, due: Instant::now() }
+        Source::Repeated {
+            payload,
+            left: arguments.repeat,
+            delay,
+            due: Instant::now(),
+        }
     };
     let key = swarm.open(&options)?;
     let mut progress = Progress::default();
@@ -116,12 +136,16 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
         let mut timeout = POLL;
         if progress.connected {
             timeout = arguments.feed(&mut swarm, key, &mut source, &properties, &mut progress)?;
-            let unfinished = swarm.session(key).is_some_and(|session| session.unfinished() > 0);
+            let unfinished = swarm
+                .session(key)
+                .is_some_and(|session| session.unfinished() > 0);
             if matches!(source, Source::Ended) && !unfinished {
                 swarm.close(key, ReasonCode::Success);
             }
         }
-        swarm.poll(timeout, &mut |_, event| progress.on_event(&event, &server, arguments))?;
+        swarm.poll(timeout, &mut |_, event| {
+            progress.on_event(&event, &server, arguments)
+        })?;
         if let Some(outcome) = progress.closed.take() {
             outcome?;
             return match progress.refused {
@@ -147,7 +171,9 @@ impl Args {
         progress: &mut Progress,
     ) -> Result<Duration, Failure> {
         loop {
-            let Some(session) = swarm.session(key) else { return Ok(POLL) };
+            let Some(session) = swarm.session(key) else {
+                return Ok(POLL);
+            };
             if session.unfinished() >= UNFINISHED_MAX || session.outbox().len() >= OUTBOX_BYTES_MAX
             {
                 return Ok(POLL);
@@ -159,7 +185,12 @@ impl Args {
                     *source = Source::Ended;
                     return Ok(POLL);
                 }
-                Source::Repeated { payload, left, delay, due } => {
+                Source::Repeated {
+                    payload,
+                    left,
+                    delay,
+                    due,
+                } => {
                     let now = Instant::now();
                     if *due > now {
                         return Ok(*due - now);
@@ -189,7 +220,8 @@ impl Args {
                 retain: self.retain,
                 properties: properties.as_properties(),
             };
-            self.session.debug(&format!("PUBLISH {} ({} bytes)", self.topic, payload.len()));
+            self.session
+                .debug(&format!("PUBLISH {} ({} bytes)", self.topic, payload.len()));
             let on = &mut |_, event: Event<'_>| {
                 progress.on_answer(&event);
                 ControlFlow::Continue(())
@@ -214,10 +246,15 @@ impl Progress {
                     server.endpoint, answer.session_present
                 ));
             }
-            Event::Closed { why: Closed::Finished, .. } => self.closed = Some(Ok(())),
+            Event::Closed {
+                why: Closed::Finished,
+                ..
+            } => self.closed = Some(Ok(())),
             Event::Closed { why, .. } => self.closed = Some(Err(server.failure(why))),
             Event::Done { reason, .. } => {
-                arguments.session.debug(&format!("finished: {}", reason.text()));
+                arguments
+                    .session
+                    .debug(&format!("finished: {}", reason.text()));
                 self.on_answer(event);
             }
             _ => {}
@@ -266,26 +303,31 @@ impl BodyArgs {
 fn read_lines(swarm: &Swarm) -> Result<Receiver<io::Result<Vec<u8>>>, Failure> {
     let (sender, receiver) = sync_channel(LINES_AHEAD_MAX);
     let waker = swarm.waker()?;
-    std::thread::Builder::new().name("stdin".into()).spawn(move || {
-        let mut input = io::stdin().lock();
-        loop {
-            let mut line = Vec::new();
-            let outcome = input.by_ref().take(PAYLOAD_BYTES_MAX).read_until(b'\n', &mut line);
-            if line.last() == Some(&b'\n') {
-                line.pop();
-            }
-            let ended = matches!(outcome, Ok(0) | Err(_));
-            let sent = match outcome {
-                Ok(0) => Ok(()),
-                outcome => sender.send(outcome.map(|_| line)),
-            };
-            if ended || sent.is_err() {
-                drop(sender);
+    std::thread::Builder::new()
+        .name("stdin".into())
+        .spawn(move || {
+            let mut input = io::stdin().lock();
+            loop {
+                let mut line = Vec::new();
+                let outcome = input
+                    .by_ref()
+                    .take(PAYLOAD_BYTES_MAX)
+                    .read_until(b'\n', &mut line);
+                if line.last() == Some(&b'\n') {
+                    line.pop();
+                }
+                let ended = matches!(outcome, Ok(0) | Err(_));
+                let sent = match outcome {
+                    Ok(0) => Ok(()),
+                    outcome => sender.send(outcome.map(|_| line)),
+                };
+                if ended || sent.is_err() {
+                    drop(sender);
+                    let _ = waker.wake();
+                    return;
+                }
                 let _ = waker.wake();
-                return;
             }
-            let _ = waker.wake();
-        }
-    })?;
+        })?;
     Ok(receiver)
 }

@@ -124,7 +124,10 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
     let server = arguments.server.server()?;
     let options = arguments.server.options(&server, String::new());
     let connections_max = connections_max(arguments.connections_max)?;
-    let tally = Tally { qos: arguments.qos, ..Tally::default() };
+    let tally = Tally {
+        qos: arguments.qos,
+        ..Tally::default()
+    };
     let mut crew = Crew::new(server, options, connections_max, tally)?;
     let interrupted = interrupted()?;
     let progress = progress_bar(&records);
@@ -147,7 +150,9 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
                 timeout = early.min(POLL);
                 break;
             }
-            let Some(key) = crew.member(&prepared.client)? else { break };
+            let Some(key) = crew.member(&prepared.client)? else {
+                break;
+            };
             let message = Outgoing {
                 topic: &prepared.topic,
                 payload: &prepared.payload,
@@ -202,7 +207,10 @@ impl<'a> Plan<'a> {
         Ok(Self {
             arguments,
             topic: parse("--topic", &arguments.topic)?,
-            client: parse("--client", arguments.client.as_deref().unwrap_or(&one_for_all))?,
+            client: parse(
+                "--client",
+                arguments.client.as_deref().unwrap_or(&one_for_all),
+            )?,
         })
     }
 
@@ -218,7 +226,8 @@ impl<'a> Plan<'a> {
                 None => return Ok(None),
                 Some(Ok(record)) => {
                     let line = record.line;
-                    self.prepare(record, pace).map_err(|reason| records.bad(line, reason))
+                    self.prepare(record, pace)
+                        .map_err(|reason| records.bad(line, reason))
                 }
                 Some(Err(error)) => Err(error),
             };
@@ -238,10 +247,15 @@ impl<'a> Plan<'a> {
 
     fn prepare(&self, record: Record, pace: &mut Pace) -> Result<Prepared, String> {
         let default = self.arguments.client_default.as_deref();
-        let client = self.client.render(&record, |_| default).map_err(|error| match error {
-            FieldError::Null(_) => format!("--client: {error}; name a stand-in: --client-default NAME"),
-            error => format!("--client: {error}"),
-        })?;
+        let client = self
+            .client
+            .render(&record, |_| default)
+            .map_err(|error| match error {
+                FieldError::Null(_) => {
+                    format!("--client: {error}; name a stand-in: --client-default NAME")
+                }
+                error => format!("--client: {error}"),
+            })?;
         // A topic that names the user names the stand-in too.
         let topic = self
             .topic
@@ -251,7 +265,9 @@ impl<'a> Plan<'a> {
         let time = match &self.arguments.time_field {
             None => None,
             Some(field) => {
-                let value = record.field(field).map_err(|error| format!("--time-field: {error}"))?;
+                let value = record
+                    .field(field)
+                    .map_err(|error| format!("--time-field: {error}"))?;
                 let time = parse_time(value)
                     .ok_or_else(|| format!("--time-field: `{field}` is no time: {value}"))?;
                 Some(time)
@@ -261,13 +277,21 @@ impl<'a> Plan<'a> {
             record.into_json()
         } else {
             let field = &self.arguments.payload;
-            match record.field(field).map_err(|error| format!("--payload: {error}"))? {
+            match record
+                .field(field)
+                .map_err(|error| format!("--payload: {error}"))?
+            {
                 Value::String(text) => text.clone().into_bytes(),
                 Value::Null => Vec::new(),
                 other => other.to_string().into_bytes(),
             }
         };
-        Ok(Prepared { topic, client, payload, due: pace.due(time) })
+        Ok(Prepared {
+            topic,
+            client,
+            payload,
+            due: pace.due(time),
+        })
     }
 }
 
@@ -277,13 +301,18 @@ impl Args {
             if value.is_finite() && value > 0.0 {
                 Ok(value)
             } else {
-                Err(Failure::usage(format!("{name} takes a number above 0, not {value}")))
+                Err(Failure::usage(format!(
+                    "{name} takes a number above 0, not {value}"
+                )))
             }
         };
         let gap_max = Duration::try_from_secs_f64(self.gap_max)
             .map_err(|_| Failure::usage("--gap-max takes seconds, 0 or more"))?;
         Ok(match (self.rate, self.speed) {
-            (Some(rate), _) => Pace::Rate { per_second: positive("--rate", rate)?, count: 0 },
+            (Some(rate), _) => Pace::Rate {
+                per_second: positive("--rate", rate)?,
+                count: 0,
+            },
             (None, Some(speed)) => Pace::Speed {
                 factor: positive("--speed", speed)?,
                 gap_max,
@@ -304,7 +333,10 @@ impl Tally {
 /// Raises the file descriptor limit to its hard limit; gives how many connections it allows.
 pub fn connections_max(asked: Option<usize>) -> Result<usize, Failure> {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
     let allowed = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
@@ -343,7 +375,10 @@ fn bad_record(error: RecordError) -> Failure {
 /// On a terminal; elsewhere it draws nothing.
 fn progress_bar(records: &Records) -> ProgressBar {
     let (bar, template) = match records.bytes_total() {
-        Some(total) => (ProgressBar::new(total), "{wide_bar} {bytes}/{total_bytes} {eta} {msg}"),
+        Some(total) => (
+            ProgressBar::new(total),
+            "{wide_bar} {bytes}/{total_bytes} {eta} {msg}",
+        ),
         None => (ProgressBar::new_spinner(), "{spinner} {bytes} {msg}"),
     };
     match ProgressStyle::with_template(template) {

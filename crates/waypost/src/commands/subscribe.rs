@@ -151,15 +151,22 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
     let mut swarm = Swarm::new(server.address)?;
     let mut key = swarm.open(&options)?;
     loop {
-        let wake = [deadline, subscriber.link.due()].into_iter().flatten().min();
+        let wake = [deadline, subscriber.link.due()]
+            .into_iter()
+            .flatten()
+            .min();
         let left = wake.map(|wake| wake.saturating_duration_since(Instant::now()));
-        swarm.poll(left.unwrap_or(POLL).min(POLL), &mut |_, event| subscriber.on_event(&event))?;
+        swarm.poll(left.unwrap_or(POLL).min(POLL), &mut |_, event| {
+            subscriber.on_event(&event)
+        })?;
         subscriber.flush()?;
         if interrupted.load(Ordering::Relaxed) {
             subscriber.end.get_or_insert(Ok(()));
         } else if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             let failure = Failure::new(format!("timed out after {} messages", subscriber.count));
-            subscriber.end.get_or_insert(Err(failure.code(CODE_TIMEOUT)));
+            subscriber
+                .end
+                .get_or_insert(Err(failure.code(CODE_TIMEOUT)));
         }
         match subscriber.link {
             Link::Closed | Link::Down(_) if subscriber.end.is_some() => {
@@ -188,13 +195,24 @@ impl Args {
         } else {
             RetainHandling::SendAtSubscribe
         };
-        let options = SubscriptionOptions { qos: self.qos, retain_handling, ..Default::default() };
-        let request = |filter| Ok(SubscriptionRequest { filter: parse_filter(filter)?, options });
+        let options = SubscriptionOptions {
+            qos: self.qos,
+            retain_handling,
+            ..Default::default()
+        };
+        let request = |filter| {
+            Ok(SubscriptionRequest {
+                filter: parse_filter(filter)?,
+                options,
+            })
+        };
         self.topics.iter().map(|filter| request(filter)).collect()
     }
 
     fn deadline(&self) -> Result<Option<Instant>, Failure> {
-        let Some(seconds) = self.wait else { return Ok(None) };
+        let Some(seconds) = self.wait else {
+            return Ok(None);
+        };
         Duration::try_from_secs_f64(seconds)
             .ok()
             .and_then(|wait| Instant::now().checked_add(wait))
@@ -248,7 +266,11 @@ impl Subscriber<'_> {
             }
             Event::Done { .. } | Event::Lost { .. } => {}
         }
-        if self.end.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if self.end.is_some() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 
     fn on_subscribed(&mut self, reasons: ReasonCodes<'_>) {
@@ -257,10 +279,15 @@ impl Subscriber<'_> {
         for (filter, reason) in self.arguments.topics.iter().zip(reasons.iter()) {
             if reason.is_error() {
                 refusal = Some(reason);
-                eprintln!("warning: subscription to `{filter}` refused: {}", reason.text());
+                eprintln!(
+                    "warning: subscription to `{filter}` refused: {}",
+                    reason.text()
+                );
             } else {
                 granted = true;
-                self.arguments.session.debug(&format!("subscribed to {filter}: {}", reason.text()));
+                self.arguments
+                    .session
+                    .debug(&format!("subscribed to {filter}: {}", reason.text()));
             }
         }
         if let Some(reason) = refusal
@@ -290,7 +317,8 @@ impl Subscriber<'_> {
         if self.filtered_out.iter().any(|filter| filter.matches(topic)) {
             return;
         }
-        self.layout.write(message, Timestamp::now(), &mut self.buffer);
+        self.layout
+            .write(message, Timestamp::now(), &mut self.buffer);
         self.count += 1;
         if arguments.count.is_some_and(|count| self.count >= count) {
             self.end = Some(Ok(()));
@@ -312,7 +340,8 @@ impl Subscriber<'_> {
         }
         self.link = Link::Closed;
         if !matches!(why, Closed::Finished) {
-            self.end.get_or_insert_with(|| Err(self.server.failure(why)));
+            self.end
+                .get_or_insert_with(|| Err(self.server.failure(why)));
         }
         self.end.get_or_insert(Ok(()));
     }
@@ -322,7 +351,10 @@ impl Subscriber<'_> {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let outcome = self.output.write_all(&self.buffer).and_then(|()| self.output.flush());
+        let outcome = self
+            .output
+            .write_all(&self.buffer)
+            .and_then(|()| self.output.flush());
         self.buffer.clear();
         match outcome {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.end = Some(Ok(())),

@@ -86,10 +86,16 @@ impl Crew {
         if self.roster.opening >= OPENING_MAX {
             return Ok(None);
         }
-        let options = Rc::new(Options { client_id: name.to_owned(), ..self.template.clone() });
+        let options = Rc::new(Options {
+            client_id: name.to_owned(),
+            ..self.template.clone()
+        });
         let key = self.swarm.open(&options).map_err(|error| {
-            Failure::new(format!("cannot open connection {}: {error}", self.roster.members.len()))
-                .hint("allow fewer with --connections-max")
+            Failure::new(format!(
+                "cannot open connection {}: {error}",
+                self.roster.members.len()
+            ))
+            .hint("allow fewer with --connections-max")
         })?;
         self.roster.add(name, key);
         Ok(Some(key))
@@ -99,7 +105,9 @@ impl Crew {
     pub fn publish(&mut self, key: Key, message: &Outgoing<'_>) {
         let Self { swarm, roster, .. } = self;
         let tag = roster.tally.begin(message.payload.len());
-        swarm.publish(key, message, tag, &mut |key, event| roster.on_event(key, &event));
+        swarm.publish(key, message, tag, &mut |key, event| {
+            roster.on_event(key, &event)
+        });
     }
 
     /// Lets the network work for at most `timeout`.
@@ -144,7 +152,11 @@ impl Crew {
             .values()
             .copied()
             .take(wanted)
-            .filter(|&key| self.swarm.session(key).is_some_and(|session| session.unfinished() == 0))
+            .filter(|&key| {
+                self.swarm
+                    .session(key)
+                    .is_some_and(|session| session.unfinished() == 0)
+            })
             .collect();
         for key in idle {
             self.roster.set_closing(key);
@@ -208,7 +220,9 @@ impl Roster {
     }
 
     fn on_closed(&mut self, key: Key, why: &Closed) {
-        let Some(member) = self.members.remove(&key) else { return };
+        let Some(member) = self.members.remove(&key) else {
+            return;
+        };
         self.keys.remove(&member.name);
         self.by_use.remove(&member.last_use);
         if !member.connected {

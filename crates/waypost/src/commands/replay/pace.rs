@@ -46,7 +46,12 @@ impl Pace {
                 *count += 1;
                 duration(due)
             }
-            Self::Speed { factor, gap_max, previous, elapsed } => {
+            Self::Speed {
+                factor,
+                gap_max,
+                previous,
+                elapsed,
+            } => {
                 if let (Some(time), Some(before)) = (time, *previous) {
                     // A record older than the one before it follows at once: file order is kept.
                     let gap = Duration::try_from(time.duration_since(before)).unwrap_or_default();
@@ -70,10 +75,13 @@ pub fn parse_time(value: &Value) -> Option<Timestamp> {
         Value::Number(number) => from_number(number.as_f64()?),
         Value::String(text) => {
             let text = text.trim();
-            text.parse::<Timestamp>().ok().or_else(|| {
-                let civil: DateTime = text.parse().ok()?;
-                TimeZone::UTC.to_timestamp(civil).ok()
-            }).or_else(|| from_number(text.parse().ok()?))
+            text.parse::<Timestamp>()
+                .ok()
+                .or_else(|| {
+                    let civil: DateTime = text.parse().ok()?;
+                    TimeZone::UTC.to_timestamp(civil).ok()
+                })
+                .or_else(|| from_number(text.parse().ok()?))
         }
         _ => None,
     }
@@ -83,7 +91,11 @@ fn from_number(number: f64) -> Option<Timestamp> {
     if !number.is_finite() {
         return None;
     }
-    let ms = if number.abs() < MILLISECONDS_FROM { number * 1000.0 } else { number };
+    let ms = if number.abs() < MILLISECONDS_FROM {
+        number * 1000.0
+    } else {
+        number
+    };
     #[allow(clippy::cast_possible_truncation)] // saturates; from_millisecond checks the range
     let ms = ms.round() as i64;
     Timestamp::from_millisecond(ms).ok()
@@ -108,9 +120,16 @@ mod tests {
             ("1290000000", "2010-11-17T13:20:00Z"),
             ("1290000000123", "2010-11-17T13:20:00.123Z"),
         ] {
-            assert_eq!(time(text).map(|time| time.to_string()).as_deref(), Some(expect), "{text}");
+            assert_eq!(
+                time(text).map(|time| time.to_string()).as_deref(),
+                Some(expect),
+                "{text}"
+            );
         }
-        assert_eq!(parse_time(&serde_json::json!(1_290_000_000)), time("1290000000"));
+        assert_eq!(
+            parse_time(&serde_json::json!(1_290_000_000)),
+            time("1290000000")
+        );
         for bad in ["", "yesterday", "2010-13-01T00:00Z", "NaN"] {
             assert_eq!(time(bad), None, "{bad}");
         }
@@ -119,7 +138,10 @@ mod tests {
 
     #[test]
     fn a_rate_spreads_records_evenly() {
-        let mut pace = Pace::Rate { per_second: 4.0, count: 0 };
+        let mut pace = Pace::Rate {
+            per_second: 4.0,
+            count: 0,
+        };
         let due: Vec<_> = (0..3).map(|_| pace.due(None).as_millis()).collect();
         assert_eq!(due, [0, 250, 500]);
     }

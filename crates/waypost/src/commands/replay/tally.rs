@@ -70,7 +70,8 @@ impl Tally {
     /// A connection ended unasked.
     pub fn disconnect(&mut self, client: &str, why: &Closed) {
         self.connections_lost += 1;
-        self.first_failure.get_or_insert_with(|| format!("client `{client}`: {why}"));
+        self.first_failure
+            .get_or_insert_with(|| format!("client `{client}`: {why}"));
     }
 
     /// Messages that did not arrive, or not surely.
@@ -145,7 +146,10 @@ mod tests {
 
     #[test]
     fn each_message_is_counted_once() {
-        let mut tally = Tally { qos: QoS::AtLeastOnce, ..Tally::default() };
+        let mut tally = Tally {
+            qos: QoS::AtLeastOnce,
+            ..Tally::default()
+        };
         let tags: Vec<_> = (1..=4).map(|size| tally.begin(size)).collect();
         assert_eq!(tally.unfinished(), 4);
         tally.finish(tags[0], ReasonCode::Success);
@@ -154,6 +158,9 @@ mod tests {
         tally.lose(tags[3]);
         assert_eq!((tally.sent, tally.acked, tally.failed()), (3, 2, 2));
         assert_eq!((tally.unfinished(), tally.unfinished_bytes), (0, 0));
-        assert_eq!(tally.first_failure.as_deref(), Some("a message was refused: Not authorized"));
+        assert_eq!(
+            tally.first_failure.as_deref(),
+            Some("a message was refused: Not authorized")
+        );
     }
 }

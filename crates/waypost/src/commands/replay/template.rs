@@ -60,7 +60,9 @@ impl Template {
         let mut literal = String::new();
         let mut characters = text.chars().enumerate().peekable();
         while let Some((at, character)) = characters.next() {
-            let doubled = characters.peek().is_some_and(|&(_, next)| next == character);
+            let doubled = characters
+                .peek()
+                .is_some_and(|&(_, next)| next == character);
             match character {
                 '{' | '}' if doubled => {
                     characters.next();
@@ -95,7 +97,9 @@ impl Template {
 
     /// Whether `field` is among the placeholders.
     pub fn uses(&self, field: &str) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Field(name) if name == field))
+        self.parts
+            .iter()
+            .any(|part| matches!(part, Part::Field(name) if name == field))
     }
 
     /// Fills the template from `record`; `null_as` may name what stands in for a null field.
@@ -149,7 +153,9 @@ mod tests {
     }
 
     fn check(template: &str, json: &str, expect: &str) {
-        let rendered = Template::parse(template).unwrap().render(&record(json), |_| Some("nobody"));
+        let rendered = Template::parse(template)
+            .unwrap()
+            .render(&record(json), |_| Some("nobody"));
         assert_eq!(rendered.as_deref(), Ok(expect), "{template} of {json}");
     }
 
@@ -165,7 +171,11 @@ mod tests {
 
     #[test]
     fn values_cannot_add_levels_or_wildcards() {
-        check("u/{user}", r##"{"user":"a/b+c#d\u0000e%"}"##, "u/a%2Fb%2Bc%23d%00e%");
+        check(
+            "u/{user}",
+            r##"{"user":"a/b+c#d\u0000e%"}"##,
+            "u/a%2Fb%2Bc%23d%00e%",
+        );
         check("a/+/#", "{}", "a/+/#");
     }
 
@@ -173,8 +183,9 @@ mod tests {
     fn null_and_empty_take_the_stand_in_or_fail() {
         check("{c}", r#"{"c":null}"#, "nobody");
         check("{c}", r#"{"c":""}"#, "nobody");
-        let rendered =
-            Template::parse("{c}").unwrap().render(&record(r#"{"c":null}"#), |_| None);
+        let rendered = Template::parse("{c}")
+            .unwrap()
+            .render(&record(r#"{"c":null}"#), |_| None);
         assert_eq!(rendered, Err(FieldError::Null("c".into())));
     }
 
@@ -184,8 +195,13 @@ mod tests {
             .unwrap()
             .render(&record(r#"{"room":"x","user":"y"}"#), |_| None)
             .unwrap_err();
-        assert_eq!(error.to_string(), "no field `rom`; this record has: room, user");
-        let nested = Template::parse("{o}").unwrap().render(&record(r#"{"o":{}}"#), |_| None);
+        assert_eq!(
+            error.to_string(),
+            "no field `rom`; this record has: room, user"
+        );
+        let nested = Template::parse("{o}")
+            .unwrap()
+            .render(&record(r#"{"o":{}}"#), |_| None);
         assert_eq!(nested, Err(FieldError::NotScalar("o".into())));
     }
 

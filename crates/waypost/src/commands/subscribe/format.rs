@@ -36,14 +36,21 @@ enum Piece {
 impl Layout {
     /// The payload as it came.
     pub fn payload() -> Self {
-        Self { pieces: vec![Piece::Payload] }
+        Self {
+            pieces: vec![Piece::Payload],
+        }
     }
 
     /// Topic, a blank, payload.
     pub fn verbose(coloured: bool) -> Self {
         let text = |text: &str| Piece::Text(text.to_owned());
         let pieces = if coloured {
-            vec![text("\x1b[36m"), Piece::Topic, text("\x1b[0m "), Piece::Payload]
+            vec![
+                text("\x1b[36m"),
+                Piece::Topic,
+                text("\x1b[0m "),
+                Piece::Payload,
+            ]
         } else {
             vec![Piece::Topic, text(" "), Piece::Payload]
         };
@@ -52,7 +59,9 @@ impl Layout {
 
     /// One JSON object.
     pub fn json() -> Self {
-        Self { pieces: vec![Piece::Json] }
+        Self {
+            pieces: vec![Piece::Json],
+        }
     }
 
     /// Reads the text of `-F`; the error says what is wrong with it.
@@ -78,7 +87,9 @@ impl Layout {
                 ('%', Some('P')) => Piece::UserProperties,
                 ('%', Some('j' | 'J')) => Piece::Json,
                 ('%', Some(other)) => {
-                    return Err(format!("-F: `%{other}` means nothing; `waypost sub --help` lists what does"));
+                    return Err(format!(
+                        "-F: `%{other}` means nothing; `waypost sub --help` lists what does"
+                    ));
                 }
                 ('%', None) => return Err("-F: write `%%` for a percent sign".into()),
                 ('\\', Some('n')) => Piece::Text("\n".into()),
@@ -87,7 +98,9 @@ impl Layout {
                 ('\\', Some('0')) => Piece::Text("\0".into()),
                 ('\\', Some('\\')) => Piece::Text("\\".into()),
                 ('\\', Some(other)) => {
-                    return Err(format!("-F: `\\{other}` means nothing; there are \\n \\r \\t \\0 \\\\"));
+                    return Err(format!(
+                        "-F: `\\{other}` means nothing; there are \\n \\r \\t \\0 \\\\"
+                    ));
                 }
                 (other, _) => {
                     literal.push(other);
@@ -124,9 +137,10 @@ impl Layout {
                 Piece::Text(text) => out.write_all(text.as_bytes()),
                 Piece::Topic => out.write_all(message.topic.as_bytes()),
                 Piece::Payload => out.write_all(message.payload),
-                Piece::PayloadHexadecimal => {
-                    message.payload.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
-                }
+                Piece::PayloadHexadecimal => message
+                    .payload
+                    .iter()
+                    .try_for_each(|byte| write!(out, "{byte:02x}")),
                 Piece::PayloadLength => write!(out, "{}", message.payload.len()),
                 Piece::QoS => write!(out, "{}", u8::from(message.qos)),
                 Piece::Retain => write!(out, "{}", u8::from(message.retain)),
@@ -165,7 +179,10 @@ fn object(message: &Publish<'_>, now: Timestamp) -> Value {
     object.insert("topic".into(), message.topic.into());
     match std::str::from_utf8(message.payload) {
         Ok(text) => object.insert("payload".into(), text.into()),
-        Err(_) => object.insert("payload_base64".into(), STANDARD.encode(message.payload).into()),
+        Err(_) => object.insert(
+            "payload_base64".into(),
+            STANDARD.encode(message.payload).into(),
+        ),
     };
     object.insert("qos".into(), u8::from(message.qos).into());
     object.insert("retain".into(), message.retain.into());
@@ -183,22 +200,42 @@ fn property_object(properties: Properties<'_>) -> Value {
             object.insert(name.into(), value);
         }
     };
-    insert("payload_format_indicator", properties.payload_format_indicator().map(Value::from));
-    insert("message_expiry_interval", properties.message_expiry_interval().map(Value::from));
+    insert(
+        "payload_format_indicator",
+        properties.payload_format_indicator().map(Value::from),
+    );
+    insert(
+        "message_expiry_interval",
+        properties.message_expiry_interval().map(Value::from),
+    );
     insert("content_type", properties.content_type().map(Value::from));
-    insert("response_topic", properties.response_topic().map(Value::from));
-    match properties.correlation_data().map(|data| (std::str::from_utf8(data), data)) {
+    insert(
+        "response_topic",
+        properties.response_topic().map(Value::from),
+    );
+    match properties
+        .correlation_data()
+        .map(|data| (std::str::from_utf8(data), data))
+    {
         Some((Ok(text), _)) => insert("correlation_data", Some(text.into())),
         Some((Err(_), data)) => {
-            insert("correlation_data_base64", Some(STANDARD.encode(data).into()));
+            insert(
+                "correlation_data_base64",
+                Some(STANDARD.encode(data).into()),
+            );
         }
         None => {}
     }
     let identifiers: Vec<_> = properties.subscription_identifiers().collect();
-    insert("subscription_identifiers", (!identifiers.is_empty()).then(|| identifiers.into()));
+    insert(
+        "subscription_identifiers",
+        (!identifiers.is_empty()).then(|| identifiers.into()),
+    );
     // Pairs, not an object: a name may come twice and the order counts.
-    let pairs: Vec<_> =
-        properties.user_properties().map(|(name, value)| json!([name, value])).collect();
+    let pairs: Vec<_> = properties
+        .user_properties()
+        .map(|(name, value)| json!([name, value]))
+        .collect();
     insert("user_properties", (!pairs.is_empty()).then(|| pairs.into()));
     Value::Object(object)
 }
@@ -227,7 +264,9 @@ mod tests {
     #[test]
     fn layouts_are_filled() {
         let mut properties = PropertyBuffer::new();
-        properties.push(Property::UserProperty("k", "v")).push(Property::UserProperty("k", "w"));
+        properties
+            .push(Property::UserProperty("k", "v"))
+            .push(Property::UserProperty("k", "w"));
         for (layout, expect) in [
             ("%t %p", "a/b hi"),
             ("%q%r%m%l", "1172"),
@@ -255,7 +294,9 @@ mod tests {
             &properties,
             r#"{"topic":"a/b","payload":"ü\n","qos":1,"retain":true,"time":"1970-01-01T00:00:00.000Z"}"#,
         );
-        properties.push(Property::ContentType("x")).push(Property::UserProperty("k", "v"));
+        properties
+            .push(Property::ContentType("x"))
+            .push(Property::UserProperty("k", "v"));
         check(
             &Layout::json(),
             &[0xff],
