@@ -1,4 +1,11 @@
 //! Shards, transports, configuration, metrics: the part of Waypost that touches the world.
+//!
+//! [`start`] binds the doors and gives each shard its thread; [`config`] is what the operator
+//! decides; [`control`] is the HTTP side, on a runtime of its own; [`metrics`] is what can be
+//! watched.
+//!
+//! Deliberately not here: what MQTT means (waypost-core) and how it is encoded (waypost-mqtt).
+
 #![forbid(unsafe_code)]
 #![cfg_attr(
     test,
@@ -12,10 +19,15 @@
 
 pub mod config;
 pub mod control;
+#[cfg(test)]
+mod docs;
+mod listener;
+mod mailbox;
 pub mod metrics;
+mod server;
+mod shard;
+
+pub use server::{Server, StartError, start};
 
 /// The version, as clients and metrics see it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-#[cfg(test)]
-mod docs;

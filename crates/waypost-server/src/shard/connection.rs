@@ -1,0 +1,150 @@
+//! One accepted socket: what is read of a packet that is not whole yet, what waits to be written.
+
+use std::io::{self, IoSliceMut, Read};
+use std::rc::Rc;
+
+use mio::net::TcpStream;
+use waypost_mqtt::ProtocolVersion;
+
+use super::outbox::Outbox;
+
+/// A packet of at least this many bytes gets a buffer of its own as soon as its length is known;
+/// the beginning of a smaller one is copied in front of the next read. This bounds what one-byte
+/// writes can make us copy.
+pub(super) const OWN_BUFFER_BYTES_MIN: usize = 2 * 1024;
+
+/// How much is read beyond the end of a packet that is larger than the read buffer.
+const BEYOND_LARGE_BYTES: usize = 4 * 1024;
+
+/// A packet on its way in that has a buffer of exactly its length.
+pub(super) struct LargePacket {
+    pub(super) bytes: Vec<u8>,
+    pub(super) filled: usize,
+}
+
+/// The state of one connection in the shell. It is kept small: an idle connection costs this and
+/// what the core keeps, nothing else.
+pub(super) struct Connection {
+    pub(super) socket: TcpStream,
+    pub(super) outbox: Outbox,
+    /// Bytes read but not handled: the beginning of a packet, or what came while parked.
+    pub(super) unread: Option<Box<Vec<u8>>>,
+    pub(super) large: Option<Box<LargePacket>>,
+    /// QoS 0 messages dropped because this client does not read.
+    pub(super) qos0_dropped: u32,
+    pub(super) version: ProtocolVersion,
+    /// A first packet has come; it settled the version.
+    pub(super) greeted: bool,
+    pub(super) state: ConnectionState,
+    /// When we stop waiting for a closed connection's peer; 0 = it is not closed.
+    pub(super) close_by_ms: u64,
+    /// The core asked not to read: a claim or a verdict is pending.
+    pub(super) parked: bool,
+    /// It is in the list of connections to read in this or the next tick.
+    pub(super) in_ready: bool,
+    /// It is in the list of connections to flush at the end of this tick.
+    pub(super) in_dirty: bool,
+    /// The last write filled the socket's buffer.
+    pub(super) blocked: bool,
+    /// The outbox was above half its bound; the core is told when it falls below a quarter.
+    pub(super) congested: bool,
+    /// The peer has closed its side, or the socket failed: reading will say so.
+    pub(super) hung_up: bool,
+}
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ConnectionState {
+    /// The core knows it.
+    Open,
+    /// The core has closed it; what is in the outbox is still written.
+    Flushing,
+    /// Everything is written and our side is shut; what the peer still sends is thrown away, since
+    /// closing on unread bytes would reset the connection and lose the last packet.
+    Lingering,
+}
+
+impl Connection {
+    pub(super) fn new(socket: TcpStream) -> Self {
+        Self {
+            socket,
+            outbox: Outbox::default(),
+            unread: None,
+            large: None,
+            qos0_dropped: 0,
+            version: ProtocolVersion::V311,
+            greeted: false,
+            state: ConnectionState::Open,
+            close_by_ms: 0,
+            parked: false,
+            in_ready: false,
+            in_dirty: false,
+            blocked: false,
+            congested: false,
+            hung_up: false,
+        }
+    }
+
+    /// Reads once: first what is missing of a large packet, then into `buffer` behind `offset`.
+    pub(super) fn read_once(&mut self, buffer: &mut [u8], offset: usize) -> io::Result<ReadOnce> {
+        let after = buffer.get_mut(offset..).unwrap_or_default();
+        let Some(large) = self.large.as_deref_mut() else {
+            let room = after.len();
+            let count = self.socket.read(after)?;
+            return Ok(ReadOnce {
+                count,
+                in_buffer: count,
+                filled_all: count == room,
+                large: None,
+            });
+        };
+        // What follows a very large packet is likely another one, and is better read in its place.
+        let beyond = if large.bytes.len() > after.len() {
+            BEYOND_LARGE_BYTES.min(after.len())
+        } else {
+            after.len()
+        };
+        let after = after.get_mut(..beyond).unwrap_or_default();
+        let missing = large.bytes.get_mut(large.filled..).unwrap_or_default();
+        let (missing_len, room) = (missing.len(), missing.len() + after.len());
+        let count = self
+            .socket
+            .read_vectored(&mut [IoSliceMut::new(missing), IoSliceMut::new(after)])?;
+        let of_large = count.min(missing_len);
+        large.filled += of_large;
+        let whole = of_large == missing_len;
+        Ok(ReadOnce {
+            count,
+            in_buffer: count - of_large,
+            filled_all: count == room,
+            large: self
+                .large
+                .take_if(|_| whole)
+                .map(|large| Rc::new(large.bytes)),
+        })
+    }
+}
+
+/// What one read brought.
+pub(super) struct ReadOnce {
+    /// All bytes read; 0 means the peer closed its side.
+    pub(super) count: usize,
+    /// Those that went into the shard's buffer.
+    pub(super) in_buffer: usize,
+    /// The read filled all the room there was, so there may be more.
+    pub(super) filled_all: bool,
+    /// The large packet, when these bytes completed it.
+    pub(super) large: Option<Rc<Vec<u8>>>,
+}
+
+impl ReadOnce {
+    /// The socket had nothing; what was left unread is looked at all the same.
+    pub(super) fn nothing() -> Self {
+        Self {
+            count: 0,
+            in_buffer: 0,
+            filled_all: false,
+            large: None,
+        }
+    }
+}

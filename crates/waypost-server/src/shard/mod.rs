@@ -1,0 +1,306 @@
+//! One shard: a thread, its event loop, its connections, its broker.
+//!
+//! A tick: wait for events; read each ready connection once (64 KiB at most, so that nobody starves
+//! the others); let the core handle what was read, what other shards sent and what is due; then
+//! write every outbox that got something, once. A tick ends when the ready events are handled, never
+//! by a timer, so that latency at low load does not suffer.
+//!
+//! Deliberately not here: what a packet means (waypost-core), how it is encoded (waypost-mqtt),
+//! accepting (`listener`).
+
+mod clock;
+mod connection;
+mod outbox;
+mod outlets;
+mod reading;
+mod writing;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mio::event::Event;
+use mio::{Events, Interest, Poll, Token, Waker};
+use waypost_core::{Broker, ConnectionId, Now, Peer, ShardId};
+
+use crate::mailbox::{Handover, Inbound, Mailbox};
+use crate::metrics::{Gauges, ShardStats};
+use clock::Clock;
+use connection::Connection;
+use outlets::Outlets;
+
+/// The waker's token; connections have theirs from 0 up.
+const WAKER: Token = Token(usize::MAX);
+/// Events taken from the kernel at once.
+const EVENTS_PER_TICK: usize = 1024;
+/// The shard's one read buffer, and so the most that one connection is read per tick.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+/// Outbox memory kept for reuse between ticks.
+const POOL_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How long a closed connection may take to read what was left for it.
+const LINGER_MS: u64 = 5_000;
+/// While another shard's mailbox is full, how often to look again.
+const MAILBOX_FULL_RETRY_MS: u64 = 1;
+
+/// The bounds of the shell; the core has its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ShellLimits {
+    /// The largest packet a client may send, in bytes.
+    pub(crate) packet_bytes_max: usize,
+    /// Bytes that may wait for one connection before QoS 0 messages are dropped, oldest first.
+    pub(crate) outbox_bytes_max: usize,
+    /// Bytes of large packets on their way in, in all connections of a shard together.
+    pub(crate) receive_bytes_max: usize,
+}
+
+/// A shard before its thread runs.
+pub(crate) struct Shard {
+    id: ShardId,
+    broker: Broker,
+    poll: Poll,
+    inbox: Arc<Mailbox>,
+    /// Every shard's mailbox, by shard; the own one is there too.
+    mailboxes: Arc<[Arc<Mailbox>]>,
+    outlets: Outlets,
+    limits: ShellLimits,
+    stats: Arc<ShardStats>,
+    clock: Clock,
+    now: Now,
+    read_buffer: Vec<u8>,
+    /// Buffers of large packets that are on their way in, in bytes.
+    receive_bytes: usize,
+    received: VecDeque<Inbound>,
+    /// Closed connections that the peer has not closed yet, with the time we stop waiting.
+    lingering: VecDeque<(u64, usize)>,
+    /// Connections whose outbox fell below a quarter of its bound in this tick.
+    relieved: Vec<usize>,
+    /// Outboxes being flushed, swapped with the outlets' list.
+    flushing: Vec<usize>,
+    /// Connections being read, swapped with the outlets' list.
+    reading: Vec<usize>,
+    draining: bool,
+    drained_at: u64,
+}
+
+/// What a shard's threads and neighbours are made of before the shard itself.
+pub(crate) struct ShardPort {
+    pub(crate) poll: Poll,
+    pub(crate) mailbox: Arc<Mailbox>,
+}
+
+impl ShardPort {
+    pub(crate) fn new(mailbox_bytes_max: usize) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        Ok(Self {
+            poll,
+            mailbox: Mailbox::new(waker, mailbox_bytes_max),
+        })
+    }
+}
+
+impl Shard {
+    pub(crate) fn new(
+        id: ShardId,
+        port: ShardPort,
+        mailboxes: Arc<[Arc<Mailbox>]>,
+        broker: Broker,
+        limits: ShellLimits,
+        stats: Arc<ShardStats>,
+    ) -> Self {
+        let clock = Clock::start();
+        Self {
+            id,
+            broker,
+            poll: port.poll,
+            inbox: port.mailbox,
+            outlets: Outlets::new(mailboxes.len(), limits.outbox_bytes_max, POOL_BYTES_MAX),
+            mailboxes,
+            limits,
+            stats,
+            now: clock.now(),
+            clock,
+            read_buffer: vec![0; READ_BUFFER_BYTES],
+            receive_bytes: 0,
+            received: VecDeque::new(),
+            lingering: VecDeque::new(),
+            relieved: Vec::new(),
+            flushing: Vec::new(),
+            reading: Vec::new(),
+            draining: false,
+            drained_at: u64::MAX,
+        }
+    }
+
+    /// Runs until the shard has drained. An error is one of the poller, never of a connection.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(EVENTS_PER_TICK);
+        loop {
+            match self.poll.poll(&mut events, self.timeout()) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            self.now = self.clock.now();
+            for event in &events {
+                self.note(event);
+            }
+            self.tick();
+            if self.draining && (self.outlets.connections.is_empty() || self.drain_is_over()) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        self.receive();
+        if self.a_mailbox_is_full() {
+            self.outlets.counters.reads_paused += self.outlets.ready.len() as u64;
+        } else {
+            self.read_ready();
+        }
+        if self
+            .broker
+            .next_timeout()
+            .is_some_and(|due| due <= self.now.monotonic_ms)
+        {
+            self.broker.handle_timeout(self.now, &mut self.outlets);
+        }
+        self.flush_dirty();
+        self.send_mail();
+        self.end_lingering();
+        self.publish_stats();
+    }
+
+    fn publish_stats(&self) {
+        let gauges = Gauges {
+            connections: self.outlets.connections.len() as u64,
+            clients: self.broker.sessions_connected() as u64,
+            sessions: self.broker.sessions() as u64,
+            subscriptions: self.broker.subscriptions() as u64,
+            retained_messages: self.broker.retained() as u64,
+            retained_bytes: self.broker.retained_bytes() as u64,
+            outbox_bytes: self.outlets.outbox_bytes as u64,
+            receive_bytes: self.receive_bytes as u64,
+        };
+        self.stats
+            .publish(self.broker.counters(), &self.outlets.counters, &gauges);
+    }
+
+    /// How long the next wait may take.
+    fn timeout(&self) -> Option<Duration> {
+        if self.a_mailbox_is_full() {
+            return Some(Duration::from_millis(MAILBOX_FULL_RETRY_MS));
+        }
+        if !self.outlets.ready.is_empty() || !self.outlets.dirty.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let linger = self.lingering.front().map(|&(due, _)| due);
+        let drained = self.draining.then_some(self.drained_at);
+        let due = [self.broker.next_timeout(), linger, drained]
+            .into_iter()
+            .flatten()
+            .min()?;
+        Some(Duration::from_millis(
+            due.saturating_sub(self.clock.now().monotonic_ms),
+        ))
+    }
+
+    fn a_mailbox_is_full(&self) -> bool {
+        self.mailboxes.len() > 1 && self.mailboxes.iter().any(|mailbox| mailbox.is_full())
+    }
+
+    fn note(&mut self, event: &Event) {
+        if event.token() == WAKER {
+            return;
+        }
+        let index = event.token().0;
+        let Some(connection) = self.outlets.connections.get_mut(index) else {
+            return;
+        };
+        connection.hung_up |= event.is_read_closed() || event.is_error();
+        if event.is_writable() && connection.blocked {
+            connection.blocked = false;
+            self.outlets.mark_dirty(index);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            self.outlets.mark_ready(index);
+        }
+    }
+
+    fn receive(&mut self) {
+        let mut received = std::mem::take(&mut self.received);
+        self.inbox.take(&mut received);
+        for inbound in received.drain(..) {
+            match inbound {
+                Inbound::Handover(handover) => self.adopt(handover),
+                Inbound::Mail { from, batch } => {
+                    self.broker
+                        .handle_mail(from, batch, self.now, &mut self.outlets);
+                }
+                Inbound::System(messages) => {
+                    for (topic, payload) in messages {
+                        self.broker.publish_system(
+                            &topic,
+                            &payload,
+                            true,
+                            self.now,
+                            &mut self.outlets,
+                        );
+                    }
+                }
+                Inbound::Drain => self.drain(),
+            }
+        }
+        self.received = received;
+    }
+
+    fn adopt(&mut self, handover: Handover) {
+        let socket = handover.socket;
+        let index = self.outlets.connections.insert(Connection::new(socket));
+        let Some(connection) = self.outlets.connections.get_mut(index) else {
+            return;
+        };
+        let registered = self.poll.registry().register(
+            &mut connection.socket,
+            Token(index),
+            Interest::READABLE | Interest::WRITABLE,
+        );
+        let id = u32::try_from(index).ok().filter(|_| registered.is_ok());
+        let (Some(id), false) = (id, self.draining) else {
+            self.outlets.connections.remove(index);
+            return;
+        };
+        let peer = Peer {
+            address: Some(handover.peer),
+        };
+        self.broker
+            .handle_open(ConnectionId(id), peer, self.now, &mut self.outlets);
+        self.outlets.mark_ready(index);
+    }
+
+    fn drain(&mut self) {
+        if self.draining {
+            return;
+        }
+        self.draining = true;
+        self.drained_at = self.now.monotonic_ms + LINGER_MS;
+        self.broker.handle_drain(self.now, &mut self.outlets);
+    }
+
+    fn drain_is_over(&self) -> bool {
+        self.now.monotonic_ms >= self.drained_at
+    }
+
+    fn send_mail(&mut self) {
+        for (mail, mailbox) in self.outlets.mail.iter_mut().zip(self.mailboxes.iter()) {
+            if !mail.is_empty() {
+                let batch = std::mem::take(mail);
+                let from = self.id;
+                // A waker fails only when its shard is gone, and then nobody waits for the mail.
+                let _ = mailbox.send([Inbound::Mail { from, batch }]);
+            }
+        }
+    }
+}

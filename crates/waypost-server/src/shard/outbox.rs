@@ -1,0 +1,548 @@
+//! What waits to be written to one connection, and the pool its memory comes from.
+//!
+//! An outbox is a run of encoded packets. Small payloads are copied into the run; a payload that
+//! has an allocation of its own is referred to, not copied, and gathered when the outbox is
+//! written. An idle connection owns no buffer: the memory goes back to the shard's pool as soon
+//! as everything is written.
+//!
+//! Deliberately not here: when to write (the shard's tick) and what to encode (`outlets`).
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice, Write};
+use std::rc::Rc;
+
+use waypost_mqtt::{Properties, ProtocolVersion, decode_header};
+
+/// A payload with an allocation of its own, standing in the run before the byte `at`.
+struct SharedPiece {
+    at: usize,
+    start: usize,
+    len: usize,
+    /// `None` once it is written, so that the payload is not kept longer than it is needed.
+    data: Option<Rc<Vec<u8>>>,
+}
+
+impl SharedPiece {
+    fn bytes(&self) -> &[u8] {
+        self.data
+            .as_deref()
+            .and_then(|data| data.get(self.start..self.start + self.len))
+            .unwrap_or_default()
+    }
+}
+
+/// The largest number of slices given to one gathering write (Linux takes 1,024).
+const SLICES_MAX: usize = 64;
+
+/// The encoded packets that wait for one connection's socket.
+#[derive(Default)]
+pub(super) struct Outbox {
+    /// Whole packets, but for the payloads that are in `shared`.
+    run: Vec<u8>,
+    /// How much of `run` is written.
+    run_written: usize,
+    /// Payloads referred to, in order; `None` in the common case costs eight bytes.
+    shared: Option<Box<SharedRun>>,
+}
+
+#[derive(Default)]
+struct SharedRun {
+    pieces: VecDeque<SharedPiece>,
+    /// The first piece that is not wholly written, and how much of it is.
+    first: usize,
+    first_written: usize,
+    /// The bytes of all pieces that are not written yet.
+    bytes: usize,
+}
+
+/// Written bytes are cut off the front of a run that does not become empty from this size on.
+const COMPACT_BYTES_MIN: usize = 64 * 1024;
+
+/// One packet of an outbox, as `Outbox::packet_at` finds it.
+struct PacketSpan {
+    /// Its bytes in the run end here; a piece, if it has one, comes after them.
+    inline_end: usize,
+    has_piece: bool,
+    total_len: usize,
+}
+
+impl Outbox {
+    /// Bytes that wait to be written.
+    pub(super) fn len(&self) -> usize {
+        self.run.len() - self.run_written + self.shared.as_ref().map_or(0, |shared| shared.bytes)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The run to append encoded packets to, with memory from `pool` if it has none.
+    pub(super) fn run(&mut self, pool: &mut BufferPool) -> &mut Vec<u8> {
+        if self.run.capacity() == 0 {
+            self.run = pool.take();
+        }
+        &mut self.run
+    }
+
+    /// Appends `len` bytes of `data` from `start` without copying them.
+    pub(super) fn push_shared(&mut self, data: &Rc<Vec<u8>>, start: usize, len: usize) {
+        if len == 0 {
+            return;
+        }
+        let shared = self.shared.get_or_insert_default();
+        shared.bytes += len;
+        shared.pieces.push_back(SharedPiece {
+            at: self.run.len(),
+            start,
+            len,
+            data: Some(Rc::clone(data)),
+        });
+    }
+
+    /// Writes as much as the socket takes; when everything is written the memory goes back to
+    /// the pool.
+    pub(super) fn write_to(
+        &mut self,
+        socket: &mut impl Write,
+        pool: &mut BufferPool,
+    ) -> io::Result<()> {
+        while !self.is_empty() {
+            let written = match self.write_once(socket) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => written,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.compact();
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            self.advance(written);
+        }
+        self.release(pool);
+        Ok(())
+    }
+
+    fn write_once(&self, socket: &mut impl Write) -> io::Result<usize> {
+        let Some(shared) = self.shared.as_ref().filter(|shared| shared.bytes > 0) else {
+            return socket.write(self.run.get(self.run_written..).unwrap_or_default());
+        };
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let mut count = 0;
+        let mut from = self.run_written;
+        let mut skip = shared.first_written;
+        let mut put = |slice| {
+            if let Some(place) = slices.get_mut(count) {
+                *place = IoSlice::new(slice);
+                count += 1;
+            }
+        };
+        for piece in shared.pieces.iter().skip(shared.first).take(SLICES_MAX / 2) {
+            if piece.at > from {
+                put(self.run.get(from..piece.at).unwrap_or_default());
+                from = piece.at;
+            }
+            put(piece.bytes().get(skip..).unwrap_or_default());
+            skip = 0;
+        }
+        if shared.pieces.len() - shared.first < SLICES_MAX / 2 && from < self.run.len() {
+            put(self.run.get(from..).unwrap_or_default());
+        }
+        socket.write_vectored(slices.get(..count).unwrap_or_default())
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        if let Some(shared) = &mut self.shared {
+            while let Some(piece) = shared.pieces.get_mut(shared.first) {
+                let before = piece.at - self.run_written;
+                if written < before {
+                    break;
+                }
+                written -= before;
+                self.run_written = piece.at;
+                let rest = piece.len - shared.first_written;
+                let taken = rest.min(written);
+                written -= taken;
+                shared.bytes -= taken;
+                if taken < rest {
+                    shared.first_written += taken;
+                    return;
+                }
+                piece.data = None;
+                shared.first += 1;
+                shared.first_written = 0;
+            }
+        }
+        self.run_written += written;
+    }
+
+    /// Forgets everything and gives the memory back.
+    pub(super) fn release(&mut self, pool: &mut BufferPool) {
+        pool.give(std::mem::take(&mut self.run));
+        self.run_written = 0;
+        self.shared = None;
+    }
+
+    /// Drops whole QoS 0 PUBLISH packets no byte of which is written, oldest first, until at most
+    /// `bytes_max` bytes wait. Returns how many went. The cost is linear in the outbox, so callers
+    /// ask for a good part of it at once.
+    pub(super) fn drop_oldest_qos0(&mut self, bytes_max: usize, version: ProtocolVersion) -> usize {
+        self.rebuild(self.len().saturating_sub(bytes_max), version)
+    }
+
+    fn compact(&mut self) {
+        if self.run_written >= COMPACT_BYTES_MIN && self.run_written >= self.run.len() / 2 {
+            self.rebuild(0, ProtocolVersion::V311);
+        }
+    }
+
+    /// Copies what is not wholly written to a new run, but for the oldest untouched QoS 0
+    /// PUBLISH packets that together make up `surplus` bytes.
+    fn rebuild(&mut self, mut surplus: usize, version: ProtocolVersion) -> usize {
+        let mut kept = Outbox {
+            run: Vec::with_capacity(self.run.len() - self.run_written),
+            ..Outbox::default()
+        };
+        let mut pieces = self.shared.take().unwrap_or_default();
+        let mut dropped = 0;
+        let mut at = 0;
+        let mut piece_index = 0;
+        while let Some(span) = self.packet_at(at, pieces.pieces.get(piece_index)) {
+            let inline = self.run.get(at..span.inline_end).unwrap_or_default();
+            let written = span.inline_end <= self.run_written
+                && (!span.has_piece || piece_index < pieces.first);
+            let untouched = at >= self.run_written;
+            if untouched && surplus > 0 && is_droppable(inline, version) {
+                surplus = surplus.saturating_sub(span.total_len);
+                dropped += 1;
+            } else if !written {
+                if !untouched {
+                    kept.run_written = self.run_written - at;
+                }
+                kept.run.extend_from_slice(inline);
+                if span.has_piece
+                    && let Some(piece) = pieces.pieces.get_mut(piece_index)
+                    && let Some(data) = piece.data.take()
+                {
+                    kept.push_shared(&data, piece.start, piece.len);
+                    if piece_index == pieces.first
+                        && let Some(shared) = &mut kept.shared
+                    {
+                        shared.first_written = pieces.first_written;
+                        shared.bytes -= pieces.first_written;
+                    }
+                }
+            }
+            piece_index += usize::from(span.has_piece);
+            at = span.inline_end;
+        }
+        *self = kept;
+        dropped
+    }
+
+    /// The packet that begins at `at`; `piece` is the next one of the run's pieces.
+    fn packet_at(&self, at: usize, piece: Option<&SharedPiece>) -> Option<PacketSpan> {
+        let rest = self.run.get(at..).filter(|rest| !rest.is_empty())?;
+        let header = decode_header(rest).ok().flatten()?;
+        let total_len = header.total_len();
+        let piece_len = piece
+            .filter(|piece| piece.at + piece.len == at + total_len)
+            .map(|piece| piece.len);
+        Some(PacketSpan {
+            inline_end: at + total_len - piece_len.unwrap_or(0),
+            has_piece: piece_len.is_some(),
+            total_len,
+        })
+    }
+}
+
+/// PUBLISH (type 3) with both QoS bits clear, unless it teaches a Topic Alias that later packets
+/// lean on.
+fn is_droppable(packet: &[u8], version: ProtocolVersion) -> bool {
+    let Some(header) = decode_header(packet).ok().flatten() else {
+        return false;
+    };
+    if header.first_byte >> 4 != 3 || header.first_byte & 0b0110 != 0 {
+        return false;
+    }
+    if version != ProtocolVersion::V5 {
+        return true;
+    }
+    let body = packet.get(header.header_len..).unwrap_or_default();
+    !publish_teaches_alias(body)
+}
+
+/// Whether the body of a QoS 0 PUBLISH of MQTT 5 has both a Topic Name and a Topic Alias.
+fn publish_teaches_alias(body: &[u8]) -> bool {
+    let Some((topic_len, rest)) = body.split_first_chunk::<2>() else {
+        return false;
+    };
+    let topic_len = usize::from(u16::from_be_bytes(*topic_len));
+    let rest = rest.get(topic_len..).unwrap_or_default();
+    // The property length: a Variable Byte Integer of our own encoder.
+    let len_bytes = 1 + rest.iter().take_while(|&&byte| byte & 0x80 != 0).count();
+    let len = rest
+        .iter()
+        .take(len_bytes)
+        .rev()
+        .fold(0, |len, &byte| len << 7 | usize::from(byte & 0x7F));
+    let properties = rest.get(len_bytes..len_bytes + len).unwrap_or_default();
+    topic_len > 0
+        && Properties::from_validated(properties)
+            .topic_alias()
+            .is_some()
+}
+
+/// Buffers that outboxes borrow while something waits in them. At most `bytes_max` are kept.
+pub(super) struct BufferPool {
+    free: Vec<Vec<u8>>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+/// A buffer that grew beyond this is given back to the allocator, not to the pool.
+const POOLED_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+impl BufferPool {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self {
+            free: Vec::new(),
+            bytes: 0,
+            bytes_max,
+        }
+    }
+
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        let Some(buffer) = self.free.pop() else {
+            return Vec::with_capacity(512);
+        };
+        self.bytes -= buffer.capacity();
+        buffer
+    }
+
+    pub(super) fn give(&mut self, mut buffer: Vec<u8>) {
+        let capacity = buffer.capacity();
+        if capacity == 0
+            || capacity > POOLED_BUFFER_BYTES_MAX
+            || self.bytes + capacity > self.bytes_max
+        {
+            return;
+        }
+        buffer.clear();
+        self.bytes += capacity;
+        self.free.push(buffer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use waypost_mqtt::{PublishHead, QoS, encode_publish_head};
+
+    /// A socket that takes `room` bytes and then would block.
+    struct Socket {
+        taken: Vec<u8>,
+        room: usize,
+    }
+
+    impl Write for Socket {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.write_vectored(&[IoSlice::new(bytes)])
+        }
+
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            if self.room == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let before = self.taken.len();
+            for slice in slices {
+                let count = slice.len().min(self.room);
+                self.taken.extend_from_slice(&slice[..count]);
+                self.room -= count;
+            }
+            Ok(self.taken.len() - before)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn head(qos: QoS, topic: &str, alias: Option<u16>, payload_len: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode_publish_head(
+            &PublishHead {
+                version: if alias.is_some() {
+                    ProtocolVersion::V5
+                } else {
+                    ProtocolVersion::V311
+                },
+                dup: false,
+                qos,
+                retain: false,
+                topic,
+                packet_id: u16::from(qos != QoS::AtMostOnce),
+                topic_alias: alias,
+                message_expiry_interval: None,
+                subscription_identifiers: &[],
+                properties: &[],
+                payload_len,
+            },
+            &mut bytes,
+        );
+        bytes
+    }
+
+    /// An outbox with `packets` of (QoS, payload, shared or not), and all their bytes.
+    fn filled(packets: &[(QoS, &[u8], bool)], pool: &mut BufferPool) -> (Outbox, Vec<Vec<u8>>) {
+        let mut outbox = Outbox::default();
+        let mut all = Vec::new();
+        for &(qos, payload, shared) in packets {
+            let mut packet = head(qos, "t", None, payload.len());
+            outbox.run(pool).extend_from_slice(&packet);
+            if shared {
+                outbox.push_shared(&Rc::new(payload.to_vec()), 0, payload.len());
+            } else {
+                outbox.run(pool).extend_from_slice(payload);
+            }
+            packet.extend_from_slice(payload);
+            all.push(packet);
+        }
+        (outbox, all)
+    }
+
+    const QOS0: QoS = QoS::AtMostOnce;
+    const QOS1: QoS = QoS::AtLeastOnce;
+
+    fn mixed<'a>() -> Vec<(QoS, &'a [u8], bool)> {
+        vec![
+            (QOS0, b"one", false),
+            (QOS0, b"two, shared", true),
+            (QOS1, b"three", false),
+            (QOS1, b"four, shared", true),
+            (QOS0, b"five, shared", true),
+            (QOS0, b"six", false),
+        ]
+    }
+
+    #[test]
+    fn every_way_to_cut_the_writes_gives_the_same_bytes() {
+        let mut pool = BufferPool::new(1 << 20);
+        for step in 1..80 {
+            let (mut outbox, all) = filled(&mixed(), &mut pool);
+            let mut socket = Socket {
+                taken: Vec::new(),
+                room: 0,
+            };
+            while !outbox.is_empty() {
+                socket.room = step;
+                outbox.write_to(&mut socket, &mut pool).unwrap();
+            }
+            assert_eq!(socket.taken, all.concat(), "{step} bytes at a time");
+            assert_eq!(outbox.run.capacity(), 0, "an empty outbox owns no memory");
+        }
+    }
+
+    #[test]
+    fn dropping_leaves_whole_packets_whatever_is_written_already() {
+        let mut pool = BufferPool::new(1 << 20);
+        let (_, all) = filled(&mixed(), &mut pool);
+        let total: usize = all.iter().map(Vec::len).sum();
+        for written in 0..total {
+            for bytes_max in [0, 20, 40, total] {
+                let (mut outbox, _) = filled(&mixed(), &mut pool);
+                let mut socket = Socket {
+                    taken: Vec::new(),
+                    room: written,
+                };
+                outbox.write_to(&mut socket, &mut pool).unwrap();
+                let dropped = outbox.drop_oldest_qos0(bytes_max, ProtocolVersion::V311);
+                let left = outbox.len();
+                socket.room = usize::MAX;
+                outbox.write_to(&mut socket, &mut pool).unwrap();
+                assert_eq!(socket.taken.len(), written + left);
+                // What arrives is the packets in order, some of the QoS 0 ones missing.
+                let mut arrived = socket.taken.as_slice();
+                let mut missing = 0;
+                for packet in &all {
+                    match arrived.strip_prefix(packet.as_slice()) {
+                        Some(rest) => arrived = rest,
+                        None => {
+                            assert!(
+                                is_droppable(packet, ProtocolVersion::V311),
+                                "QoS 1 was dropped"
+                            );
+                            missing += 1;
+                        }
+                    }
+                }
+                assert!(arrived.is_empty(), "{written} written, {bytes_max} at most");
+                assert_eq!(missing, dropped);
+                if bytes_max == total {
+                    assert_eq!(dropped, 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_oldest_goes_first() {
+        let mut pool = BufferPool::new(1 << 20);
+        let (mut outbox, all) = filled(&[(QOS0, b"old", false), (QOS0, b"new", false)], &mut pool);
+        assert_eq!(
+            outbox.drop_oldest_qos0(all[1].len(), ProtocolVersion::V311),
+            1
+        );
+        let mut socket = Socket {
+            taken: Vec::new(),
+            room: usize::MAX,
+        };
+        outbox.write_to(&mut socket, &mut pool).unwrap();
+        assert_eq!(socket.taken, all[1]);
+    }
+
+    #[test]
+    fn a_packet_that_teaches_an_alias_is_kept() {
+        let teaches = head(QOS0, "topic", Some(7), 0);
+        let uses = head(QOS0, "", Some(7), 0);
+        assert!(!is_droppable(&teaches, ProtocolVersion::V5));
+        assert!(is_droppable(&uses, ProtocolVersion::V5));
+    }
+
+    #[test]
+    fn a_run_that_never_becomes_empty_does_not_grow() {
+        let mut pool = BufferPool::new(1 << 20);
+        let mut outbox = Outbox::default();
+        let packet = [head(QOS0, "t", None, 1000), vec![b'x'; 1000]].concat();
+        let mut socket = Socket {
+            taken: Vec::new(),
+            room: 0,
+        };
+        for _ in 0..10_000 {
+            outbox.run(&mut pool).extend_from_slice(&packet);
+            if outbox.len() > 10 * packet.len() {
+                socket.room = packet.len();
+                outbox.write_to(&mut socket, &mut pool).unwrap();
+                socket.taken.clear();
+            }
+        }
+        assert!(
+            outbox.run.capacity() < 4 * COMPACT_BYTES_MIN,
+            "{}",
+            outbox.run.capacity()
+        );
+    }
+
+    #[test]
+    fn the_pool_keeps_no_more_than_its_bound() {
+        let mut pool = BufferPool::new(2048);
+        for _ in 0..10 {
+            pool.give(Vec::with_capacity(1024));
+        }
+        assert_eq!(pool.free.len(), 2);
+        pool.give(Vec::with_capacity(POOLED_BUFFER_BYTES_MAX + 1));
+        assert_eq!(pool.free.len(), 2);
+        assert!(pool.take().capacity() >= 1024);
+        assert_eq!(pool.bytes, 1024);
+    }
+}

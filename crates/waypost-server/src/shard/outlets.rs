@@ -1,0 +1,257 @@
+//! The shard's side of the core's `Effects`: packets are encoded into outboxes here, mail is
+//! collected per shard, and what must happen at the end of the tick is remembered.
+
+use std::rc::Rc;
+
+use slab::Slab;
+use waypost_core::{ConnectionId, DeliveryFlags, Effects, MailBatch, Message, ShardId, Target};
+use waypost_mqtt::{Packet, ProtocolVersion, PublishHead, QoS, encode, encode_publish_head};
+
+use super::connection::{Connection, ConnectionState};
+use super::outbox::BufferPool;
+use crate::metrics::ShellCounters;
+
+/// From this size on a payload that several connections get is referred to instead of copied.
+const SHARED_PAYLOAD_BYTES_MIN: usize = 4 * 1024;
+
+/// Everything the core can act on while it handles one input.
+pub(super) struct Outlets {
+    pub(super) connections: Slab<Connection>,
+    pub(super) pool: BufferPool,
+    /// Connections to flush at the end of the tick.
+    pub(super) dirty: Vec<usize>,
+    /// Connections to read in the next tick without waiting for an event.
+    pub(super) ready: Vec<usize>,
+    /// Connections the core closed in this tick.
+    pub(super) closed: Vec<usize>,
+    /// Mail to each shard, sent at the end of the tick; the own shard's stays empty.
+    pub(super) mail: Vec<MailBatch>,
+    pub(super) counters: ShellCounters,
+    /// Bytes that wait in all outboxes.
+    pub(super) outbox_bytes: usize,
+    outbox_bytes_max: usize,
+    /// The publish being delivered, encoded once per form that its targets ask for.
+    encoded: Encoded,
+}
+
+/// A PUBLISH encoded for one set of flags, reused while the targets ask for the same.
+#[derive(Default)]
+struct Encoded {
+    /// The packet up to its payload.
+    head: Vec<u8>,
+    /// Where the Packet Identifier is in it; 0 = nowhere.
+    packet_id_at: usize,
+}
+
+impl Outlets {
+    pub(super) fn new(shards: usize, outbox_bytes_max: usize, pool_bytes_max: usize) -> Self {
+        Self {
+            connections: Slab::new(),
+            pool: BufferPool::new(pool_bytes_max),
+            dirty: Vec::new(),
+            ready: Vec::new(),
+            closed: Vec::new(),
+            mail: (0..shards).map(|_| MailBatch::default()).collect(),
+            counters: ShellCounters::default(),
+            outbox_bytes: 0,
+            outbox_bytes_max,
+            encoded: Encoded::default(),
+        }
+    }
+
+    /// Puts a connection on the list to flush, once per tick.
+    pub(super) fn mark_dirty(&mut self, index: usize) {
+        if let Some(connection) = self.connections.get_mut(index)
+            && !connection.in_dirty
+        {
+            connection.in_dirty = true;
+            self.dirty.push(index);
+        }
+    }
+
+    /// Puts a connection on the list to read, once.
+    pub(super) fn mark_ready(&mut self, index: usize) {
+        if let Some(connection) = self.connections.get_mut(index)
+            && !connection.in_ready
+        {
+            connection.in_ready = true;
+            self.ready.push(index);
+        }
+    }
+
+    /// Makes room for a QoS 0 message at a client that does not read. False: there is none.
+    fn make_room(&mut self, index: usize) -> bool {
+        let bytes_max = self.outbox_bytes_max;
+        let Some(connection) = self.connections.get_mut(index) else {
+            return false;
+        };
+        let before = connection.outbox.len();
+        let dropped = connection
+            .outbox
+            .drop_oldest_qos0(bytes_max / 4 * 3, connection.version);
+        let left = connection.outbox.len();
+        self.outbox_bytes -= before - left;
+        self.count_dropped(index, dropped);
+        left <= bytes_max
+    }
+
+    fn count_dropped(&mut self, index: usize, count: usize) {
+        self.counters.dropped_qos0_outbox += count as u64;
+        if let Some(connection) = self.connections.get_mut(index) {
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            connection.qos0_dropped = connection.qos0_dropped.saturating_add(count);
+        }
+    }
+}
+
+impl Encoded {
+    fn fill(&mut self, message: &Message<'_>, target: &Target, identifiers: &[u32]) {
+        self.head.clear();
+        let flags = target.flags;
+        let known = flags.has(DeliveryFlags::TOPIC_KNOWN);
+        let version = if flags.has(DeliveryFlags::V5) {
+            ProtocolVersion::V5
+        } else {
+            ProtocolVersion::V311
+        };
+        self.packet_id_at = encode_publish_head(
+            &PublishHead {
+                version,
+                dup: flags.has(DeliveryFlags::DUP),
+                qos: flags.qos(),
+                retain: flags.has(DeliveryFlags::RETAIN),
+                topic: if known { "" } else { message.topic },
+                packet_id: target.packet_id,
+                topic_alias: (target.alias != 0).then_some(target.alias),
+                message_expiry_interval: message.expiry_s,
+                subscription_identifiers: target.identifiers.of(identifiers),
+                properties: message.properties,
+                payload_len: message.payload.bytes.len(),
+            },
+            &mut self.head,
+        );
+    }
+}
+
+/// Where `part` lies in `whole`, if it does.
+fn offset_in(whole: &[u8], part: &[u8]) -> Option<usize> {
+    let offset = part.as_ptr().addr().checked_sub(whole.as_ptr().addr())?;
+    (offset + part.len() <= whole.len()).then_some(offset)
+}
+
+impl Effects for Outlets {
+    fn send(&mut self, connection: ConnectionId, packet: &Packet<'_>) {
+        let index = connection.0 as usize;
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        let run = connection.outbox.run(&mut self.pool);
+        let before = run.len();
+        encode(packet, connection.version, run);
+        self.outbox_bytes += run.len() - before;
+        self.counters.packets_sent += 1;
+        self.mark_dirty(index);
+    }
+
+    fn deliver_many(&mut self, message: &Message<'_>, targets: &[Target], identifiers: &[u32]) {
+        let payload = message.payload.bytes;
+        // A payload worth sharing is put in one allocation, unless it is in one already.
+        let shared = (payload.len() >= SHARED_PAYLOAD_BYTES_MIN
+            && (targets.len() > 1 || message.payload.shared.is_some()))
+        .then(|| {
+            message
+                .payload
+                .shared
+                .and_then(|all| Some((Rc::clone(all), offset_in(all, payload)?)))
+                .unwrap_or_else(|| (Rc::new(payload.to_vec()), 0))
+        });
+        let verbatim = message.verbatim.filter(|_| shared.is_none());
+        let mut encoded = std::mem::take(&mut self.encoded);
+        let mut encoded_for = None;
+        for target in targets {
+            let index = target.connection.0 as usize;
+            let flags = target.flags;
+            let droppable = flags.qos() == QoS::AtMostOnce
+                && (target.alias == 0 || flags.has(DeliveryFlags::TOPIC_KNOWN));
+            let Some(connection) = self.connections.get_mut(index) else {
+                continue;
+            };
+            let full = connection.outbox.len() > self.outbox_bytes_max;
+            if full && droppable && connection.blocked && !self.make_room(index) {
+                self.count_dropped(index, 1);
+                continue;
+            }
+            let Some(connection) = self.connections.get_mut(index) else {
+                continue;
+            };
+            let run = connection.outbox.run(&mut self.pool);
+            let before = run.len();
+            if let (Some(packet), 0) = (verbatim, flags.bits()) {
+                run.extend_from_slice(packet);
+            } else {
+                let own = target.alias != 0 || target.identifiers.len > 0;
+                if own || encoded_for != Some(flags) {
+                    encoded.fill(message, target, identifiers);
+                    encoded_for = (!own).then_some(flags);
+                }
+                run.extend_from_slice(&encoded.head);
+                if let Some(place) =
+                    run.get_mut(before + encoded.packet_id_at..before + encoded.packet_id_at + 2)
+                    && encoded.packet_id_at > 0
+                {
+                    place.copy_from_slice(&target.packet_id.to_be_bytes());
+                }
+                if shared.is_none() {
+                    run.extend_from_slice(payload);
+                }
+            }
+            let mut bytes = run.len() - before;
+            if let Some((data, start)) = &shared {
+                connection.outbox.push_shared(data, *start, payload.len());
+                bytes += payload.len();
+            }
+            self.outbox_bytes += bytes;
+            self.counters.packets_sent += 1;
+            if !connection.in_dirty {
+                connection.in_dirty = true;
+                self.dirty.push(index);
+            }
+        }
+        self.encoded = encoded;
+    }
+
+    fn outbox_bytes(&self, connection: ConnectionId) -> usize {
+        self.connections
+            .get(connection.0 as usize)
+            .map_or(0, |connection| connection.outbox.len())
+    }
+
+    fn close(&mut self, connection: ConnectionId) {
+        let index = connection.0 as usize;
+        if let Some(connection) = self.connections.get_mut(index)
+            && connection.state == ConnectionState::Open
+        {
+            connection.state = ConnectionState::Flushing;
+            self.closed.push(index);
+            self.mark_dirty(index);
+        }
+    }
+
+    fn read(&mut self, connection: ConnectionId, on: bool) {
+        let index = connection.0 as usize;
+        if let Some(connection) = self.connections.get_mut(index) {
+            connection.parked = !on;
+            if on {
+                self.mark_ready(index);
+            }
+        }
+    }
+
+    fn mailbox(&mut self, to: ShardId) -> &mut MailBatch {
+        let index = usize::from(to.0);
+        if index >= self.mail.len() {
+            self.mail.resize_with(index + 1, MailBatch::default);
+        }
+        &mut self.mail[index]
+    }
+}

@@ -1,0 +1,306 @@
+//! From the socket to the core: framing, and what is kept of packets that are not whole.
+
+use std::io;
+use std::rc::Rc;
+
+use waypost_core::{ConnectionId, Frame};
+use waypost_mqtt::{DecodeError, DecodeErrorKind, Packet, ReasonCode, Role, decode, decode_header};
+
+use super::Shard;
+use super::connection::{ConnectionState, LargePacket, OWN_BUFFER_BYTES_MIN, ReadOnce};
+
+/// A client that has not said CONNECT may not make us keep more than this.
+const CONNECT_BYTES_MAX: usize = 256 * 1024;
+
+/// How the handling of the bytes of one read ended.
+enum Handled {
+    /// All whole packets are handled; the rest begins here.
+    UpTo(usize),
+    /// The connection is closed, and its bytes with it.
+    Closed,
+}
+
+impl Shard {
+    /// Reads each ready connection once.
+    pub(super) fn read_ready(&mut self) {
+        std::mem::swap(&mut self.reading, &mut self.outlets.ready);
+        let mut reading = std::mem::take(&mut self.reading);
+        for index in reading.drain(..) {
+            self.read(index);
+        }
+        self.reading = reading;
+    }
+
+    fn read(&mut self, index: usize) {
+        let Some(connection) = self.outlets.connections.get_mut(index) else {
+            return;
+        };
+        connection.in_ready = false;
+        if connection.state != ConnectionState::Open {
+            self.discard(index);
+            return;
+        }
+        if connection.parked {
+            return;
+        }
+        // What was left unread stands before what is read now; after parking it may be much.
+        let mut offset = 0;
+        if let Some(unread) = connection.unread.as_deref() {
+            offset = unread.len();
+            if self.read_buffer.len() < offset + super::READ_BUFFER_BYTES / 2 {
+                self.read_buffer
+                    .resize(offset + super::READ_BUFFER_BYTES, 0);
+            }
+            if let Some(place) = self.read_buffer.get_mut(..offset) {
+                place.copy_from_slice(unread);
+            }
+        }
+        let read = match connection.read_once(&mut self.read_buffer, offset) {
+            Ok(read) if read.count == 0 => {
+                self.lost(index);
+                return;
+            }
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ReadOnce::nothing(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.outlets.mark_ready(index);
+                return;
+            }
+            Err(_) => {
+                self.outlets.counters.read_errors += 1;
+                self.lost(index);
+                return;
+            }
+        };
+        if read.filled_all || (connection.hung_up && read.count > 0) {
+            self.outlets.mark_ready(index);
+        }
+        self.outlets.counters.bytes_received += read.count as u64;
+        if let Some(packet) = read.large
+            && !self.handle_large(index, packet)
+        {
+            return;
+        }
+        let end = offset + read.in_buffer;
+        if end > 0 {
+            self.handle_bytes(index, end);
+        }
+    }
+
+    /// Throws away what a closed connection still sends, until the peer closes too.
+    fn discard(&mut self, index: usize) {
+        self.forget_unread(index);
+        let Some(connection) = self.outlets.connections.get_mut(index) else {
+            return;
+        };
+        match connection.read_once(&mut self.read_buffer, 0) {
+            Ok(read) if read.count > 0 => self.outlets.mark_ready(index),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) => {}
+            Ok(_) | Err(_) => self.remove(index),
+        }
+    }
+
+    /// Handles a packet that had a buffer of its own. False: the connection is closed.
+    fn handle_large(&mut self, index: usize, packet: Rc<Vec<u8>>) -> bool {
+        self.receive_bytes = self.receive_bytes.saturating_sub(packet.len());
+        self.handle_packet(index, &packet, Some(&packet))
+    }
+
+    /// Handles the first `end` bytes of the read buffer and keeps what is not a whole packet.
+    fn handle_bytes(&mut self, index: usize, end: usize) {
+        let buffer = std::mem::take(&mut self.read_buffer);
+        let bytes = buffer.get(..end).unwrap_or_default();
+        if let Handled::UpTo(at) = self.handle_packets(index, bytes) {
+            self.keep_rest(index, bytes.get(at..).unwrap_or_default());
+        }
+        self.read_buffer = buffer;
+        if self.read_buffer.len() > super::READ_BUFFER_BYTES {
+            self.read_buffer.truncate(super::READ_BUFFER_BYTES);
+            self.read_buffer.shrink_to_fit();
+        }
+    }
+
+    fn handle_packets(&mut self, index: usize, bytes: &[u8]) -> Handled {
+        let mut at = 0;
+        loop {
+            let rest = bytes.get(at..).unwrap_or_default();
+            if rest.is_empty() || self.is_parked(index) {
+                return Handled::UpTo(at);
+            }
+            let header = match decode_header(rest) {
+                Ok(Some(header)) => header,
+                Ok(None) => return Handled::UpTo(at),
+                Err(error) => {
+                    self.malformed(index, &error);
+                    return Handled::Closed;
+                }
+            };
+            let len = header.total_len();
+            if len > self.packet_bytes_max(index) {
+                self.outlets.counters.packets_over_limit += 1;
+                self.malformed(index, &too_large());
+                return Handled::Closed;
+            }
+            let Some(packet) = rest.get(..len) else {
+                return Handled::UpTo(at);
+            };
+            if !self.handle_packet(index, packet, None) {
+                return Handled::Closed;
+            }
+            at += len;
+        }
+    }
+
+    /// One whole packet. False: the connection is closed.
+    fn handle_packet(&mut self, index: usize, bytes: &[u8], shared: Option<&Rc<Vec<u8>>>) -> bool {
+        let Some(connection) = self.outlets.connections.get_mut(index) else {
+            return false;
+        };
+        self.outlets.counters.packets_received += 1;
+        let packet = match decode(bytes, connection.version, Role::Client) {
+            Ok(packet) => packet,
+            Err(error) => {
+                self.malformed(index, &error);
+                return false;
+            }
+        };
+        if !connection.greeted {
+            connection.greeted = true;
+            if let Packet::Connect(connect) = &packet {
+                connection.version = connect.version;
+            }
+        }
+        self.broker.handle_packet(
+            connection_id(index),
+            &packet,
+            Frame { bytes, shared },
+            self.now,
+            &mut self.outlets,
+        );
+        self.is_open(index)
+    }
+
+    fn is_open(&self, index: usize) -> bool {
+        self.outlets
+            .connections
+            .get(index)
+            .is_some_and(|connection| connection.state == ConnectionState::Open)
+    }
+
+    fn is_parked(&self, index: usize) -> bool {
+        self.outlets
+            .connections
+            .get(index)
+            .is_some_and(|connection| connection.parked)
+    }
+
+    /// The largest packet this client may send now.
+    fn packet_bytes_max(&self, index: usize) -> usize {
+        let all = self.limits.packet_bytes_max;
+        match self.outlets.connections.get(index) {
+            Some(connection) if connection.greeted => all,
+            _ => all.min(CONNECT_BYTES_MAX),
+        }
+    }
+
+    fn malformed(&mut self, index: usize, error: &DecodeError) {
+        if let Some(connection) = self.outlets.connections.get_mut(index)
+            && !connection.greeted
+            && let Some(version) = error.connack
+        {
+            connection.version = version;
+        }
+        self.broker
+            .handle_malformed(connection_id(index), error, self.now, &mut self.outlets);
+        self.forget_unread(index);
+    }
+
+    /// Keeps the beginning of a packet until the rest comes: a large one in a buffer of its own.
+    fn keep_rest(&mut self, index: usize, rest: &[u8]) {
+        let parked = self.is_parked(index);
+        let header = if parked {
+            None
+        } else {
+            decode_header(rest).ok().flatten()
+        };
+        let large = header
+            .map(|header| header.total_len())
+            .filter(|&len| len >= OWN_BUFFER_BYTES_MIN);
+        if let Some(len) = large {
+            if self.receive_bytes + len > self.limits.receive_bytes_max {
+                self.outlets.counters.reads_paused += 1;
+                self.malformed(index, &out_of_memory());
+                return;
+            }
+            self.receive_bytes += len;
+        }
+        let Some(connection) = self.outlets.connections.get_mut(index) else {
+            return;
+        };
+        connection.unread = None;
+        if let Some(len) = large {
+            let mut bytes = vec![0; len];
+            if let Some(place) = bytes.get_mut(..rest.len()) {
+                place.copy_from_slice(rest);
+            }
+            connection.large = Some(Box::new(LargePacket {
+                bytes,
+                filled: rest.len(),
+            }));
+        } else if !rest.is_empty() {
+            connection.unread = Some(Box::new(rest.to_vec()));
+        }
+    }
+
+    /// Gives back what a connection holds of packets that will never be handled.
+    pub(super) fn forget_unread(&mut self, index: usize) {
+        if let Some(connection) = self.outlets.connections.get_mut(index) {
+            connection.unread = None;
+            if let Some(large) = connection.large.take() {
+                self.receive_bytes = self.receive_bytes.saturating_sub(large.bytes.len());
+            }
+        }
+    }
+
+    /// The peer closed without DISCONNECT, or the network failed.
+    pub(super) fn lost(&mut self, index: usize) {
+        if self.is_open(index) {
+            self.broker
+                .handle_closed(connection_id(index), self.now, &mut self.outlets);
+        }
+        self.remove(index);
+    }
+}
+
+/// The core's name for a place in the slab; `adopt` refuses places that do not fit.
+pub(super) fn connection_id(index: usize) -> ConnectionId {
+    ConnectionId(u32::try_from(index).unwrap_or(u32::MAX))
+}
+
+/// 5 §3.2.2.3.6: a packet beyond the Maximum Packet Size we announced.
+fn too_large() -> DecodeError {
+    DecodeError {
+        offset: 1,
+        packet: None,
+        field: "Remaining Length",
+        problem: "is more than this server accepts (limits.packet_bytes_max)",
+        rule: "5 [MQTT-3.2.2-15]",
+        reason: ReasonCode::PacketTooLarge,
+        kind: DecodeErrorKind::Protocol,
+        connack: None,
+    }
+}
+
+/// All large packets on their way in together would take more than the shard may spend.
+fn out_of_memory() -> DecodeError {
+    DecodeError {
+        problem: "is more than this server has room for now (limits.receive_bytes_max)",
+        rule: "5 §4.13.1",
+        reason: ReasonCode::QuotaExceeded,
+        ..too_large()
+    }
+}

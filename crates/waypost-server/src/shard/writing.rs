@@ -1,0 +1,123 @@
+//! From the outboxes to the sockets, and the end of a connection.
+
+use std::net::Shutdown;
+
+use mio::event::Source;
+
+use super::connection::ConnectionState;
+use super::reading::connection_id;
+use super::{LINGER_MS, Shard};
+
+impl Shard {
+    /// Writes every outbox that got something in this tick, once. What a drained outbox makes the
+    /// core send is written in the same tick; what is added after that waits for the next one.
+    pub(super) fn flush_dirty(&mut self) {
+        self.flush_list();
+        if self.relieved.is_empty() {
+            return;
+        }
+        let mut relieved = std::mem::take(&mut self.relieved);
+        for index in relieved.drain(..) {
+            self.broker
+                .handle_writable(connection_id(index), self.now, &mut self.outlets);
+        }
+        self.relieved = relieved;
+        self.flush_list();
+    }
+
+    fn flush_list(&mut self) {
+        std::mem::swap(&mut self.flushing, &mut self.outlets.dirty);
+        let mut flushing = std::mem::take(&mut self.flushing);
+        for index in flushing.drain(..) {
+            self.flush(index);
+        }
+        self.flushing = flushing;
+    }
+
+    fn flush(&mut self, index: usize) {
+        let half = self.limits.outbox_bytes_max / 2;
+        let Some(connection) = self.outlets.connections.get_mut(index) else {
+            return;
+        };
+        connection.in_dirty = false;
+        if connection.blocked || connection.state == ConnectionState::Lingering {
+            return;
+        }
+        connection.congested |= connection.outbox.len() > half;
+        let before = connection.outbox.len();
+        let written = connection
+            .outbox
+            .write_to(&mut connection.socket, &mut self.outlets.pool);
+        let left = connection.outbox.len();
+        self.outlets.outbox_bytes -= before - left;
+        self.outlets.counters.bytes_sent += (before - left) as u64;
+        if written.is_err() {
+            self.outlets.counters.write_errors += 1;
+            self.lost(index);
+            return;
+        }
+        connection.blocked = left > 0;
+        if connection.congested && connection.outbox.len() < half / 2 {
+            connection.congested = false;
+            if connection.state == ConnectionState::Open {
+                self.relieved.push(index);
+            }
+        }
+        if left == 0 && connection.state == ConnectionState::Flushing {
+            self.linger(index);
+        }
+    }
+
+    /// Everything is written: shut our side and wait for the peer to close its own.
+    fn linger(&mut self, index: usize) {
+        let Some(connection) = self.outlets.connections.get_mut(index) else {
+            return;
+        };
+        connection.state = ConnectionState::Lingering;
+        if connection.hung_up || connection.socket.shutdown(Shutdown::Write).is_err() {
+            self.remove(index);
+            return;
+        }
+        self.outlets.mark_ready(index);
+    }
+
+    /// Gives up on closed connections whose peer does not close, or does not read.
+    pub(super) fn end_lingering(&mut self) {
+        let mut closed = std::mem::take(&mut self.outlets.closed);
+        for index in closed.drain(..) {
+            self.forget_unread(index);
+            if let Some(connection) = self.outlets.connections.get_mut(index) {
+                connection.close_by_ms = self.now.monotonic_ms + LINGER_MS;
+                self.lingering.push_back((connection.close_by_ms, index));
+            }
+        }
+        self.outlets.closed = closed;
+        while let Some(&(due, index)) = self.lingering.front()
+            && due <= self.now.monotonic_ms
+        {
+            self.lingering.pop_front();
+            // The place may have gone to another connection meanwhile.
+            if self
+                .outlets
+                .connections
+                .get(index)
+                .is_some_and(|connection| connection.close_by_ms == due)
+            {
+                self.remove(index);
+            }
+        }
+    }
+
+    /// Closes the socket and gives everything back.
+    pub(super) fn remove(&mut self, index: usize) {
+        self.forget_unread(index);
+        if !self.outlets.connections.contains(index) {
+            return;
+        }
+        let mut connection = self.outlets.connections.remove(index);
+        self.outlets.outbox_bytes -= connection.outbox.len();
+        connection.outbox.release(&mut self.outlets.pool);
+        // Closing the descriptor deregisters it; a failure here changes nothing.
+        let _ = connection.socket.deregister(self.poll.registry());
+    }
+}
