@@ -100,7 +100,7 @@ rules! {
     SUBSCRIBE_FLAGS: Malformed MalformedPacket, "are not 0010", "3.1.1 [MQTT-3.8.1-1]", "5 [MQTT-3.8.1-1]";
     SUBSCRIBE_EMPTY: Protocol ProtocolError, "has no Topic Filter", "3.1.1 [MQTT-3.8.3-3]", "5 [MQTT-3.8.3-2]";
     SUBSCRIBE_RESERVED: Malformed MalformedPacket, "have a reserved bit set", "3.1.1 [MQTT-3.8.3-4]", "5 [MQTT-3.8.3-5]";
-    SUBSCRIBE_QOS: Malformed MalformedPacket, "ask for QoS 3", "3.1.1 [MQTT-3.8.3-4]", "5 §3.8.3.1";
+    SUBSCRIBE_QOS: Protocol ProtocolError, "ask for QoS 3", "3.1.1 [MQTT-3.8.3-4]", "5 §3.8.3.1";
     RETAIN_HANDLING: Protocol ProtocolError, "have Retain Handling 3", "", "5 §3.8.3.1";
     NO_LOCAL_SHARED: Protocol ProtocolError, "have No Local on a Shared Subscription", "", "5 [MQTT-3.8.3-4]";
     FILTER_EMPTY: Malformed MalformedPacket, "is empty", "3.1.1 [MQTT-4.7.3-1]", "5 [MQTT-4.7.3-1]";

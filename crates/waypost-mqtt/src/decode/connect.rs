@@ -103,21 +103,21 @@ fn decode_flags(reader: &mut Reader<'_>) -> Result<(Flags, QoS), DecodeError> {
     const FIELD: &str = "Connect Flags";
     let offset = reader.offset();
     let flags = Flags(reader.byte(FIELD)?);
-    let Some(will_qos) = QoS::from_bits((flags.0 & Flags::WILL_QOS) >> 3) else {
-        return Err(reader.error(offset, FIELD, &rules::WILL_QOS));
-    };
     let has_will = flags.has(Flags::WILL);
+    let will_qos = QoS::from_bits((flags.0 & Flags::WILL_QOS) >> 3);
     // 3.1 gives neither the reserved bit nor the Will bits without a Will a meaning.
-    let rule = if flags.has(Flags::RESERVED) && !reader.is_v31() {
-        &rules::CONNECT_RESERVED
-    } else if !has_will && flags.has(Flags::WILL_QOS) && !reader.is_v31() {
-        &rules::WILL_QOS_WITHOUT_WILL
-    } else if !has_will && flags.has(Flags::WILL_RETAIN) && !reader.is_v31() {
-        &rules::WILL_RETAIN_WITHOUT_WILL
-    } else if flags.has(Flags::PASSWORD) && !flags.has(Flags::USER_NAME) && !reader.is_v5() {
-        &rules::PASSWORD_ALONE
-    } else {
-        return Ok((flags, will_qos));
+    let is_strict = !reader.is_v31();
+    let rule = match will_qos {
+        _ if is_strict && flags.has(Flags::RESERVED) => &rules::CONNECT_RESERVED,
+        _ if is_strict && !has_will && flags.has(Flags::WILL_QOS) => &rules::WILL_QOS_WITHOUT_WILL,
+        _ if is_strict && !has_will && flags.has(Flags::WILL_RETAIN) => {
+            &rules::WILL_RETAIN_WITHOUT_WILL
+        }
+        None if has_will => &rules::WILL_QOS,
+        _ if !reader.is_v5() && flags.has(Flags::PASSWORD) && !flags.has(Flags::USER_NAME) => {
+            &rules::PASSWORD_ALONE
+        }
+        qos => return Ok((flags, qos.unwrap_or_default())),
     };
     Err(reader.error(offset, FIELD, rule))
 }

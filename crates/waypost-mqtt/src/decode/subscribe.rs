@@ -114,16 +114,17 @@ fn decode_reasons<'a>(
     empty: &Rule,
     unlisted: &Rule,
 ) -> Result<ReasonCodes<'a>, DecodeError> {
+    const FIELD: &str = "Reason Code";
     if reader.is_empty() {
         return Err(reader.error(reader.offset(), "payload", empty));
     }
     let payload = reader.rest();
     while !reader.is_empty() {
         let offset = reader.offset();
-        let reason = reader.reason("Reason Code", unlisted)?;
+        let reason = reader.reason(FIELD, unlisted)?;
         // 3.1.1 [MQTT-3.9.3-2]: there is but one failure.
         if !reader.is_v5() && reason.is_error() && reason != ReasonCode::UnspecifiedError {
-            return Err(reader.error(offset, "return code", unlisted));
+            return Err(reader.error(offset, FIELD, unlisted));
         }
     }
     Ok(ReasonCodes::from_raw(payload))
