@@ -1,12 +1,19 @@
 //! The broker of one shard: what comes in, and who handles it.
 
-use waypost_mqtt::{DecodeError, Packet};
+use waypost_mqtt::{DecodeError, Packet, QoS, ReasonCode};
 
+use crate::connection::{Connections, Phase};
 use crate::counters::Counters;
-use crate::effects::{ConnectionId, Effects, Frame, Now, Peer, ShardId};
+use crate::deliver::Scratch;
+use crate::effects::{ConnectionId, Effects, Frame, Message, Now, Payload, Peer, ShardId};
+use crate::hash::Hasher;
+use crate::index::{MatchCache, SubscriptionIndex};
 use crate::limits::Limits;
-use crate::mail::MailBatch;
-use crate::permit::{Answer, Authenticate, Permit};
+use crate::mail::Origin;
+use crate::permit::{Authenticate, Permit};
+use crate::retained::RetainedStore;
+use crate::session::Sessions;
+use crate::timers::{Timer, Timers};
 
 /// What a broker is made from.
 #[derive(Clone, Debug)]
@@ -23,11 +30,29 @@ pub struct BrokerConfig {
 
 /// The broker of one shard. See the crate's documentation for the way in and out.
 pub struct Broker {
-    config: BrokerConfig,
-    permit: Box<dyn Permit + Send>,
-    authenticate: Box<dyn Authenticate + Send>,
-    counters: Counters,
+    pub(crate) shard: ShardId,
+    pub(crate) shards: u16,
+    pub(crate) limits: Limits,
+    pub(crate) permit: Box<dyn Permit + Send>,
+    pub(crate) authenticate: Box<dyn Authenticate + Send>,
+    pub(crate) connections: Connections,
+    pub(crate) sessions: Sessions,
+    pub(crate) index: SubscriptionIndex,
+    pub(crate) cache: MatchCache,
+    pub(crate) retained: RetainedStore,
+    pub(crate) timers: Timers,
+    pub(crate) counters: Counters,
+    pub(crate) hasher: Hasher,
+    pub(crate) random: Random,
+    pub(crate) scratch: Scratch,
+    /// Verdicts known before a parked packet is handled anew.
+    pub(crate) verdicts: Verdicts,
+    /// Lamport clock of retained publishes.
+    pub(crate) clock: u64,
 }
+
+/// Bytes of the match cache: an estimate of what its entries take.
+const MATCH_CACHE_BYTES_PER_ENTRY: usize = 1_024;
 
 impl Broker {
     /// An empty broker.
@@ -36,93 +61,178 @@ impl Broker {
         permit: Box<dyn Permit + Send>,
         authenticate: Box<dyn Authenticate + Send>,
     ) -> Self {
+        let mut random = Random(config.seed);
+        let hasher = Hasher::new(random.next());
+        let entries_max = config.limits.match_cache_entries_max;
         Self {
-            config,
+            shard: config.shard,
+            shards: config.shards.max(1),
             permit,
             authenticate,
+            connections: Connections::default(),
+            sessions: Sessions::new(hasher.clone()),
+            index: SubscriptionIndex::new(random.next()),
+            cache: MatchCache::new(
+                random.next(),
+                entries_max,
+                entries_max.saturating_mul(MATCH_CACHE_BYTES_PER_ENTRY),
+            ),
+            retained: RetainedStore::new(random.next()),
+            timers: Timers::default(),
             counters: Counters::default(),
+            hasher,
+            random,
+            scratch: Scratch::default(),
+            verdicts: Verdicts::default(),
+            clock: 0,
+            limits: config.limits,
         }
     }
 
     /// A connection was made.
-    pub fn handle_open(
-        &mut self,
-        connection: ConnectionId,
-        peer: Peer,
-        now: Now,
-        out: &mut impl Effects,
-    ) {
-        let _ = (connection, peer, now, out);
+    pub fn handle_open(&mut self, id: ConnectionId, peer: Peer, now: Now, _: &mut impl Effects) {
+        self.counters.connections_opened += 1;
+        self.connections.insert(id, peer, now.monotonic_ms);
+        self.arm_connection(id);
     }
 
     /// A whole packet came.
     pub fn handle_packet(
         &mut self,
-        connection: ConnectionId,
+        id: ConnectionId,
         packet: &Packet<'_>,
         frame: Frame<'_>,
         now: Now,
         out: &mut impl Effects,
     ) {
-        let _ = (connection, packet, frame, now, out);
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        match connection.phase {
+            Phase::Connected => {
+                // 5 [MQTT-3.1.2-22]: what keeps a connection alive is any packet.
+                connection.last_packet_ms = now.monotonic_ms;
+                let session = connection.session;
+                self.handle_connected(id, session, packet, frame, now, out);
+            }
+            Phase::Opened => match packet {
+                Packet::Connect(connect) => self.handle_connect(id, connect, frame, now, out),
+                // 5 [MQTT-3.1.0-1]: CONNECT comes first. 5 [MQTT-3.14.0-1]: no DISCONNECT before CONNACK.
+                _ => self.break_off(id, now, out),
+            },
+            Phase::Connecting => match packet {
+                Packet::Auth(auth) => self.handle_auth_connecting(id, auth, now, out),
+                // 5 [MQTT-3.1.2-30]: until CONNACK, only AUTH or DISCONNECT.
+                _ => self.break_off(id, now, out),
+            },
+        }
     }
 
-    /// Bytes came that are no packet. The connection will be closed.
+    /// Handles a packet of a connection that has its session.
+    pub(crate) fn handle_connected(
+        &mut self,
+        id: ConnectionId,
+        session: u32,
+        packet: &Packet<'_>,
+        frame: Frame<'_>,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        match packet {
+            Packet::Publish(publish) => self.handle_publish(id, session, publish, frame, now, out),
+            Packet::PubAck(ack) => self.handle_puback(id, session, ack, now, out),
+            Packet::PubRec(ack) => self.handle_pubrec(id, session, ack, now, out),
+            Packet::PubRel(ack) => self.handle_pubrel(id, session, ack, out),
+            Packet::PubComp(ack) => self.handle_pubcomp(id, session, ack, now, out),
+            Packet::Subscribe(subscribe) => {
+                self.handle_subscribe(id, session, subscribe, frame, now, out);
+            }
+            Packet::Unsubscribe(unsubscribe) => {
+                self.handle_unsubscribe(id, session, unsubscribe, now, out);
+            }
+            // 5 [MQTT-3.12.4-1]
+            Packet::PingReq => self.send(id, &Packet::PingResp, out),
+            Packet::Disconnect(disconnect) => {
+                self.handle_disconnect(id, session, disconnect, now, out);
+            }
+            Packet::Auth(auth) => self.handle_auth_connected(id, session, auth, now, out),
+            // 5 [MQTT-3.1.0-2]: a second CONNECT is a Protocol Error. The others are the server's to send.
+            Packet::Connect(_)
+            | Packet::ConnAck(_)
+            | Packet::SubAck(_)
+            | Packet::UnsubAck(_)
+            | Packet::PingResp => self.protocol_error(id, now, out),
+        }
+    }
+
+    /// Bytes came that are no packet. The connection is closed.
     pub fn handle_malformed(
         &mut self,
-        connection: ConnectionId,
+        id: ConnectionId,
         error: &DecodeError,
         now: Now,
         out: &mut impl Effects,
     ) {
-        let _ = (connection, error, now, out);
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        self.counters.malformed_packets += 1;
+        match (connection.phase, error.connack) {
+            (Phase::Connected, _) => self.disconnect(id, error.reason, now, out),
+            (Phase::Opened, Some(version)) => {
+                connection.version = version;
+                self.refuse(id, error.reason, now, out);
+            }
+            _ => self.break_off(id, now, out),
+        }
     }
 
     /// The network failed, or the client closed without DISCONNECT.
-    pub fn handle_closed(&mut self, connection: ConnectionId, now: Now, out: &mut impl Effects) {
-        let _ = (connection, now, out);
+    pub fn handle_closed(&mut self, id: ConnectionId, now: Now, out: &mut impl Effects) {
+        self.lose(id, ReasonCode::UnspecifiedError, now, out);
     }
 
     /// An outbox that had been above half of `outbox_bytes_max` fell below a quarter: what waits is sent.
-    pub fn handle_writable(&mut self, connection: ConnectionId, now: Now, out: &mut impl Effects) {
-        let _ = (connection, now, out);
-    }
-
-    /// A batch came from another shard.
-    pub fn handle_mail(
-        &mut self,
-        from: ShardId,
-        batch: MailBatch,
-        now: Now,
-        out: &mut impl Effects,
-    ) {
-        let _ = (from, batch, now, out);
+    pub fn handle_writable(&mut self, id: ConnectionId, now: Now, out: &mut impl Effects) {
+        if let Some(connection) = self.connections.get(id)
+            && connection.phase == Phase::Connected
+        {
+            self.pump(connection.session, now, out);
+        }
     }
 
     /// When [`Self::handle_timeout`] is to be called, on the monotonic clock; it may be called too often.
     pub fn next_timeout(&self) -> Option<u64> {
-        None
+        self.timers.next()
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now, out: &mut impl Effects) {
-        let _ = (now, out);
+        // Deadlines set meanwhile are later than now, or wait for the next call.
+        let mut rounds = self.timers.len();
+        while rounds > 0
+            && let Some((due_ms, timer)) = self.timers.pop_due(now.monotonic_ms)
+        {
+            rounds -= 1;
+            match timer {
+                Timer::Connection(slot) => {
+                    self.connection_due(ConnectionId(slot), due_ms, now, out)
+                }
+                Timer::Session(slot) => self.session_due(slot, due_ms, now, out),
+                Timer::Retained => {
+                    self.counters.retained_expired += self.retained.expire(due_ms, now) as u64;
+                    self.retained.arm(&mut self.timers);
+                }
+            }
+        }
+        self.compact_timers();
     }
 
     /// The server shuts down: every connection gets DISCONNECT 0x8B.
     pub fn handle_drain(&mut self, now: Now, out: &mut impl Effects) {
-        let _ = (now, out);
-    }
-
-    /// The answer a parked connection waits for.
-    pub fn handle_verdict(
-        &mut self,
-        connection: ConnectionId,
-        answer: Answer,
-        now: Now,
-        out: &mut impl Effects,
-    ) {
-        let _ = (connection, answer, now, out);
+        for id in self.connections.ids() {
+            self.disconnect(id, ReasonCode::ServerShuttingDown, now, out);
+        }
     }
 
     /// A message of the server's own, on `$SYS/…`.
@@ -134,7 +244,27 @@ impl Broker {
         now: Now,
         out: &mut impl Effects,
     ) {
-        let _ = (topic, payload, retain, now, out);
+        let message = Message {
+            topic,
+            payload: Payload {
+                bytes: payload,
+                shared: None,
+            },
+            properties: &[],
+            expiry_s: None,
+            verbatim: None,
+        };
+        self.route(
+            &message,
+            Origin {
+                qos: QoS::AtMostOnce,
+                retain,
+                publisher: 0,
+                stamp: 0,
+            },
+            now,
+            out,
+        );
     }
 
     /// What was counted since it was made.
@@ -144,31 +274,100 @@ impl Broker {
 
     /// Connections there are, those that have not sent CONNECT included.
     pub fn connections(&self) -> usize {
-        0
+        self.connections.len()
     }
 
     /// Sessions there are, connected or not.
     pub fn sessions(&self) -> usize {
-        0
+        self.sessions.len()
     }
 
     /// Sessions with a connection.
     pub fn sessions_connected(&self) -> usize {
-        0
+        let counters = &self.counters;
+        usize::try_from(counters.sessions_attached - counters.sessions_detached).unwrap_or(0)
     }
 
     /// Subscriptions of all sessions.
     pub fn subscriptions(&self) -> usize {
-        0
+        self.index.len()
     }
 
     /// Retained messages this shard owns.
     pub fn retained(&self) -> usize {
-        0
+        self.retained.len()
     }
 
     /// Topics and payloads of these, in bytes.
     pub fn retained_bytes(&self) -> usize {
-        0
+        self.retained.bytes()
+    }
+
+    /// Messages that wait or are in flight, for all sessions. Walks over all of them.
+    pub fn messages_owed(&self) -> usize {
+        self.sessions
+            .iter()
+            .filter_map(|session| session.delivery.as_ref())
+            .map(|delivery| delivery.owed())
+            .sum()
+    }
+
+    /// Deadlines in the heap, those that no longer count included.
+    pub fn timers(&self) -> usize {
+        self.timers.len()
+    }
+
+    pub(crate) fn arm_connection(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let due_ms = connection.deadline_ms(self.limits.connect_timeout_ms);
+        if let Some(armed_ms) = self.connections.armed_ms(id) {
+            self.timers.arm(Timer::Connection(id.0), due_ms, armed_ms);
+        }
+    }
+
+    pub(crate) fn arm_session(&mut self, slot: u32) {
+        if let Some((due_ms, armed_ms)) = self.sessions.deadline(slot) {
+            self.timers.arm(Timer::Session(slot), due_ms, armed_ms);
+        }
+    }
+
+    fn compact_timers(&mut self) {
+        let Self {
+            timers,
+            connections,
+            sessions,
+            retained,
+            ..
+        } = self;
+        if timers.len() > 1_024 + 4 * (connections.len() + sessions.len()) {
+            timers.retain(|due_ms, timer| match timer {
+                Timer::Connection(slot) => connections.is_armed_at(slot, due_ms),
+                Timer::Session(slot) => sessions.is_armed_at(slot, due_ms),
+                Timer::Retained => retained.is_armed_at(due_ms),
+            });
+        }
+    }
+}
+
+/// Answers the questions of a packet that is handled anew.
+#[derive(Debug, Default)]
+pub(crate) struct Verdicts {
+    pub known: Vec<bool>,
+    pub asked: usize,
+}
+
+/// `SplitMix64`.
+#[derive(Clone, Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut value = self.0;
+        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        value ^ (value >> 31)
     }
 }

@@ -37,8 +37,12 @@ pub(crate) struct Connection {
     pub packet_bytes_max: u32,
     pub aliases_in: Option<Box<AliasesIn>>,
     pub aliases_out: Option<Box<AliasesOut>>,
-    /// What it waits for, or authenticates with.
+    /// What it waits for before it can go on.
     pub waiting: Option<Box<Waiting>>,
+    /// Authentication Method of its CONNECT.
+    pub method: Option<Box<str>>,
+    /// The step a re-authentication is at, while there is one.
+    pub reauthentication: Option<u32>,
 }
 
 impl Connection {
@@ -55,6 +59,8 @@ impl Connection {
             aliases_in: None,
             aliases_out: None,
             waiting: None,
+            method: None,
+            reauthentication: None,
         }
     }
 

@@ -38,6 +38,10 @@ counters! {
     protocol_errors,
     /// Connections closed because a message came beyond Receive Maximum.
     receive_maximum_exceeded,
+    /// Times a session got a connection.
+    sessions_attached,
+    /// Times a session lost it.
+    sessions_detached,
     /// Sessions made.
     sessions_created,
     /// Sessions taken up again by a new connection.

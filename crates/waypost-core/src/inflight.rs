@@ -234,6 +234,11 @@ impl Inflight {
         self.slots.get(at)
     }
 
+    /// Whether something is left to be sent again on this connection.
+    pub fn has_resends(&self) -> bool {
+        self.resend_at < self.slots.len()
+    }
+
     /// Identifiers in use.
     pub fn len(&self) -> usize {
         self.slots.len() - self.finished

@@ -14,13 +14,34 @@
     )
 )]
 
+mod alias;
+mod auth;
 mod broker;
+mod close;
+mod connect;
+mod connection;
 mod counters;
+mod deliver;
 mod effects;
+mod events;
+mod flow;
+mod hash;
 pub mod index;
+mod inflight;
+mod interest;
 mod limits;
 mod mail;
 mod permit;
+mod publish;
+mod queue;
+mod retained;
+mod send;
+mod session;
+mod subscribe;
+mod timers;
+mod topics;
+mod waiting;
+mod will;
 
 pub use broker::{Broker, BrokerConfig};
 pub use counters::Counters;

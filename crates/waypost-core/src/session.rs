@@ -1,17 +1,15 @@
 //! The sessions of a shard: what is kept of a client, with or without its connection.
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 
 use hashbrown::HashTable;
-use waypost_mqtt::QoS;
 
 use crate::effects::ConnectionId;
 use crate::hash::Hasher;
 use crate::index::{FilterId, SubscriberId};
 use crate::inflight::Inflight;
 use crate::queue::Queue;
-use crate::retained::Retained;
+use crate::retained::RetainedRequest;
 use crate::timers::NEVER;
 use crate::will::Will;
 
@@ -27,6 +25,8 @@ pub(crate) struct Session {
     pub publisher: u64,
     pub connection: Option<ConnectionId>,
     pub expiry_s: u32,
+    /// Messages the present connection takes unacknowledged.
+    pub window: u16,
     /// When it ends, while there is no connection.
     pub ends_ms: u64,
     /// When its queue is to be sent on, though nothing happened.
@@ -37,8 +37,6 @@ pub(crate) struct Session {
     pub delivery: Option<Box<Delivery>>,
     /// `QoS` 2 messages taken over and not released, in the order they came.
     pub received: Option<Box<VecDeque<u16>>>,
-    /// While it moves here from another shard, what the network brings is held back.
-    pub moving: Option<Box<crate::moving::Arriving>>,
 }
 
 impl Session {
@@ -49,13 +47,13 @@ impl Session {
             publisher,
             connection: None,
             expiry_s: 0,
+            window: 0,
             ends_ms: NEVER,
             resume_ms: NEVER,
             will: None,
             subscriptions: Vec::new(),
             delivery: None,
             received: None,
-            moving: None,
         }
     }
 
@@ -65,7 +63,12 @@ impl Session {
     }
 
     pub fn delivery(&mut self) -> &mut Delivery {
-        self.delivery.get_or_insert_default()
+        let window = self.window;
+        self.delivery.get_or_insert_with(|| {
+            let mut delivery = Box::<Delivery>::default();
+            delivery.inflight.window = window;
+            delivery
+        })
     }
 
     fn deadline_ms(&self) -> u64 {
@@ -106,7 +109,7 @@ pub(crate) struct Delivery {
     pub inflight: Inflight,
     pub queue: Queue,
     /// Retained messages a SUBSCRIBE asked for.
-    pub retained: VecDeque<PendingRetained>,
+    pub retained: VecDeque<RetainedRequest>,
     /// Place in the queue from which on the retained messages may go, so that they do not overtake what the queue
     /// held when they were asked for.
     pub retained_after: u64,
@@ -131,15 +134,6 @@ impl Delivery {
     pub fn owed(&self) -> usize {
         self.queue.len() + self.inflight.owed()
     }
-}
-
-#[derive(Debug)]
-pub(crate) struct PendingRetained {
-    pub retained: Rc<Retained>,
-    /// Granted by the subscription.
-    pub qos: QoS,
-    /// Subscription Identifier; 0 = none.
-    pub identifier: u32,
 }
 
 /// What the fan-out needs to know of a session, and nothing else: eight bytes.

@@ -1,0 +1,206 @@
+//! How connections end, from either side, and what becomes of their sessions.
+
+use waypost_mqtt::{Disconnect, Packet, Properties, ReasonCode};
+
+use crate::broker::Broker;
+use crate::connection::Phase;
+use crate::effects::{ConnectionId, Effects, Now};
+use crate::events::Event;
+use crate::session::EXPIRY_NEVER_S;
+use crate::timers::{NEVER, Timer};
+
+impl Broker {
+    /// The client's DISCONNECT.
+    pub(crate) fn handle_disconnect(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        disconnect: &Disconnect<'_>,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return;
+        };
+        if let Some(expiry_s) = disconnect.properties.session_expiry_interval() {
+            // 5 §3.14.2.2.2: zero at CONNECT stays zero.
+            if session.expiry_s == 0 && expiry_s > 0 {
+                self.protocol_error(id, now, out);
+                return;
+            }
+            session.expiry_s = expiry_s.min(self.limits.session_expiry_max_s);
+        }
+        // 5 [MQTT-3.14.4-3], 3.1.1 [MQTT-3.14.4-3]: the will goes unpublished.
+        if disconnect.reason == ReasonCode::NORMAL_DISCONNECTION {
+            session.will = None;
+        }
+        self.lose(id, disconnect.reason, now, out);
+        out.close(id);
+    }
+
+    /// A Protocol Error of a connected client.
+    #[cold]
+    pub(crate) fn protocol_error(&mut self, id: ConnectionId, now: Now, out: &mut impl Effects) {
+        self.counters.protocol_errors += 1;
+        self.disconnect(id, ReasonCode::ProtocolError, now, out);
+    }
+
+    /// Closes a connection with a word, where the version has one.
+    #[cold]
+    pub(crate) fn disconnect(
+        &mut self,
+        id: ConnectionId,
+        reason: ReasonCode,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        // 5 [MQTT-3.14.0-1]: only after a CONNACK that accepts.
+        if connection.phase == Phase::Connected && connection.is_v5() {
+            self.send(
+                id,
+                &Packet::Disconnect(Disconnect {
+                    reason,
+                    properties: Properties::EMPTY,
+                }),
+                out,
+            );
+        }
+        self.lose(id, reason, now, out);
+        out.close(id);
+    }
+
+    /// Closes a connection without a word.
+    #[cold]
+    pub(crate) fn break_off(&mut self, id: ConnectionId, now: Now, out: &mut impl Effects) {
+        if self
+            .connections
+            .get(id)
+            .is_some_and(|connection| connection.phase != Phase::Connected)
+        {
+            self.counters.connects_refused += 1;
+        }
+        self.lose(id, ReasonCode::ProtocolError, now, out);
+        out.close(id);
+    }
+
+    /// Forgets a connection and takes it from its session.
+    pub(crate) fn lose(
+        &mut self,
+        id: ConnectionId,
+        reason: ReasonCode,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let Some(connection) = self.connections.remove(id) else {
+            return;
+        };
+        self.counters.connections_closed += 1;
+        if connection.phase != Phase::Connected {
+            return;
+        }
+        let slot = connection.session;
+        self.detach(slot, now);
+        self.announce(Event::Disconnected, slot, connection.peer, reason, now, out);
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return;
+        };
+        if session.expiry_s == 0 {
+            // 5 §3.1.2.11.2, 3.1.1 [MQTT-3.1.2-6]: it ends with its connection.
+            self.end_session(slot, now, out);
+            return;
+        }
+        session.ends_ms = match session.expiry_s {
+            EXPIRY_NEVER_S => NEVER,
+            expiry_s => now.monotonic_ms + u64::from(expiry_s) * 1000,
+        };
+        // 5 [MQTT-3.1.2-8]: at once, after the Will Delay, or when the session ends, whichever comes first.
+        if let Some(will) = &mut session.will {
+            will.due_ms = now.monotonic_ms + u64::from(will.delay_s) * 1000;
+            if will.delay_s == 0 {
+                self.fire_will(slot, now, out);
+            }
+        }
+        self.arm_session(slot);
+    }
+
+    fn detach(&mut self, slot: u32, now: Now) {
+        self.counters.sessions_detached += 1;
+        self.sessions.clear_port(slot);
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return;
+        };
+        session.connection = None;
+        session.resume_ms = NEVER;
+        if let Some(delivery) = &mut session.delivery {
+            delivery.is_slow = false;
+            self.counters.dropped_expired += delivery.queue.drop_expired(now) as u64;
+        }
+    }
+
+    /// Ends a session: its will is published, nothing of it stays.
+    pub(crate) fn end_session(&mut self, slot: u32, now: Now, out: &mut impl Effects) {
+        self.fire_will(slot, now, out);
+        self.remove_subscriptions(slot, out);
+        if let Some(session) = self.sessions.remove(slot) {
+            self.counters.sessions_ended += 1;
+            let owed = session.delivery.map_or(0, |delivery| delivery.owed());
+            self.counters.dropped_session_ended += owed as u64;
+        }
+    }
+
+    pub(crate) fn connection_due(
+        &mut self,
+        id: ConnectionId,
+        due_ms: u64,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        match self.connections.armed_ms(id) {
+            Some(armed_ms) if *armed_ms == due_ms => *armed_ms = NEVER,
+            _ => return,
+        }
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        if connection.deadline_ms(self.limits.connect_timeout_ms) > now.monotonic_ms {
+            self.arm_connection(id);
+        } else if connection.phase == Phase::Connected {
+            // 5 [MQTT-3.1.2-22], 3.1.1 [MQTT-3.1.2-24]: as if the network had failed.
+            self.counters.keep_alive_timeouts += 1;
+            self.disconnect(id, ReasonCode::KeepAliveTimeout, now, out);
+        } else {
+            self.counters.connect_timeouts += 1;
+            self.break_off(id, now, out);
+        }
+    }
+
+    pub(crate) fn session_due(&mut self, slot: u32, due_ms: u64, now: Now, out: &mut impl Effects) {
+        match self.sessions.deadline(slot) {
+            Some((_, armed_ms)) if *armed_ms == due_ms => *armed_ms = NEVER,
+            _ => return,
+        }
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return;
+        };
+        if session.resume_ms <= now.monotonic_ms {
+            session.resume_ms = NEVER;
+            self.pump(slot, now, out);
+        } else if session.ends_ms <= now.monotonic_ms {
+            // 5 [MQTT-4.1.0-2]
+            self.counters.sessions_expired += 1;
+            self.end_session(slot, now, out);
+        } else if session
+            .will
+            .as_ref()
+            .is_some_and(|will| will.due_ms <= now.monotonic_ms)
+        {
+            self.fire_will(slot, now, out);
+        }
+        self.arm_session(slot);
+    }
+}
+
+const _: () = assert!(size_of::<Timer>() == 8);

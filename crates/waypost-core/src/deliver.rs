@@ -1,0 +1,334 @@
+//! From one message to everybody who gets it: the hot path.
+//!
+//! At `QoS` 0 it touches, per subscriber, one entry of the cached match and one [`Port`] of eight bytes, and allocates
+//! nothing. At `QoS` 1 and 2 a message that cannot go at once is stored once for all its debtors.
+
+use std::rc::Rc;
+
+use waypost_mqtt::{ProtocolVersion, PublishHead, QoS, publish_len};
+
+use crate::broker::Broker;
+use crate::connection::Connections;
+use crate::counters::Counters;
+use crate::effects::{ConnectionId, DeliveryFlags, Effects, IdentifierRange, Message, Now, Target};
+use crate::hash::Hasher;
+use crate::index::{CachedMatch, Merged};
+use crate::inflight::Identifiers;
+use crate::limits::Limits;
+use crate::mail::Origin;
+use crate::queue::{Owed, StoredMessage};
+use crate::session::{Port, Session, Sessions};
+
+/// Memory to work in, used again and again.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub targets: Vec<Target>,
+    pub properties: Vec<u8>,
+    pub packet: Vec<u8>,
+}
+
+impl Broker {
+    /// Sends a message to everybody who gets it, here and on other shards, and retains it if it says so. Returns
+    /// whether anybody matched.
+    pub(crate) fn route(
+        &mut self,
+        message: &Message<'_>,
+        mut origin: Origin,
+        now: Now,
+        out: &mut impl Effects,
+    ) -> bool {
+        if origin.retain {
+            origin.stamp = self.next_stamp();
+            self.retain(message, origin, now);
+        }
+        let here = self.fan_out(message, origin, now, out);
+        let elsewhere = self.forward(message, origin, out);
+        if !here && !elsewhere {
+            self.counters.publishes_unmatched += 1;
+        }
+        here || elsewhere
+    }
+
+    /// Sends a message to every session of this shard that gets it. Returns whether there was one.
+    pub(crate) fn fan_out(
+        &mut self,
+        message: &Message<'_>,
+        origin: Origin,
+        now: Now,
+        out: &mut impl Effects,
+    ) -> bool {
+        let Self {
+            cache,
+            index,
+            sessions,
+            connections,
+            scratch,
+            counters,
+            limits,
+            hasher,
+            ..
+        } = self;
+        let matched = cache.lookup(message.topic, index);
+        if matched.merged().is_empty() {
+            return false;
+        }
+        let mut fan_out = FanOut {
+            message,
+            origin,
+            matched,
+            sessions,
+            connections,
+            counters,
+            limits,
+            hasher,
+            targets: &mut scratch.targets,
+            stored: None,
+            now,
+        };
+        fan_out.targets.clear();
+        for merged in matched.merged() {
+            fan_out.consider(*merged, out);
+        }
+        let targets = &scratch.targets;
+        counters.deliveries += targets.len() as u64;
+        if !targets.is_empty() {
+            out.deliver_many(message, targets, matched.identifiers());
+        }
+        true
+    }
+}
+
+struct FanOut<'a> {
+    message: &'a Message<'a>,
+    origin: Origin,
+    matched: &'a CachedMatch,
+    sessions: &'a mut Sessions,
+    connections: &'a mut Connections,
+    counters: &'a mut Counters,
+    limits: &'a Limits,
+    hasher: &'a Hasher,
+    targets: &'a mut Vec<Target>,
+    /// The message as it is kept, once somebody has to be owed it.
+    stored: Option<Rc<StoredMessage>>,
+    now: Now,
+}
+
+impl FanOut<'_> {
+    #[inline]
+    fn consider<E: Effects>(&mut self, mut merged: Merged, out: &E) {
+        if merged.flags.no_local() && self.is_publisher(merged) {
+            // 5 [MQTT-3.8.3-3]
+            let Some(own) = self.matched.for_publisher(merged) else {
+                return;
+            };
+            merged = own;
+        }
+        let port = self.sessions.port(merged.subscriber);
+        // 5 [MQTT-3.8.4-8], 3.1.1 [MQTT-3.8.4-6]: the lower of the published and the granted QoS.
+        let qos = self.origin.qos.min(merged.flags.qos());
+        // 5 [MQTT-3.3.1-12], [MQTT-3.3.1-13], 3.1.1 [MQTT-3.3.1-9]
+        let retain = self.origin.retain && merged.flags.retain_as_published();
+        if qos != QoS::AtMostOnce {
+            self.deliver_acknowledged(merged, port, qos, retain, out);
+        } else if let Some(connection) = port.connection() {
+            let target = target(connection, port, qos, retain, identifiers(merged));
+            self.push(target, port);
+        }
+    }
+
+    #[inline]
+    fn push(&mut self, mut target: Target, port: Port) {
+        if port.is_careful() {
+            let identifiers = target.identifiers.of(self.matched.identifiers());
+            if !fit(
+                self.connections,
+                self.hasher,
+                self.message,
+                &mut target,
+                identifiers,
+            ) {
+                self.counters.dropped_too_large += 1;
+                return;
+            }
+        }
+        self.targets.push(target);
+    }
+
+    #[cold]
+    fn is_publisher(&self, merged: Merged) -> bool {
+        self.sessions
+            .get(merged.subscriber.0)
+            .is_some_and(|session| session.publisher == self.origin.publisher)
+    }
+
+    fn deliver_acknowledged<E: Effects>(
+        &mut self,
+        merged: Merged,
+        port: Port,
+        qos: QoS,
+        retain: bool,
+        out: &E,
+    ) {
+        let Some(session) = self.sessions.get_mut(merged.subscriber.0) else {
+            return;
+        };
+        let is_persistent = session.is_persistent();
+        let connection = port.connection().filter(|connection| {
+            session.delivery().is_live()
+                && out.outbox_bytes(*connection) <= self.limits.outbox_bytes_max / 2
+        });
+        let all = self.matched.identifiers_of(merged);
+        let Some(connection) = connection else {
+            let message = stored(&mut self.stored, self.message, self.now);
+            let owed = Owed {
+                message,
+                identifiers: kept(all),
+                qos,
+                retain,
+            };
+            enqueue(session, owed, self.limits, self.counters, self.now);
+            return;
+        };
+        let mut target = target(connection, port, qos, retain, identifiers(merged));
+        if port.is_careful()
+            && !fit(
+                self.connections,
+                self.hasher,
+                self.message,
+                &mut target,
+                all,
+            )
+        {
+            // 5 [MQTT-3.1.2-25]: as though it had been sent.
+            self.counters.dropped_too_large += 1;
+            return;
+        }
+        // A session that ends with its connection never sends again: it keeps the identifier only.
+        let (message, identifiers) = if is_persistent {
+            (
+                Some(stored(&mut self.stored, self.message, self.now)),
+                kept(all),
+            )
+        } else {
+            (None, None)
+        };
+        target.packet_id = session
+            .delivery()
+            .inflight
+            .begin(qos, retain, message, identifiers)
+            .value();
+        self.targets.push(target);
+    }
+}
+
+fn identifiers(merged: Merged) -> IdentifierRange {
+    IdentifierRange {
+        start: merged.identifiers_start,
+        len: merged.identifiers_len,
+    }
+}
+
+fn kept(identifiers: &[u32]) -> Identifiers {
+    (!identifiers.is_empty()).then(|| identifiers.into())
+}
+
+fn stored(
+    place: &mut Option<Rc<StoredMessage>>,
+    message: &Message<'_>,
+    now: Now,
+) -> Rc<StoredMessage> {
+    Rc::clone(place.get_or_insert_with(|| Rc::new(StoredMessage::new(message, now))))
+}
+
+/// A target without identifier and alias.
+#[inline]
+pub(crate) fn target(
+    connection: ConnectionId,
+    port: Port,
+    qos: QoS,
+    retain: bool,
+    identifiers: IdentifierRange,
+) -> Target {
+    let flags = DeliveryFlags::new(qos)
+        .with_if(retain, DeliveryFlags::RETAIN)
+        .with_if(port.is_v5(), DeliveryFlags::V5);
+    Target {
+        connection,
+        packet_id: 0,
+        alias: 0,
+        identifiers,
+        flags,
+    }
+}
+
+/// Puts a message in a session's queue, or counts it as dropped when the queue is full.
+pub(crate) fn enqueue(
+    session: &mut Session,
+    owed: Owed,
+    limits: &Limits,
+    counters: &mut Counters,
+    now: Now,
+) {
+    let delivery = session.delivery();
+    let (messages_max, bytes_max) = (limits.queue_messages_max, limits.queue_bytes_max);
+    let mut pushed = delivery.queue.push(owed, messages_max, bytes_max);
+    if let Err(owed) = pushed {
+        // What expired makes room first.
+        let expired = delivery.queue.drop_expired(now);
+        counters.dropped_expired += expired as u64;
+        pushed = if expired > 0 {
+            delivery.queue.push(owed, messages_max, bytes_max)
+        } else {
+            Err(owed)
+        };
+    }
+    if pushed.is_ok() {
+        counters.queued += 1;
+    } else {
+        counters.dropped_queue_full += 1;
+        delivery.dropped += 1;
+    }
+}
+
+/// Sees to what a careful connection asks for: a Topic Alias where it gains something, and nothing larger than its
+/// Maximum Packet Size. `false`: it does not fit.
+#[cold]
+pub(crate) fn fit(
+    connections: &mut Connections,
+    hasher: &Hasher,
+    message: &Message<'_>,
+    target: &mut Target,
+    identifiers: &[u32],
+) -> bool {
+    let Some(connection) = connections.get_mut(target.connection) else {
+        return false;
+    };
+    let head = PublishHead {
+        version: connection.version,
+        dup: false,
+        qos: target.flags.qos(),
+        retain: false,
+        topic: message.topic,
+        packet_id: 1,
+        topic_alias: None,
+        message_expiry_interval: message.expiry_s,
+        subscription_identifiers: identifiers,
+        properties: message.properties,
+        payload_len: message.payload.bytes.len(),
+    };
+    let bytes_max = connection.packet_bytes_max as usize;
+    // 5 [MQTT-3.1.2-24]
+    if publish_len(&head) > bytes_max {
+        return false;
+    }
+    // Teaching an alias makes the packet larger, at most by its property and two more length bytes.
+    if let Some(aliases) = &mut connection.aliases_out
+        && connection.version == ProtocolVersion::V5
+        && publish_len(&head) + 5 <= bytes_max
+        && let Some((alias, known)) = aliases.assign(message.topic, |topic| hasher.hash(topic))
+    {
+        target.alias = alias;
+        target.flags = target.flags.with_if(known, DeliveryFlags::TOPIC_KNOWN);
+    }
+    true
+}

@@ -1,0 +1,131 @@
+//! `$events/client/…`: what happens to clients, as JSON, for whoever subscribes. Nothing is built for nobody.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+use waypost_mqtt::{QoS, ReasonCode};
+
+use crate::broker::Broker;
+use crate::effects::{Effects, Message, Now, Payload};
+use crate::mail::Origin;
+
+/// What happened to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event<'a> {
+    Connected,
+    Disconnected,
+    /// With the filter.
+    Subscribed(&'a str),
+    /// With the filter.
+    Unsubscribed(&'a str),
+    /// With the reason.
+    Denied(&'a str),
+}
+
+impl Event<'_> {
+    fn topic(self) -> &'static str {
+        match self {
+            Self::Connected => "$events/client/connected",
+            Self::Disconnected => "$events/client/disconnected",
+            Self::Subscribed(_) => "$events/client/subscribed",
+            Self::Unsubscribed(_) => "$events/client/unsubscribed",
+            Self::Denied(_) => "$events/client/denied",
+        }
+    }
+}
+
+impl Broker {
+    /// Tells those who want to know.
+    pub(crate) fn announce(
+        &mut self,
+        event: Event<'_>,
+        slot: u32,
+        peer: Option<SocketAddr>,
+        reason: ReasonCode,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let topic = event.topic();
+        if !self.is_wanted(topic) {
+            return;
+        }
+        let Some(session) = self.sessions.get(slot) else {
+            return;
+        };
+        let text = match event {
+            Event::Denied(why) => why,
+            _ => reason.text(),
+        };
+        let mut json = String::with_capacity(256);
+        let _ = write!(json, "{{\"time_ms\":{},\"client_id\":", now.wall_ms);
+        push_string(&mut json, &session.client_id);
+        json.push_str(",\"username\":");
+        match &session.user {
+            Some(user) => push_string(&mut json, user),
+            None => json.push_str("null"),
+        }
+        match peer {
+            Some(address) => {
+                let _ = write!(json, ",\"address\":\"{address}\"");
+            }
+            None => json.push_str(",\"address\":null"),
+        }
+        let _ = write!(json, ",\"reason_code\":{},\"reason\":", reason.as_u8());
+        push_string(&mut json, text);
+        if let Event::Subscribed(filter) | Event::Unsubscribed(filter) = event {
+            json.push_str(",\"filter\":");
+            push_string(&mut json, filter);
+        }
+        json.push('}');
+        let message = Message {
+            topic,
+            payload: Payload {
+                bytes: json.as_bytes(),
+                shared: None,
+            },
+            properties: &[],
+            expiry_s: None,
+            verbatim: None,
+        };
+        let origin = Origin {
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            publisher: 0,
+            stamp: 0,
+        };
+        self.route(&message, origin, now, out);
+    }
+
+    fn is_wanted(&mut self, topic: &str) -> bool {
+        !self.cache.lookup(topic, &self.index).merged().is_empty()
+            || self.is_wanted_elsewhere(topic)
+    }
+}
+
+/// A JSON string (RFC 8259 §7).
+fn push_string(json: &mut String, text: &str) {
+    json.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => json.push_str("\\\""),
+            '\\' => json.push_str("\\\\"),
+            character if character < ' ' => {
+                let _ = write!(json, "\\u{:04x}", u32::from(character));
+            }
+            character => json.push(character),
+        }
+    }
+    json.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strings_are_escaped() {
+        let mut json = String::new();
+        push_string(&mut json, "a\"b\\c\n\u{1f}ü");
+        assert_eq!(json, "\"a\\\"b\\\\c\\u000a\\u001fü\"");
+    }
+}

@@ -1,0 +1,309 @@
+//! The flow to one client: its acknowledgements, what is sent again, and what waits.
+
+use std::rc::Rc;
+
+use waypost_mqtt::{Ack, Packet, PacketId, QoS, ReasonCode};
+
+use crate::broker::Broker;
+use crate::deliver::{fit, target};
+use crate::effects::{ConnectionId, DeliveryFlags, Effects, IdentifierRange, Now};
+use crate::index::SubscriberId;
+use crate::inflight::Waits;
+use crate::queue::Owed;
+
+/// What a step of [`Broker::pump`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Something was done; there may be more.
+    Done,
+    /// Nothing can be done until something else happens.
+    Stop,
+}
+
+impl Broker {
+    /// 5 [MQTT-4.3.2-3]: the exchange of a `QoS` 1 message ends.
+    pub(crate) fn handle_puback(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        ack: &Ack<'_>,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        self.finish(id, slot, ack, Waits::PubAck, now, out);
+    }
+
+    /// The client took over a `QoS` 2 message, or refused it.
+    pub(crate) fn handle_pubrec(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        ack: &Ack<'_>,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        if ack.reason.is_error() {
+            // 5 [MQTT-4.4.0-2]: that is an acknowledgement, and the end.
+            self.finish(id, slot, ack, Waits::PubRec, now, out);
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return;
+        };
+        let inflight = &mut session.delivery().inflight;
+        let reason = match inflight.waits(ack.packet_id) {
+            Waits::PubRec => {
+                inflight.release(ack.packet_id);
+                ReasonCode::Success
+            }
+            Waits::PubComp => ReasonCode::Success,
+            // 5 §3.6.2.1; 3.1.1 has no reasons.
+            Waits::PubAck | Waits::Nothing => ReasonCode::PacketIdentifierNotFound,
+        };
+        // 5 [MQTT-4.3.3-4], 3.1.1 [MQTT-4.3.3-1]
+        self.send(id, &Packet::PubRel(Ack::new(ack.packet_id, reason)), out);
+    }
+
+    /// 5 [MQTT-4.3.3-5]: the exchange of a `QoS` 2 message ends.
+    pub(crate) fn handle_pubcomp(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        ack: &Ack<'_>,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        self.finish(id, slot, ack, Waits::PubComp, now, out);
+    }
+
+    fn finish(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        ack: &Ack<'_>,
+        expected: Waits,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return;
+        };
+        let Some(delivery) = &mut session.delivery else {
+            return;
+        };
+        // An acknowledgement of nothing, or of the wrong kind, changes nothing.
+        if delivery.inflight.waits(ack.packet_id) != expected {
+            return;
+        }
+        delivery.inflight.finish(ack.packet_id);
+        if ack.reason.is_error() {
+            self.counters.refused_by_client += 1;
+        }
+        if delivery.is_waiting() && session.connection == Some(id) {
+            self.pump(slot, now, out);
+        }
+    }
+
+    /// Sends what waits for a client, as far as its window and its outbox have room: what was in flight when its last
+    /// connection ended, then the queue and the retained messages.
+    pub(crate) fn pump(&mut self, slot: u32, now: Now, out: &mut impl Effects) {
+        let mut steps = self.limits.burst_messages_max;
+        loop {
+            let Some(session) = self.sessions.get_mut(slot) else {
+                return;
+            };
+            let (Some(id), Some(delivery)) = (session.connection, &mut session.delivery) else {
+                return;
+            };
+            if !delivery.is_waiting() {
+                delivery.is_slow = false;
+                return;
+            }
+            if out.outbox_bytes(id) > self.limits.outbox_bytes_max / 2 {
+                self.counters.slow_readers += u64::from(!delivery.is_slow);
+                delivery.is_slow = true;
+                return;
+            }
+            delivery.is_slow = false;
+            if steps == 0 {
+                // The others have their turn first.
+                session.resume_ms = now.monotonic_ms;
+                self.arm_session(slot);
+                return;
+            }
+            steps -= 1;
+            let step = if delivery.inflight.has_resends() {
+                self.send_again(slot, id, now, out)
+            } else if !delivery.retained.is_empty()
+                && (delivery.queue.is_empty() || delivery.queue.head() >= delivery.retained_after)
+            {
+                match self.send_retained(slot, id, now, out) {
+                    // While they wait for another shard, what is live goes on.
+                    Step::Stop => self.send_queued(slot, id, now, out),
+                    Step::Done => Step::Done,
+                }
+            } else {
+                self.send_queued(slot, id, now, out)
+            };
+            if step == Step::Stop {
+                return;
+            }
+        }
+    }
+
+    /// 5 [MQTT-4.4.0-1], 3.1.1 [MQTT-4.4.0-1]: with the original identifier, in the original order.
+    fn send_again(
+        &mut self,
+        slot: u32,
+        id: ConnectionId,
+        now: Now,
+        out: &mut impl Effects,
+    ) -> Step {
+        let Some(delivery) = self
+            .sessions
+            .get_mut(slot)
+            .and_then(|session| session.delivery.as_mut())
+        else {
+            return Step::Stop;
+        };
+        let Some(again) = delivery.inflight.next_resend() else {
+            return Step::Stop;
+        };
+        let Some(packet_id) = PacketId::new(again.packet_id) else {
+            return Step::Stop;
+        };
+        if again.waits == Waits::PubComp {
+            self.send(
+                id,
+                &Packet::PubRel(Ack::new(packet_id, ReasonCode::Success)),
+                out,
+            );
+            return Step::Done;
+        }
+        let Some(owed) = again.as_owed() else {
+            // Nothing to send again under this identifier: the session did not keep it.
+            delivery.inflight.finish(packet_id);
+            return Step::Done;
+        };
+        self.counters.redeliveries += 1;
+        // 5 [MQTT-3.3.1-1], 3.1.1 [MQTT-3.3.1-1]
+        if !self.send_owed(
+            slot,
+            id,
+            &owed,
+            packet_id.value(),
+            DeliveryFlags::DUP,
+            now,
+            out,
+        ) && let Some(session) = self.sessions.get_mut(slot)
+        {
+            session.delivery().inflight.finish(packet_id);
+        }
+        Step::Done
+    }
+
+    fn send_queued(
+        &mut self,
+        slot: u32,
+        id: ConnectionId,
+        now: Now,
+        out: &mut impl Effects,
+    ) -> Step {
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return Step::Stop;
+        };
+        let is_persistent = session.is_persistent();
+        let delivery = session.delivery();
+        let Some(front) = delivery.queue.front() else {
+            return Step::Stop;
+        };
+        // 5 [MQTT-3.3.2-5]: its delivery has not begun.
+        if front.message.is_expired(now) {
+            delivery.queue.pop();
+            self.counters.dropped_expired += 1;
+            return Step::Done;
+        }
+        if !delivery.inflight.has_room() {
+            return Step::Stop;
+        }
+        if let Some(owed) = delivery.queue.pop() {
+            self.begin_owed(slot, id, &owed, is_persistent, now, out);
+        }
+        Step::Done
+    }
+
+    /// Sends a message for the first time, with an identifier if its `QoS` asks for one.
+    pub(crate) fn begin_owed(
+        &mut self,
+        slot: u32,
+        id: ConnectionId,
+        owed: &Owed,
+        is_persistent: bool,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let first = DeliveryFlags::default();
+        if owed.qos == QoS::AtMostOnce {
+            self.send_owed(slot, id, owed, 0, first, now, out);
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return;
+        };
+        let message = is_persistent.then(|| Rc::clone(&owed.message));
+        let identifiers = owed.identifiers.clone().filter(|_| is_persistent);
+        let packet_id =
+            session
+                .delivery()
+                .inflight
+                .begin(owed.qos, owed.retain, message, identifiers);
+        if !self.send_owed(slot, id, owed, packet_id.value(), first, now, out)
+            && let Some(session) = self.sessions.get_mut(slot)
+        {
+            // 5 [MQTT-3.1.2-25]: as though it had been sent.
+            session.delivery().inflight.finish(packet_id);
+        }
+    }
+
+    /// Sends one message to one client; `false` if it is too large for it.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "a message, its client and how it is sent"
+    )]
+    fn send_owed(
+        &mut self,
+        slot: u32,
+        id: ConnectionId,
+        owed: &Owed,
+        packet_id: u16,
+        flags: DeliveryFlags,
+        now: Now,
+        out: &mut impl Effects,
+    ) -> bool {
+        let port = self.sessions.port(SubscriberId(slot));
+        let identifiers = owed.identifiers.as_deref().unwrap_or_default();
+        let range = IdentifierRange {
+            start: 0,
+            len: u16::try_from(identifiers.len()).unwrap_or(u16::MAX),
+        };
+        let mut target = target(id, port, owed.qos, owed.retain, range);
+        target.packet_id = packet_id;
+        target.flags = target.flags.with(flags);
+        let message = owed.message.message(now);
+        if port.is_careful()
+            && !fit(
+                &mut self.connections,
+                &self.hasher,
+                &message,
+                &mut target,
+                identifiers,
+            )
+        {
+            self.counters.dropped_too_large += 1;
+            return false;
+        }
+        self.counters.deliveries += 1;
+        out.deliver_many(&message, &[target], identifiers);
+        true
+    }
+}

@@ -1,0 +1,295 @@
+//! PUBLISH from clients: checks, aliases, acknowledgement, and on to everybody.
+
+use waypost_mqtt::{
+    Ack, Packet, PacketId, Properties, Property, PropertyBuffer, Publish, QoS, ReasonCode,
+};
+
+use crate::alias::AliasesIn;
+use crate::broker::Broker;
+use crate::effects::{ConnectionId, Effects, Frame, Message, Now, Payload};
+use crate::events::Event;
+use crate::mail::Origin;
+use crate::permit::{Action, Verdict};
+use crate::topics::{has_reserved_property, is_server_topic, levels_exceed};
+
+/// What becomes of a PUBLISH that breaks no rule of the protocol.
+enum Decision {
+    Accept,
+    Refuse(ReasonCode, &'static str),
+    Park,
+}
+
+impl Broker {
+    pub(crate) fn handle_publish(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        publish: &Publish<'_>,
+        frame: Frame<'_>,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        self.counters.publishes_received += 1;
+        match publish.properties.topic_alias() {
+            None if publish.topic.is_empty() => self.protocol_error(id, now, out),
+            None => self.publish_on(id, slot, publish, publish.topic, frame, now, out),
+            Some(alias) => {
+                // The table leaves its connection while the topic is borrowed from it.
+                let Some(connection) = self.connections.get_mut(id) else {
+                    return;
+                };
+                // 5 [MQTT-3.3.2-12], [MQTT-3.3.2-8]: 1 up to the maximum in CONNACK.
+                if alias == 0 || alias > self.limits.topic_alias_max {
+                    self.disconnect(id, ReasonCode::TopicAliasInvalid, now, out);
+                    return;
+                }
+                let mut aliases: Box<AliasesIn> = connection.aliases_in.take().unwrap_or_default();
+                if !publish.topic.is_empty() {
+                    aliases.teach(alias, publish.topic);
+                }
+                if let Some(topic) = aliases.topic(alias) {
+                    self.publish_on(id, slot, publish, topic, frame, now, out);
+                } else {
+                    // 5 §3.3.2.3.4: an alias that stands for nothing yet.
+                    self.protocol_error(id, now, out);
+                }
+                if let Some(connection) = self.connections.get_mut(id) {
+                    connection.aliases_in = Some(aliases);
+                }
+            }
+        }
+    }
+
+    /// Goes on with the topic known.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the packet, its topic and where it came from"
+    )]
+    fn publish_on(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        publish: &Publish<'_>,
+        topic: &str,
+        frame: Frame<'_>,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let is_v5 = connection.is_v5();
+        if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id) {
+            let Some(session) = self.sessions.get(slot) else {
+                return;
+            };
+            // 5 [MQTT-4.3.3-10], 3.1.1 [MQTT-4.3.3-2]: a repeat gets PUBREC again and goes nowhere.
+            if session.has_received(packet_id.value()) {
+                self.counters.publishes_repeated += 1;
+                self.send(
+                    id,
+                    &Packet::PubRec(Ack::new(packet_id, ReasonCode::Success)),
+                    out,
+                );
+                return;
+            }
+            // 5 §3.3.4: more than Receive Maximum. 3.1.1 has none: its identifiers are the bound.
+            let unfinished = session
+                .received
+                .as_ref()
+                .map_or(0, |received| received.len());
+            if is_v5 && unfinished >= usize::from(self.limits.receive_maximum) {
+                self.counters.receive_maximum_exceeded += 1;
+                self.disconnect(id, ReasonCode::ReceiveMaximumExceeded, now, out);
+                return;
+            }
+        }
+        let publisher = self
+            .sessions
+            .get(slot)
+            .map_or(0, |session| session.publisher);
+        match self.decide(id, slot, publish, topic) {
+            Decision::Accept => {
+                let mut properties = std::mem::take(&mut self.scratch.properties);
+                properties.clear();
+                let forwarded = publish.properties.forwardable().unwrap_or_else(|| {
+                    publish.properties.forward_into(&mut properties);
+                    &properties
+                });
+                let message = Message {
+                    topic,
+                    payload: Payload {
+                        bytes: publish.payload,
+                        shared: frame.shared,
+                    },
+                    properties: forwarded,
+                    expiry_s: publish.properties.message_expiry_interval(),
+                    verbatim: (!is_v5 && publish.qos == QoS::AtMostOnce && !publish.retain)
+                        .then_some(frame.bytes),
+                };
+                let origin = Origin {
+                    qos: publish.qos,
+                    retain: publish.retain,
+                    publisher,
+                    stamp: 0,
+                };
+                let matched = self.route(&message, origin, now, out);
+                self.scratch.properties = properties;
+                if let Some(packet_id) = publish.packet_id {
+                    let reason = if matched || !is_v5 {
+                        ReasonCode::Success
+                    } else {
+                        ReasonCode::NoMatchingSubscribers
+                    };
+                    self.acknowledge_publish(id, slot, publish.qos, packet_id, reason, "", out);
+                }
+            }
+            Decision::Refuse(reason, why) => {
+                self.announce_denied(slot, id, reason, why, now, out);
+                if let Some(packet_id) = publish.packet_id {
+                    self.acknowledge_publish(id, slot, publish.qos, packet_id, reason, why, out);
+                }
+            }
+            Decision::Park => self.park_for_permit(id, frame, Vec::new(), out),
+        }
+    }
+
+    fn decide(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        publish: &Publish<'_>,
+        topic: &str,
+    ) -> Decision {
+        if is_server_topic(topic) {
+            self.counters.publishes_denied += 1;
+            return Decision::Refuse(ReasonCode::NotAuthorized, "the topic is the server's");
+        }
+        if levels_exceed(topic, self.limits.topic_levels_max) {
+            self.counters.topic_levels_exceeded += 1;
+            return Decision::Refuse(ReasonCode::TopicNameInvalid, "too many levels");
+        }
+        if !publish.properties.is_empty() {
+            if has_reserved_property(publish.properties) {
+                self.counters.publishes_reserved_property += 1;
+                let why = "a user property that only the server gives";
+                return Decision::Refuse(ReasonCode::ImplementationSpecificError, why);
+            }
+            if self.too_many_user_properties(publish.properties) {
+                return Decision::Refuse(ReasonCode::QuotaExceeded, "too many user properties");
+            }
+        }
+        let action = if publish.retain {
+            Action::PublishRetained
+        } else {
+            Action::Publish
+        };
+        match self.ask(id, slot, action, topic) {
+            Verdict::Allow => Decision::Accept,
+            Verdict::Deny => {
+                self.counters.publishes_denied += 1;
+                Decision::Refuse(ReasonCode::NotAuthorized, "not permitted")
+            }
+            Verdict::Pending => Decision::Park,
+        }
+    }
+
+    /// PUBACK or PUBREC, with what they mean for the session.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "an acknowledgement and what it is for"
+    )]
+    fn acknowledge_publish(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        qos: QoS,
+        packet_id: PacketId,
+        reason: ReasonCode,
+        why: &str,
+        out: &mut impl Effects,
+    ) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let is_v5 = connection.is_v5();
+        let mut buffer = PropertyBuffer::new();
+        // 5 [MQTT-3.1.2-29]
+        if is_v5 && !why.is_empty() && connection.problem_information {
+            buffer.push(Property::ReasonString(why));
+        }
+        // 3.1.1 [MQTT-3.3.5-2]: acknowledged as ever; the message went nowhere.
+        let reason = if is_v5 { reason } else { ReasonCode::Success };
+        let ack = Ack {
+            packet_id,
+            reason,
+            properties: buffer.as_properties(),
+        };
+        if qos == QoS::AtLeastOnce {
+            self.counters.publishes_received_qos1 += 1;
+            // 5 [MQTT-4.3.2-4], 3.1.1 [MQTT-4.3.2-2]
+            self.send(id, &Packet::PubAck(ack), out);
+        } else {
+            self.counters.publishes_received_qos2 += 1;
+            // 5 [MQTT-4.3.3-9]: after a refusal the identifier is free.
+            if !reason.is_error()
+                && let Some(session) = self.sessions.get_mut(slot)
+            {
+                session.received().push_back(packet_id.value());
+            }
+            // 5 [MQTT-4.3.3-8], 3.1.1 [MQTT-4.3.3-2]
+            self.send(id, &Packet::PubRec(ack), out);
+        }
+    }
+
+    /// The publisher releases a `QoS` 2 message.
+    pub(crate) fn handle_pubrel(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        ack: &Ack<'_>,
+        out: &mut impl Effects,
+    ) {
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return;
+        };
+        let released = session.release_received(ack.packet_id.value());
+        let is_v5 = self
+            .connections
+            .get(id)
+            .is_some_and(|connection| connection.is_v5());
+        let reason = if released || !is_v5 {
+            ReasonCode::Success
+        } else {
+            ReasonCode::PacketIdentifierNotFound
+        };
+        // 5 [MQTT-4.3.3-11], 3.1.1 [MQTT-4.3.3-2]
+        self.send(id, &Packet::PubComp(Ack::new(ack.packet_id, reason)), out);
+    }
+
+    /// Whether a packet has more User Properties than it may, and counts it.
+    pub(crate) fn too_many_user_properties(&mut self, properties: Properties<'_>) -> bool {
+        // A User Property takes at least five bytes.
+        let max = self.limits.user_properties_max;
+        let exceeded =
+            properties.as_bytes().len() / 5 > max && properties.user_properties().count() > max;
+        self.counters.user_properties_exceeded += u64::from(exceeded);
+        exceeded
+    }
+
+    fn announce_denied(
+        &mut self,
+        slot: u32,
+        id: ConnectionId,
+        reason: ReasonCode,
+        why: &'static str,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let peer = self
+            .connections
+            .get(id)
+            .and_then(|connection| connection.peer);
+        self.announce(Event::Denied(why), slot, peer, reason, now, out);
+    }
+}

@@ -1,0 +1,303 @@
+//! Retained messages: the last word on each topic, for those who subscribe later.
+//!
+//! A retained publish is stamped (Lamport clock, then shard), and the store keeps the highest stamp, so that all
+//! shards agree. A SUBSCRIBE is not answered with everything at once: it leaves a request with a cursor, which goes
+//! on whenever the client has room, and it passes over what the subscription gets live: what was stamped after the
+//! shard that stamped it knew of the subscription.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::rc::Rc;
+
+use waypost_mqtt::{Filter, QoS};
+
+use crate::broker::Broker;
+use crate::effects::{ConnectionId, Effects, Message, Now};
+use crate::flow::Step;
+use crate::hash::shared_hash;
+use crate::index::{Cursor, TopicTree};
+use crate::mail::Origin;
+use crate::queue::{Owed, StoredMessage};
+use crate::timers::{NEVER, Timer, Timers};
+
+/// What is retained on one topic.
+#[derive(Clone, Debug)]
+pub(crate) struct Retained {
+    pub message: Rc<StoredMessage>,
+    pub qos: QoS,
+    /// Hash of the publisher's client id (No Local).
+    pub publisher: u64,
+    pub stamp: u64,
+}
+
+/// The shard's number in the low bits of a stamp, the Lamport clock above.
+const STAMP_SHARD_BITS: u32 = 16;
+/// Branches of the tree looked at in one step, at most.
+const STEP_BRANCHES: usize = 256;
+
+/// The retained messages this shard owns.
+pub(crate) struct RetainedStore {
+    tree: TopicTree<Retained>,
+    bytes: usize,
+    /// Expiries, earliest first, those of messages long replaced included.
+    expiries: BinaryHeap<Reverse<(u64, Box<str>)>>,
+    armed_ms: u64,
+}
+
+impl RetainedStore {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            tree: TopicTree::new(seed),
+            bytes: 0,
+            expiries: BinaryHeap::new(),
+            armed_ms: NEVER,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.tree.len()
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn insert(&mut self, retained: Retained) {
+        let message = &retained.message;
+        self.bytes += message.bytes();
+        if message.expires_ms != NEVER {
+            self.expiries
+                .push(Reverse((message.expires_ms, message.topic().into())));
+            self.compact_expiries();
+        }
+        let topic = Rc::clone(&retained.message);
+        if let Some(old) = self.tree.insert(topic.topic(), retained) {
+            self.bytes -= old.message.bytes();
+        }
+    }
+
+    fn remove(&mut self, topic: &str) -> bool {
+        let removed = self.tree.remove(topic);
+        self.bytes -= removed.as_ref().map_or(0, |old| old.message.bytes());
+        removed.is_some()
+    }
+
+    /// One message replaced again and again must not leave its expiries behind.
+    fn compact_expiries(&mut self) {
+        if self.expiries.len() > 64 + 4 * self.tree.len() {
+            let tree = &self.tree;
+            self.expiries.retain(|Reverse((expires_ms, topic))| {
+                tree.get(topic)
+                    .is_some_and(|kept| kept.message.expires_ms == *expires_ms)
+            });
+        }
+    }
+
+    pub fn arm(&mut self, timers: &mut Timers) {
+        if let Some(Reverse((expires_ms, _))) = self.expiries.peek() {
+            timers.arm(Timer::Retained, *expires_ms, &mut self.armed_ms);
+        }
+    }
+
+    pub fn is_armed_at(&self, due_ms: u64) -> bool {
+        self.armed_ms == due_ms
+    }
+
+    /// Removes what has expired; returns how many.
+    pub fn expire(&mut self, due_ms: u64, now: Now) -> usize {
+        if due_ms != self.armed_ms {
+            return 0;
+        }
+        self.armed_ms = NEVER;
+        let mut expired = 0;
+        while let Some(Reverse((expires_ms, _))) = self.expiries.peek()
+            && *expires_ms <= now.monotonic_ms
+            && let Some(Reverse((_, topic))) = self.expiries.pop()
+        {
+            if self
+                .tree
+                .get(&topic)
+                .is_some_and(|kept| kept.message.is_expired(now))
+            {
+                expired += usize::from(self.remove(&topic));
+            }
+        }
+        expired
+    }
+}
+
+/// What a subscription still wants of the retained messages.
+#[derive(Debug)]
+pub(crate) struct RetainedRequest {
+    pub filter: Box<str>,
+    pub qos: QoS,
+    /// Subscription Identifier; 0 = none.
+    pub identifier: u32,
+    pub no_local: bool,
+    /// Per shard, its clock when it knew of the subscription: what it stamped later comes live.
+    pub confirmed: Box<[u64]>,
+    pub cursor: Cursor,
+    /// Read and not sent yet.
+    pub ready: VecDeque<Retained>,
+    /// Everything was read.
+    pub is_read: bool,
+}
+
+impl RetainedRequest {
+    fn wants(&self, retained: &Retained, now: Now) -> bool {
+        let clock = retained.stamp >> STAMP_SHARD_BITS;
+        let shard =
+            usize::try_from(retained.stamp & ((1 << STAMP_SHARD_BITS) - 1)).unwrap_or(usize::MAX);
+        let is_live = self
+            .confirmed
+            .get(shard)
+            .is_some_and(|confirmed| clock > *confirmed);
+        !is_live && !retained.message.is_expired(now)
+    }
+}
+
+impl Broker {
+    pub(crate) fn next_stamp(&mut self) -> u64 {
+        self.clock += 1;
+        (self.clock << STAMP_SHARD_BITS) | u64::from(self.shard.0)
+    }
+
+    /// Whether this shard owns what is retained on a topic.
+    pub(crate) fn owns_retained(&self, topic: &str) -> bool {
+        self.shards == 1 || self.retained_owner(topic) == self.shard.0
+    }
+
+    pub(crate) fn retained_owner(&self, topic: &str) -> u16 {
+        u16::try_from(shared_hash(topic) % u64::from(self.shards)).unwrap_or(0)
+    }
+
+    /// Stores a retained message, or removes one, if this shard is the topic's owner.
+    pub(crate) fn retain(&mut self, message: &Message<'_>, origin: Origin, now: Now) {
+        if !self.owns_retained(message.topic) {
+            return;
+        }
+        let kept = self.retained.tree.get(message.topic);
+        if kept.is_some_and(|kept| kept.stamp >= origin.stamp) {
+            return;
+        }
+        // 5 [MQTT-3.3.1-6], [MQTT-3.3.1-7], 3.1.1 [MQTT-3.3.1-10], [MQTT-3.3.1-11]
+        if message.payload.bytes.is_empty() {
+            self.counters.retained_removed += u64::from(self.retained.remove(message.topic));
+            return;
+        }
+        let (old_count, old_bytes) = kept.map_or((0, 0), |kept| (1, kept.message.bytes()));
+        let stored = StoredMessage::new(message, now);
+        let limits = &self.limits;
+        if self.retained.len() - old_count >= limits.retained_messages_max
+            || self.retained.bytes() - old_bytes + stored.bytes() > limits.retained_bytes_max
+        {
+            // The old word is no longer the last one.
+            self.counters.retained_refused += 1;
+            self.retained.remove(message.topic);
+            return;
+        }
+        self.counters.retained_stored += 1;
+        // 5 [MQTT-3.3.1-5], 3.1.1 [MQTT-3.3.1-5], [MQTT-3.3.1-7]
+        self.retained.insert(Retained {
+            message: Rc::new(stored),
+            qos: origin.qos,
+            publisher: origin.publisher,
+            stamp: origin.stamp,
+        });
+        self.retained.arm(&mut self.timers);
+    }
+
+    /// Leaves a request for the retained messages of a subscription. The pump serves it.
+    pub(crate) fn request_retained(&mut self, slot: u32, request: RetainedRequest) {
+        let pending_max = self.limits.retained_pending_max;
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return;
+        };
+        let delivery = session.delivery();
+        if delivery.retained.len() >= pending_max {
+            self.counters.retained_pending_exceeded += 1;
+            return;
+        }
+        delivery.retained_after = delivery.queue.tail();
+        delivery.retained.push_back(request);
+    }
+
+    /// Sends one retained message, or reads on.
+    pub(crate) fn send_retained(
+        &mut self,
+        slot: u32,
+        id: ConnectionId,
+        now: Now,
+        out: &mut impl Effects,
+    ) -> Step {
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return Step::Stop;
+        };
+        let (is_persistent, publisher) = (session.is_persistent(), session.publisher);
+        let delivery = session.delivery();
+        let has_room = delivery.inflight.has_room();
+        let Some(request) = delivery.retained.front_mut() else {
+            return Step::Stop;
+        };
+        let Some(next) = request.ready.front() else {
+            if request.is_read {
+                delivery.retained.pop_front();
+                return Step::Done;
+            }
+            return self.read_retained(slot, out);
+        };
+        if !request.wants(next, now) || (request.no_local && next.publisher == publisher) {
+            request.ready.pop_front();
+            return Step::Done;
+        }
+        let qos = next.qos.min(request.qos);
+        if qos != QoS::AtMostOnce && !has_room {
+            return Step::Stop;
+        }
+        let identifiers = (request.identifier != 0).then(|| [request.identifier].into());
+        let Some(next) = request.ready.pop_front() else {
+            return Step::Stop;
+        };
+        // 3.1.1 [MQTT-3.3.1-8], 5 §3.3.1.3: RETAIN 1.
+        let owed = Owed {
+            message: next.message,
+            identifiers,
+            qos,
+            retain: true,
+        };
+        self.counters.retained_sent += 1;
+        self.begin_owed(slot, id, &owed, is_persistent, now, out);
+        Step::Done
+    }
+
+    /// Reads on for the first request of a session.
+    fn read_retained(&mut self, slot: u32, _: &mut impl Effects) -> Step {
+        let Some(delivery) = self
+            .sessions
+            .get_mut(slot)
+            .and_then(|session| session.delivery.as_mut())
+        else {
+            return Step::Stop;
+        };
+        let Some(request) = delivery.retained.front_mut() else {
+            return Step::Stop;
+        };
+        let RetainedRequest {
+            filter,
+            cursor,
+            ready,
+            is_read,
+            ..
+        } = request;
+        let Ok(filter) = Filter::parse(filter) else {
+            *is_read = true;
+            return Step::Done;
+        };
+        let mut visit = |_: &str, retained: &Retained| ready.push_back(retained.clone());
+        *is_read = self
+            .retained
+            .tree
+            .matching_step(filter, cursor, STEP_BRANCHES, &mut visit);
+        Step::Done
+    }
+}

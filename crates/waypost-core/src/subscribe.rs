@@ -1,0 +1,326 @@
+//! SUBSCRIBE and UNSUBSCRIBE.
+
+use waypost_mqtt::{
+    Filter, Packet, PacketId, Properties, QoS, ReasonCode, ReasonCodes, RetainHandling, SubAck,
+    Subscribe, SubscriptionRequest, UnsubAck, Unsubscribe,
+};
+
+use crate::broker::Broker;
+use crate::effects::{ConnectionId, Effects, Frame, Now};
+use crate::events::Event;
+use crate::index::{Cursor, SubscriberId, Subscription};
+use crate::permit::{Action, Verdict};
+use crate::retained::RetainedRequest;
+use crate::topics::levels_exceed;
+
+impl Broker {
+    pub(crate) fn handle_subscribe(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        subscribe: &Subscribe<'_>,
+        frame: Frame<'_>,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let is_shared = |filter: Filter<'_>| filter.shared().is_some();
+        // 5 [MQTT-3.8.3-4]: a Protocol Error, whether there are shared subscriptions or not.
+        if subscribe
+            .requests()
+            .any(|request| request.options.no_local && is_shared(request.filter))
+        {
+            self.protocol_error(id, now, out);
+            return;
+        }
+        // Everything is asked before anything is changed: a packet that has to wait is handled anew.
+        let refuse_all = self.too_many_user_properties(subscribe.properties);
+        let mut verdicts = Vec::new();
+        let mut reasons = Vec::new();
+        for request in subscribe.requests() {
+            let reason = if refuse_all {
+                ReasonCode::QuotaExceeded
+            } else if let Some(reason) = self.unsuitable(request.filter) {
+                reason
+            } else {
+                match self.ask(id, slot, Action::Subscribe, request.filter.as_str()) {
+                    Verdict::Allow => {
+                        verdicts.push(true);
+                        granted(request.options.qos)
+                    }
+                    Verdict::Deny => {
+                        verdicts.push(false);
+                        ReasonCode::NotAuthorized
+                    }
+                    Verdict::Pending => {
+                        self.park_for_permit(id, frame, verdicts, out);
+                        return;
+                    }
+                }
+            };
+            reasons.push(reason);
+        }
+        let identifier = subscribe
+            .properties
+            .subscription_identifiers()
+            .next()
+            .unwrap_or(0);
+        let mut requests = Vec::new();
+        // 5 [MQTT-3.8.4-5], 3.1.1 [MQTT-3.8.4-4]: like a series of single ones.
+        for (request, reason) in subscribe.requests().zip(&mut reasons) {
+            if !reason.is_error() {
+                *reason = self.subscribe_one(slot, request, identifier, &mut requests, out);
+            }
+            self.announce_subscription(id, slot, request.filter, *reason, now, out);
+        }
+        self.confirm_subscribe(id, slot, subscribe.packet_id, reasons, requests, now, out);
+    }
+
+    /// Why nobody can subscribe to this filter.
+    fn unsuitable(&mut self, filter: Filter<'_>) -> Option<ReasonCode> {
+        if levels_exceed(filter.as_str(), self.limits.topic_levels_max) {
+            self.counters.topic_levels_exceeded += 1;
+            return Some(ReasonCode::TopicFilterInvalid);
+        }
+        match filter.shared() {
+            // 5 §3.2.2.3.13: Shared Subscription Available is 0.
+            Some(Ok(_)) => Some(ReasonCode::SharedSubscriptionsNotSupported),
+            // 5 [MQTT-4.8.2-1], [MQTT-4.8.2-2]
+            Some(Err(_)) => Some(ReasonCode::TopicFilterInvalid),
+            None if filter.as_str().starts_with("$queue/") => {
+                Some(ReasonCode::SharedSubscriptionsNotSupported)
+            }
+            None => None,
+        }
+    }
+
+    fn subscribe_one(
+        &mut self,
+        slot: u32,
+        request: SubscriptionRequest<'_>,
+        identifier: u32,
+        requests: &mut Vec<RetainedRequest>,
+        out: &mut impl Effects,
+    ) -> ReasonCode {
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return ReasonCode::UnspecifiedError;
+        };
+        let SubscriptionRequest { filter, options } = request;
+        let subscriber = SubscriberId(slot);
+        if session.subscriptions.len() >= self.limits.subscriptions_per_session_max
+            && self
+                .index
+                .find(filter)
+                .and_then(|found| self.index.get(found, subscriber))
+                .is_none()
+        {
+            self.counters.subscriptions_exceeded += 1;
+            return ReasonCode::QuotaExceeded;
+        }
+        // 5 [MQTT-3.8.4-3], 3.1.1 [MQTT-3.8.4-3]: one with the same filter is replaced.
+        let (filter_id, replaced) = self.index.insert(
+            filter,
+            subscriber,
+            Subscription {
+                options,
+                identifier,
+            },
+        );
+        if replaced.is_none() {
+            if let Err(at) = session.subscriptions.binary_search(&filter_id) {
+                session.subscriptions.insert(at, filter_id);
+            }
+            self.interest_gained(filter, filter_id, out);
+        }
+        let wants_retained = match options.retain_handling {
+            // 5 [MQTT-3.3.1-9], [MQTT-3.8.4-4], 3.1.1 [MQTT-3.3.1-6], [MQTT-3.8.4-3]
+            RetainHandling::SendAtSubscribe => true,
+            // 5 [MQTT-3.3.1-10]
+            RetainHandling::SendIfNew => replaced.is_none(),
+            // 5 [MQTT-3.3.1-11]
+            RetainHandling::DoNotSend => false,
+        };
+        if wants_retained && self.may_have_retained(filter) {
+            requests.push(RetainedRequest {
+                filter: filter.as_str().into(),
+                qos: options.qos,
+                identifier,
+                no_local: options.no_local,
+                confirmed: Box::default(),
+                cursor: Cursor::default(),
+                ready: std::collections::VecDeque::new(),
+                is_read: false,
+            });
+        }
+        granted(options.qos)
+    }
+
+    fn announce_subscription(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        filter: Filter<'_>,
+        reason: ReasonCode,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let peer = self
+            .connections
+            .get(id)
+            .and_then(|connection| connection.peer);
+        if reason.is_error() {
+            self.counters.subscribes_refused += 1;
+            self.announce(Event::Denied(reason.text()), slot, peer, reason, now, out);
+        } else {
+            self.counters.subscribes_accepted += 1;
+            self.announce(
+                Event::Subscribed(filter.as_str()),
+                slot,
+                peer,
+                reason,
+                now,
+                out,
+            );
+        }
+    }
+
+    /// 5 [MQTT-3.8.4-1], [MQTT-3.8.4-2], [MQTT-3.8.4-6], [MQTT-3.9.3-1], 3.1.1 [MQTT-3.8.4-1], [MQTT-3.9.3-1]; then
+    /// the retained messages.
+    #[expect(clippy::too_many_arguments, reason = "an answer and what follows it")]
+    pub(crate) fn finish_subscribe(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        packet_id: PacketId,
+        reasons: &[ReasonCode],
+        requests: Vec<RetainedRequest>,
+        confirmed: &[u64],
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let properties = Properties::EMPTY;
+        let reasons = ReasonCodes::new(reasons);
+        self.send(
+            id,
+            &Packet::SubAck(SubAck {
+                packet_id,
+                properties,
+                reasons,
+            }),
+            out,
+        );
+        if requests.is_empty() {
+            return;
+        }
+        for request in requests {
+            self.request_retained(
+                slot,
+                RetainedRequest {
+                    confirmed: confirmed.into(),
+                    ..request
+                },
+            );
+        }
+        self.pump(slot, now, out);
+    }
+
+    pub(crate) fn handle_unsubscribe(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        unsubscribe: &Unsubscribe<'_>,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let refuse_all = self.too_many_user_properties(unsubscribe.properties);
+        let mut reasons = Vec::new();
+        // 5 [MQTT-3.10.4-6], 3.1.1 [MQTT-3.10.4-6]: like a series of single ones.
+        for filter in unsubscribe.filters() {
+            reasons.push(if refuse_all {
+                ReasonCode::ImplementationSpecificError
+            } else if self.unsubscribe_one(slot, filter, out) {
+                self.counters.unsubscribes += 1;
+                let peer = self
+                    .connections
+                    .get(id)
+                    .and_then(|connection| connection.peer);
+                let event = Event::Unsubscribed(filter.as_str());
+                self.announce(event, slot, peer, ReasonCode::Success, now, out);
+                ReasonCode::Success
+            } else {
+                ReasonCode::NoSubscriptionExisted
+            });
+        }
+        self.confirm_unsubscribe(id, slot, unsubscribe.packet_id, reasons, out);
+    }
+
+    /// 5 [MQTT-3.10.4-1], 3.1.1 [MQTT-3.10.4-1]: only exactly that filter.
+    fn unsubscribe_one(&mut self, slot: u32, filter: Filter<'_>, out: &mut impl Effects) -> bool {
+        let Some(filter_id) = self.index.find(filter) else {
+            return false;
+        };
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return false;
+        };
+        let Ok(at) = session.subscriptions.binary_search(&filter_id) else {
+            return false;
+        };
+        session.subscriptions.remove(at);
+        // 5 [MQTT-3.10.4-2]; what was begun is finished, 5 [MQTT-3.10.4-3].
+        self.index.remove(filter_id, SubscriberId(slot));
+        self.interest_lost(filter, filter_id, out);
+        true
+    }
+
+    /// 5 [MQTT-3.10.4-4], [MQTT-3.10.4-5], [MQTT-3.11.3-1], 3.1.1 [MQTT-3.10.4-4], [MQTT-3.10.4-5]
+    pub(crate) fn finish_unsubscribe(
+        &mut self,
+        id: ConnectionId,
+        packet_id: PacketId,
+        reasons: &[ReasonCode],
+        out: &mut impl Effects,
+    ) {
+        let is_v5 = self
+            .connections
+            .get(id)
+            .is_some_and(|connection| connection.is_v5());
+        let reasons = if is_v5 {
+            ReasonCodes::new(reasons)
+        } else {
+            ReasonCodes::EMPTY
+        };
+        let properties = Properties::EMPTY;
+        self.send(
+            id,
+            &Packet::UnsubAck(UnsubAck {
+                packet_id,
+                properties,
+                reasons,
+            }),
+            out,
+        );
+    }
+
+    /// Takes every subscription of a session away.
+    pub(crate) fn remove_subscriptions(&mut self, slot: u32, out: &mut impl Effects) {
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return;
+        };
+        for filter_id in std::mem::take(&mut session.subscriptions) {
+            let filter = (self.shards > 1).then(|| self.index.filter_string(filter_id));
+            self.index.remove(filter_id, SubscriberId(slot));
+            if let Some(filter) = filter
+                && let Ok(filter) = Filter::parse(&filter)
+            {
+                self.interest_lost(filter, filter_id, out);
+            }
+        }
+    }
+}
+
+fn granted(qos: QoS) -> ReasonCode {
+    match qos {
+        QoS::AtMostOnce => ReasonCode::GRANTED_QOS_0,
+        QoS::AtLeastOnce => ReasonCode::GrantedQoS1,
+        QoS::ExactlyOnce => ReasonCode::GrantedQoS2,
+    }
+}
