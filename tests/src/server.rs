@@ -198,6 +198,27 @@ impl Server {
             .expect("a status code");
         (status, body.to_owned())
     }
+
+    /// The value of a metric now, all shards together.
+    pub fn metric(&self, name: &str) -> f64 {
+        let (status, page) = self.get("/metrics");
+        assert_eq!(status, 200, "{page}");
+        let values = page.lines().filter_map(|line| {
+            let rest = line
+                .strip_prefix(name)
+                .filter(|rest| rest.starts_with(['{', ' ']))?;
+            rest.rsplit(' ').next()?.parse::<f64>().ok()
+        });
+        values.sum()
+    }
+
+    /// Waits until a metric, all shards together, has reached `at_least`.
+    #[track_caller]
+    pub fn wait_for_metric(&self, name: &str, at_least: f64) {
+        wait_for(&format!("{name} to reach {at_least}"), LIMIT, || {
+            (self.metric(name) >= at_least).then_some(())
+        });
+    }
 }
 
 impl Drop for Server {

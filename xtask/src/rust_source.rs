@@ -8,21 +8,11 @@ use std::ops::Range;
 /// `text` with comments and the contents of string and character literals blanked out, byte for byte, so that
 /// offsets and lines stay the same.
 pub fn code_only(text: &str) -> String {
-    blank(text, true)
-}
-
-/// `text` with comments blanked out; literals stay.
-pub fn without_comments(text: &str) -> String {
-    blank(text, false)
-}
-
-fn blank(text: &str, literals_too: bool) -> String {
     let mut out = String::with_capacity(text.len());
     let mut offset = 0;
     while let Some(rest) = text.get(offset..).filter(|rest| !rest.is_empty()) {
         let (length, keep) = match token(rest, text.get(..offset).unwrap_or_default()) {
-            Token::Comment(length) => (length, false),
-            Token::Literal(length) => (length, !literals_too),
+            Token::Blank(length) => (length, false),
             Token::Code(length) => (length, true),
         };
         let piece = rest.get(..length).unwrap_or(rest);
@@ -40,8 +30,8 @@ fn blank(text: &str, literals_too: bool) -> String {
 }
 
 enum Token {
-    Comment(usize),
-    Literal(usize),
+    /// A comment or a literal.
+    Blank(usize),
     Code(usize),
 }
 
@@ -49,10 +39,10 @@ enum Token {
 fn token(rest: &str, before: &str) -> Token {
     let first = rest.chars().next().map_or(1, char::len_utf8);
     if rest.starts_with("//") {
-        return Token::Comment(rest.find('\n').unwrap_or(rest.len()));
+        return Token::Blank(rest.find('\n').unwrap_or(rest.len()));
     }
     if rest.starts_with("/*") {
-        return Token::Comment(block_comment(rest));
+        return Token::Blank(block_comment(rest));
     }
     let in_word = before
         .chars()
@@ -66,17 +56,17 @@ fn token(rest: &str, before: &str) -> Token {
             let close = format!("\"{}", "#".repeat(hashes));
             let content = hashes + 1;
             let end = body.get(content..).and_then(|inside| inside.find(&close));
-            return Token::Literal(
+            return Token::Blank(
                 prefix.len() + end.map_or(body.len(), |end| content + end + close.len()),
             );
         }
     }
     if body.starts_with('"') && !prefix.ends_with('r') {
-        return Token::Literal(prefix.len() + quoted(body, '"').unwrap_or(body.len()));
+        return Token::Blank(prefix.len() + quoted(body, '"').unwrap_or(body.len()));
     }
     if body.starts_with('\'') && (prefix.is_empty() || prefix == "b") {
         return character(body).map_or(Token::Code(first), |length| {
-            Token::Literal(prefix.len() + length)
+            Token::Blank(prefix.len() + length)
         });
     }
     Token::Code(first)
@@ -243,10 +233,6 @@ mod tests {
             assert_eq!(code_only(source), expect, "{source}");
             assert_eq!(code_only(source).len(), source.len());
         }
-        assert_eq!(
-            without_comments("f(\"// no\") // yes"),
-            "f(\"// no\")       "
-        );
     }
 
     #[test]

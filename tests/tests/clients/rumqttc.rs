@@ -1,0 +1,137 @@
+//! rumqttc, the Rust client, in its blocking form.
+
+use std::time::{Duration, Instant};
+
+use rumqttc::{Client, Connection, Event, Incoming, LastWill, MqttOptions, QoS};
+use waypost_tests::{LIMIT, Server};
+
+/// More than any test has in flight at once.
+const REQUESTS_MAX: usize = 2000;
+
+fn connect(
+    server: &Server,
+    client_id: &str,
+    change: impl FnOnce(&mut MqttOptions),
+) -> (Client, Connection) {
+    let mut options = MqttOptions::new(
+        client_id,
+        server.mqtt().ip().to_string(),
+        server.mqtt().port(),
+    );
+    options
+        .set_keep_alive(Duration::from_secs(30))
+        .set_max_packet_size(16 << 20, 16 << 20);
+    change(&mut options);
+    Client::new(options, REQUESTS_MAX)
+}
+
+/// Drives the connection until an incoming packet is what is looked for.
+fn until<T>(
+    connection: &mut Connection,
+    what: &str,
+    mut wanted: impl FnMut(&Incoming) -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Ok(event) = connection.recv_timeout(left) else {
+            panic!("waited for {what}")
+        };
+        let event = event.unwrap_or_else(|error| panic!("{error} while waiting for {what}"));
+        if let Event::Incoming(packet) = event
+            && let Some(found) = wanted(&packet)
+        {
+            return found;
+        }
+    }
+}
+
+fn subscribed(connection: &mut Connection) {
+    until(connection, "SUBACK", |packet| {
+        matches!(packet, Incoming::SubAck(_)).then_some(())
+    });
+}
+
+fn message(connection: &mut Connection) -> (String, Vec<u8>, QoS, bool) {
+    until(connection, "a message", |packet| match packet {
+        Incoming::Publish(publish) => Some((
+            publish.topic.clone(),
+            publish.payload.to_vec(),
+            publish.qos,
+            publish.retain,
+        )),
+        _ => None,
+    })
+}
+
+/// One client publishes to itself, at every QoS.
+#[test]
+fn qos_round_trips_in_order() {
+    let server = Server::start();
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let (client, mut connection) = connect(&server, "self", |_| {});
+        client.subscribe("self/#", qos).unwrap();
+        subscribed(&mut connection);
+        for number in 0..200 {
+            client
+                .publish("self/count", qos, false, number.to_string())
+                .unwrap();
+        }
+        for number in 0..200 {
+            let expect = (
+                "self/count".to_owned(),
+                number.to_string().into_bytes(),
+                qos,
+                false,
+            );
+            assert_eq!(message(&mut connection), expect);
+        }
+    }
+}
+
+#[test]
+fn large_payloads_and_retained_messages() {
+    let server = Server::start();
+    let (client, mut connection) = connect(&server, "large", |_| {});
+    let payload: Vec<u8> = (0..4_000_000_u32)
+        .map(|index| index.to_le_bytes()[0])
+        .collect();
+    client
+        .publish("large", QoS::AtLeastOnce, true, payload.clone())
+        .unwrap();
+    until(&mut connection, "PUBACK", |packet| {
+        matches!(packet, Incoming::PubAck(_)).then_some(())
+    });
+    client.subscribe("large", QoS::AtLeastOnce).unwrap();
+    let (topic, heard, _, retain) = message(&mut connection);
+    assert!(topic == "large" && retain && heard == payload);
+}
+
+#[test]
+fn a_will_and_a_session_that_is_taken_up_again() {
+    let server = Server::start();
+    let (watching, mut watcher) = connect(&server, "watcher", |options| {
+        options.set_clean_session(false);
+    });
+    watching.subscribe("gone", QoS::AtLeastOnce).unwrap();
+    subscribed(&mut watcher);
+    drop((watching, watcher));
+
+    let (doomed, mut connection) = connect(&server, "doomed", |options| {
+        options.set_last_will(LastWill::new("gone", "lost", QoS::AtLeastOnce, false));
+    });
+    until(&mut connection, "CONNACK", |packet| {
+        matches!(packet, Incoming::ConnAck(_)).then_some(())
+    });
+    drop((doomed, connection));
+
+    let (_watching, mut watcher) = connect(&server, "watcher", |options| {
+        options.set_clean_session(false);
+    });
+    let present = until(&mut watcher, "CONNACK", |packet| match packet {
+        Incoming::ConnAck(answer) => Some(answer.session_present),
+        _ => None,
+    });
+    assert!(present);
+    assert_eq!(message(&mut watcher).1, b"lost");
+}
