@@ -27,7 +27,7 @@ pub mod metrics;
 mod server;
 mod shard;
 
-pub use server::{Server, StartError, start};
+pub use server::{Handle, Server, StartError, start};
 
 /// The version, as clients and metrics see it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -52,9 +52,8 @@ fn hint(source: &io::Error) -> &'static str {
 /// A running server.
 pub struct Server {
     addresses: Vec<SocketAddr>,
-    mailboxes: Arc<[Arc<Mailbox>]>,
     stats: Arc<Stats>,
-    stop_listener: StopListener,
+    handle: Handle,
     threads: Vec<JoinHandle<io::Result<()>>>,
 }
 
@@ -104,6 +103,8 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
             packet_bytes_max: config.limits.packet_bytes_max as usize,
             outbox_bytes_max: config.limits.outbox_bytes_max,
             receive_bytes_max: config.shell.receive_bytes_max,
+            drain_timeout_ms: u64::try_from(config.server.drain_timeout.as_millis())
+                .unwrap_or(u64::MAX),
         };
         let (mailboxes, stats) = (Arc::clone(&mailboxes), Arc::clone(shard_stats));
         // A broker is not Send (its messages are counted without atomics), so it is made where it lives.
@@ -126,9 +127,11 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
     threads.push(spawn("listener".to_owned(), move || listener.run())?);
     Ok(Server {
         addresses,
-        mailboxes,
         stats,
-        stop_listener,
+        handle: Handle {
+            mailboxes,
+            stop_listener: Arc::new(stop_listener),
+        },
         threads,
     })
 }
@@ -144,6 +147,32 @@ impl Server {
         &self.stats
     }
 
+    /// What other threads may ask of it, while one waits in [`Server::join`].
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Waits until every thread has ended. The first error of one of them, if there was any.
+    pub fn join(self) -> io::Result<()> {
+        let mut result = Ok(());
+        for thread in self.threads {
+            let ended = thread
+                .join()
+                .unwrap_or_else(|_| Err(io::Error::other("a thread of the server panicked")));
+            result = result.and(ended);
+        }
+        result
+    }
+}
+
+/// What any thread may ask of a running server.
+#[derive(Clone)]
+pub struct Handle {
+    mailboxes: Arc<[Arc<Mailbox>]>,
+    stop_listener: Arc<StopListener>,
+}
+
+impl Handle {
     /// Publishes messages of the server itself, retained, as `(topic, payload)`.
     pub fn publish_system(&self, messages: Vec<(String, Vec<u8>)>) {
         if let Some(mailbox) = self.mailboxes.first() {
@@ -159,18 +188,6 @@ impl Server {
         for mailbox in self.mailboxes.iter() {
             let _ = mailbox.send([Inbound::Drain]);
         }
-    }
-
-    /// Waits until every thread has ended. The first error of one of them, if there was any.
-    pub fn join(self) -> io::Result<()> {
-        let mut result = Ok(());
-        for thread in self.threads {
-            let ended = thread
-                .join()
-                .unwrap_or_else(|_| Err(io::Error::other("a thread of the server panicked")));
-            result = result.and(ended);
-        }
-        result
     }
 }
 

@@ -52,6 +52,8 @@ pub(crate) struct ShellLimits {
     pub(crate) outbox_bytes_max: usize,
     /// Bytes of large packets on their way in, in all connections of a shard together.
     pub(crate) receive_bytes_max: usize,
+    /// How long a drain waits for clients to read what is left for them.
+    pub(crate) drain_timeout_ms: u64,
 }
 
 /// A shard before its thread runs.
@@ -285,7 +287,10 @@ impl Shard {
             return;
         }
         self.draining = true;
-        self.drained_at = self.now.monotonic_ms + LINGER_MS;
+        self.drained_at = self
+            .now
+            .monotonic_ms
+            .saturating_add(self.limits.drain_timeout_ms);
         self.broker.handle_drain(self.now, &mut self.outlets);
     }
 
