@@ -162,13 +162,13 @@ impl MatchCache {
             self.counts.stale += 1;
             self.forget(id);
         }
-        let prefixes = index.prefixes(topic);
+        let (matched, prefixes) = index.collect(topic, &mut self.scratch);
         let entry = Entry {
-            topic: Text::new(topic),
+            topic: Text::new(topic.as_bytes()),
             hash,
             checked: index.version(),
             stamp: index.stamp(prefixes),
-            matched: self.merge.merge(index.collect(topic, &mut self.scratch)),
+            matched: self.merge.merge(matched),
             prefixes,
             visited: stale.is_some(),
         };
@@ -250,5 +250,159 @@ impl Entry {
 
     fn bytes(&self) -> usize {
         size_of::<Self>() + TABLE_BYTES_PER_ENTRY + self.topic.heap_bytes() + self.matched.bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use waypost_mqtt::{Filter, SubscriptionOptions};
+
+    use super::*;
+    use crate::index::{SubscriberId, Subscription};
+
+    fn insert(index: &mut SubscriptionIndex, filter: &str, subscriber: u32) {
+        let subscription = Subscription {
+            options: SubscriptionOptions::default(),
+            identifier: 0,
+        };
+        index.insert(
+            Filter::parse(filter).unwrap(),
+            SubscriberId(subscriber),
+            subscription,
+        );
+    }
+
+    #[test]
+    fn a_change_is_seen_and_a_change_elsewhere_costs_nothing() {
+        let mut index = SubscriptionIndex::new(1);
+        let mut cache = MatchCache::new(1, 10, 10_000);
+        insert(&mut index, "a/b", 1);
+        assert_eq!(cache.lookup("a/b", &index).merged().len(), 1);
+        insert(&mut index, "a/c", 2);
+        assert_eq!(cache.lookup("a/b", &index).merged().len(), 1);
+        let hit = MatchCacheCounts {
+            misses: 1,
+            ..MatchCacheCounts::default()
+        };
+        assert_eq!(cache.counts(), hit);
+        for (filter, subscribers) in [("a/b/#", 2), ("+/b", 3), ("#", 4), ("a/+", 5)] {
+            insert(&mut index, filter, 10 + subscribers);
+            assert_eq!(
+                cache.lookup("a/b", &index).merged().len(),
+                subscribers as usize,
+                "{filter}"
+            );
+        }
+        let stale = MatchCacheCounts {
+            misses: 5,
+            stale: 4,
+            ..hit
+        };
+        assert_eq!((cache.counts(), cache.len()), (stale, 1));
+    }
+
+    /// Goal: the bound on entries. Method: N, N + 1, 2 N topics; what is asked for all the time stays.
+    #[test]
+    fn entries_are_bounded_and_those_in_use_stay() {
+        let index = SubscriptionIndex::new(1);
+        for (topics, evictions) in [(100, 0), (101, 1), (200, 100)] {
+            let mut cache = MatchCache::new(1, 100, usize::MAX);
+            for n in 0..topics {
+                cache.lookup(&format!("topic/{n}"), &index);
+                cache.lookup("topic/0", &index);
+            }
+            assert_eq!((cache.len(), cache.counts().evictions), (100, evictions));
+            assert_eq!(
+                cache.counts().misses,
+                topics,
+                "the topic in use was never evicted"
+            );
+        }
+    }
+
+    /// Goal: the bound on bytes. Method: N, N + 1, 2 N entries of one size.
+    #[test]
+    fn bytes_are_bounded() {
+        let mut index = SubscriptionIndex::new(1);
+        for n in 0..100 {
+            insert(&mut index, "topic/#", n);
+        }
+        let mut cache = MatchCache::new(1, 1_000, usize::MAX);
+        cache.lookup("topic/0", &index);
+        let bytes_max = cache.bytes() * 10;
+        for (topics, evictions) in [(10, 0), (11, 1), (20, 10)] {
+            let mut cache = MatchCache::new(1, 1_000, bytes_max);
+            for n in 0..topics {
+                assert_eq!(
+                    cache.lookup(&format!("topic/{n}"), &index).merged().len(),
+                    100
+                );
+                assert!(cache.bytes() <= bytes_max);
+            }
+            assert_eq!((cache.len(), cache.counts().evictions), (10, evictions));
+        }
+    }
+
+    #[test]
+    fn a_match_too_large_is_kept_apart_until_the_next() {
+        let mut index = SubscriptionIndex::new(1);
+        for n in 0..1_000 {
+            insert(&mut index, "large/#", n);
+        }
+        insert(&mut index, "small", 1);
+        let mut cache = MatchCache::new(1, 1_000, 10_000);
+        for topic in ["large/1", "small", "large/1", "small"] {
+            assert_eq!(
+                cache.lookup(topic, &index).merged().len(),
+                if topic == "small" { 1 } else { 1_000 }
+            );
+        }
+        let counts = MatchCacheCounts {
+            misses: 2,
+            outsized: 1,
+            ..MatchCacheCounts::default()
+        };
+        assert_eq!((cache.counts(), cache.len()), (counts, 1));
+        insert(&mut index, "large/#", 1_000);
+        assert_eq!(cache.lookup("large/1", &index).merged().len(), 1_001);
+        assert_eq!(cache.lookup("large/2", &index).merged().len(), 1_001);
+        assert_eq!(
+            cache.counts(),
+            MatchCacheCounts {
+                misses: 4,
+                stale: 1,
+                outsized: 3,
+                ..counts
+            }
+        );
+        assert!(cache.bytes() <= 10_000);
+    }
+
+    #[test]
+    fn a_cache_of_no_entries_answers_all_the_same() {
+        let mut index = SubscriptionIndex::new(1);
+        insert(&mut index, "a", 1);
+        let mut cache = MatchCache::new(1, 0, 0);
+        for topic in ["a", "a", "b", "a"] {
+            assert_eq!(
+                cache.lookup(topic, &index).merged().len(),
+                usize::from(topic == "a")
+            );
+        }
+        assert_eq!((cache.len(), cache.bytes()), (0, 0));
+    }
+
+    /// Goal: no message pays for a whole round of the hand. Method: all entries in use, then one more.
+    #[test]
+    fn an_eviction_passes_over_a_bounded_number_of_entries() {
+        let index = SubscriptionIndex::new(1);
+        let mut cache = MatchCache::new(1, 1_000, usize::MAX);
+        for n in (0..1_000).chain(0..1_000) {
+            cache.lookup(&format!("topic/{n}"), &index);
+        }
+        cache.lookup("another", &index);
+        let unvisited = (0..cache.entries.end())
+            .filter(|id| cache.entries.get(*id).is_some_and(|entry| !entry.visited));
+        assert_eq!(unvisited.count(), SWEEP_MAX + 1);
     }
 }

@@ -46,12 +46,12 @@ impl Levels {
     }
 
     #[inline]
-    pub(super) fn hash(&self, text: &str) -> u32 {
-        (self.seed.bytes(text.as_bytes()) >> 32) as u32
+    pub(super) fn hash(&self, text: &[u8]) -> u32 {
+        (self.seed.bytes(text) >> 32) as u32
     }
 
     #[inline]
-    pub(super) fn find(&self, text: &str) -> Option<LevelId> {
+    pub(super) fn find(&self, text: &[u8]) -> Option<LevelId> {
         let hash = self.hash(text);
         self.table
             .find(hash, |id| self.is(LevelId(id), text, hash))
@@ -60,14 +60,14 @@ impl Levels {
 
     /// Whether a number stands for this text, which has this hash.
     #[inline]
-    pub(super) fn is(&self, id: LevelId, text: &str, hash: u32) -> bool {
+    pub(super) fn is(&self, id: LevelId, text: &[u8], hash: u32) -> bool {
         self.slots
             .get(id.0)
-            .is_some_and(|level| level.hash == hash && level.text.as_bytes() == text.as_bytes())
+            .is_some_and(|level| level.hash == hash && level.text.as_bytes() == text)
     }
 
     /// The number of a text, with one more reference to it.
-    pub(super) fn acquire(&mut self, text: &str) -> LevelId {
+    pub(super) fn acquire(&mut self, text: &[u8]) -> LevelId {
         let hash = self.hash(text);
         if let Some(id) = self
             .table
@@ -137,16 +137,16 @@ mod tests {
         let mut levels = Levels::new(Seed::new(1));
         let empty = levels.bytes();
         let long = "x".repeat(1_000);
-        let (a, b) = (levels.acquire("a"), levels.acquire(&long));
+        let (a, b) = (levels.acquire(b"a"), levels.acquire(long.as_bytes()));
         assert_ne!(a, b);
-        assert_eq!(levels.acquire(&long), b);
-        assert_eq!(levels.find(&long), Some(b));
+        assert_eq!(levels.acquire(long.as_bytes()), b);
+        assert_eq!(levels.find(long.as_bytes()), Some(b));
         assert_eq!(levels.text(b), long);
         levels.release(b);
-        assert_eq!(levels.find(&long), Some(b));
+        assert_eq!(levels.find(long.as_bytes()), Some(b));
         levels.release(b);
-        assert_eq!(levels.find(&long), None);
-        assert_eq!(levels.acquire(""), b, "the number is used again");
+        assert_eq!(levels.find(long.as_bytes()), None);
+        assert_eq!(levels.acquire(b""), b, "the number is used again");
         levels.release(a);
         levels.release(b);
         assert_eq!((levels.len(), levels.bytes()), (0, empty));

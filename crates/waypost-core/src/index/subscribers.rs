@@ -230,3 +230,63 @@ impl List {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use waypost_mqtt::SubscriptionOptions;
+
+    use super::*;
+
+    fn subscription(identifier: u32) -> Subscription {
+        Subscription {
+            options: SubscriptionOptions::default(),
+            identifier,
+        }
+    }
+
+    /// Goal: the shapes hold the same, up to many and back to none. Method: a model, at the sizes where shapes change.
+    #[test]
+    fn every_shape_holds_what_a_map_holds() {
+        for count in [1, 2, 3, 512, 513, 1_024] {
+            let (mut lists, mut subscribers) = (Lists::new(), Subscribers::None);
+            let mut model = BTreeMap::new();
+            // Not in order: 37 has no divisor in common with the counts.
+            for n in (0..count).map(|n| n * 37 % count) {
+                let id = SubscriberId(n);
+                assert_eq!(lists.insert(&mut subscribers, id, subscription(1)), None);
+                let replaced = lists.insert(&mut subscribers, id, subscription(n));
+                assert_eq!(replaced, Some(subscription(1)));
+                model.insert(id, subscription(n));
+            }
+            for n in (0..count).map(|n| n * 41 % count) {
+                let id = SubscriberId(n);
+                assert_eq!(lists.get(subscribers, id), Some(subscription(n)));
+                let mut all = Vec::new();
+                lists.for_each(subscribers, |id, subscription| all.push((id, subscription)));
+                assert!(all.into_iter().eq(model.clone()), "{count} {n}");
+                assert_eq!(lists.remove(&mut subscribers, SubscriberId(count)), None);
+                assert_eq!(lists.remove(&mut subscribers, id), model.remove(&id));
+                assert_eq!(lists.remove(&mut subscribers, id), None);
+            }
+            assert!(subscribers.is_none() && lists.bytes() == 0, "{count}");
+        }
+    }
+
+    #[test]
+    fn the_shape_follows_the_number() {
+        let (mut lists, mut subscribers) = (Lists::new(), Subscribers::None);
+        let is_tree = |lists: &Lists, subscribers| match subscribers {
+            Subscribers::Many(list) => matches!(lists.slots.get(list.0), Some(List::Tree(_))),
+            _ => false,
+        };
+        for n in 0..1_024 {
+            lists.insert(&mut subscribers, SubscriberId(n), subscription(0));
+            assert_eq!(is_tree(&lists, subscribers), n >= 512);
+        }
+        for left in (0..1_024).rev() {
+            lists.remove(&mut subscribers, SubscriberId(left));
+            assert_eq!(is_tree(&lists, subscribers), left >= 128);
+            assert_eq!(matches!(subscribers, Subscribers::One(..)), left == 1);
+        }
+    }
+}

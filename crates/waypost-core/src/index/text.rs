@@ -7,14 +7,14 @@ pub(super) enum Text<const N: usize> {
 }
 
 impl<const N: usize> Text<N> {
-    pub(super) fn new(text: &str) -> Self {
+    pub(super) fn new(text: &[u8]) -> Self {
         let mut bytes = [0; N];
         match (u8::try_from(text.len()), bytes.get_mut(..text.len())) {
             (Ok(len), Some(inside)) => {
-                inside.copy_from_slice(text.as_bytes());
+                inside.copy_from_slice(text);
                 Self::Inline { len, bytes }
             }
-            _ => Self::Heap(text.as_bytes().into()),
+            _ => Self::Heap(text.into()),
         }
     }
 
@@ -46,9 +46,9 @@ mod tests {
     #[test]
     fn text_comes_back_whatever_its_length() {
         for text in ["", "a", "exactly eight", "æøå", &"long ".repeat(100)] {
-            assert_eq!(Text::<13>::new(text).as_str(), text);
+            assert_eq!(Text::<13>::new(text.as_bytes()).as_str(), text);
         }
-        assert_eq!(Text::<13>::new("exactly eight").heap_bytes(), 0);
-        assert_eq!(Text::<13>::new("fourteen bytes").heap_bytes(), 14);
+        assert_eq!(Text::<13>::new(b"exactly eight").heap_bytes(), 0);
+        assert_eq!(Text::<13>::new(b"fourteen bytes").heap_bytes(), 14);
     }
 }

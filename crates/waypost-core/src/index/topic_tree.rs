@@ -240,3 +240,118 @@ fn outside(topic: &str, out: &mut String) {
         }
     }));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(topics: &[&str]) -> TopicTree<usize> {
+        let mut tree = TopicTree::new(1);
+        for (number, topic) in topics.iter().enumerate() {
+            tree.insert(topic, number);
+        }
+        tree
+    }
+
+    fn matching(tree: &TopicTree<usize>, filter: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        tree.matching(Filter::parse(filter).unwrap(), &mut |topic, _| {
+            found.push(topic.to_owned());
+        });
+        found
+    }
+
+    #[test]
+    fn a_value_is_set_replaced_and_taken() {
+        let mut tree = TopicTree::new(1);
+        assert_eq!(tree.insert("a/b", 1), None);
+        assert_eq!(tree.insert("a/b", 2), Some(1));
+        *tree.get_mut("a/b").unwrap() += 1;
+        assert_eq!(
+            (tree.get("a/b"), tree.get("a"), tree.len()),
+            (Some(&3), None, 1)
+        );
+        assert_eq!(tree.remove("a/b"), Some(3));
+        assert_eq!(tree.remove("a/b"), None);
+        assert!(tree.is_empty() && tree.order.is_empty());
+    }
+
+    #[test]
+    fn a_filter_finds_its_topics_in_the_order_of_the_tree() {
+        let tree = tree(&[
+            "a-b/c", "a/b", "a", "a/b/c", "/", "$SYS/a", "a/c/c", "b", "a/", "a!",
+        ]);
+        let check =
+            |filter, expect: &[&str]| assert_eq!(matching(&tree, filter), expect, "{filter}");
+        check(
+            "#",
+            &["/", "a", "a/", "a/b", "a/b/c", "a/c/c", "a!", "a-b/c", "b"],
+        );
+        check("a/#", &["a", "a/", "a/b", "a/b/c", "a/c/c"]);
+        check("+", &["a", "a!", "b"]);
+        check("+/+", &["/", "a/", "a/b", "a-b/c"]);
+        check("+/+/c", &["a/b/c", "a/c/c"]);
+        check("a/+/c", &["a/b/c", "a/c/c"]);
+        check("a/b", &["a/b"]);
+        check("c/#", &[]);
+        // [MQTT-4.7.2-1]
+        check("+/a", &[]);
+        check("$SYS/+", &["$SYS/a"]);
+    }
+
+    /// Goal: what a filter excludes is jumped over. Method: steps are counted by the smallest bound that suffices.
+    #[test]
+    fn the_cost_is_the_branches_visited() {
+        let mut tree = TopicTree::new(1);
+        for branch in 0..10 {
+            for leaf in 0..1_000 {
+                tree.insert(&format!("{branch}/{leaf}/state"), ());
+            }
+        }
+        let check = |filter: &str, steps_max| {
+            let filter = Filter::parse(filter).unwrap();
+            let mut cursor = Cursor::default();
+            assert!(
+                tree.matching_step(filter, &mut cursor, steps_max, &mut |_, ()| {}),
+                "{filter:?}"
+            );
+        };
+        check("5/77/+", 5);
+        check("+/77/state", 40);
+        check("7/#", 1_003);
+        check("+/none/#", 40);
+        check("+/+/none", 10 * 2 * 1_000 + 40);
+    }
+
+    /// Goal: a cursor survives any change. Method: between steps, topics come and go before and behind it.
+    #[test]
+    fn a_cursor_goes_on_whatever_has_changed() {
+        let mut tree = tree(&["a/1", "a/3", "a/5", "a/7"]);
+        let filter = Filter::parse("a/+").unwrap();
+        let (mut cursor, mut found) = (Cursor::default(), Vec::new());
+        let mut step = |tree: &TopicTree<usize>, steps_max| {
+            tree.matching_step(filter, &mut cursor, steps_max, &mut |topic, _| {
+                found.push(topic.to_owned());
+            })
+        };
+        assert!(!step(&tree, 0));
+        assert!(!step(&tree, 2));
+        for gone in ["a/1", "a/3", "a/5"] {
+            tree.remove(gone);
+        }
+        for new in ["a/2", "a/6"] {
+            tree.insert(new, 0);
+        }
+        assert!(step(&tree, 100));
+        assert_eq!(found, ["a/1", "a/3", "a/6", "a/7"]);
+    }
+
+    #[test]
+    fn the_deepest_topic_is_only_long() {
+        let mut tree = TopicTree::new(1);
+        let deep = "/".repeat(65_535);
+        tree.insert(&deep, 1);
+        let wild = format!("{}#", "+/".repeat(32_767));
+        assert_eq!(matching(&tree, &wild), [deep]);
+    }
+}

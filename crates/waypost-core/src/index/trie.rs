@@ -106,7 +106,7 @@ impl SubscriptionIndex {
                 "+" => self.child_or_insert(id, LevelId::SINGLE),
                 "#" => self.child_or_insert(id, LevelId::MULTI),
                 _ => {
-                    let level = self.levels.acquire(text);
+                    let level = self.levels.acquire(text.as_bytes());
                     self.child_or_insert(id, level)
                 }
             };
@@ -134,7 +134,7 @@ impl SubscriptionIndex {
             let level = match text {
                 "+" => LevelId::SINGLE,
                 "#" => LevelId::MULTI,
-                _ => self.levels.find(text)?,
+                _ => self.levels.find(text.as_bytes())?,
             };
             id = self.child(id, level)?;
         }
@@ -176,12 +176,16 @@ impl SubscriptionIndex {
         *out = scratch.matched;
     }
 
-    /// As [`Self::matches`], in memory that can be used again.
-    pub(super) fn collect<'a>(&self, topic: &str, scratch: &'a mut MatchScratch) -> &'a [Matched] {
+    /// As [`Self::matches`], in memory that can be used again; answers also which changes would concern this topic.
+    pub(super) fn collect<'a>(
+        &self,
+        topic: &str,
+        scratch: &'a mut MatchScratch,
+    ) -> (&'a [Matched], Prefixes) {
         let matched = &mut scratch.matched;
         matched.clear();
         let mut lists = 0;
-        self.walk(topic, &mut scratch.frontier, |subscribers| {
+        let prefixes = self.walk(topic.as_bytes(), &mut scratch.frontier, |subscribers| {
             lists += 1;
             self.lists
                 .for_each(subscribers, |subscriber, subscription| {
@@ -195,30 +199,39 @@ impl SubscriptionIndex {
             // Each list is in order; a stable sort finds these runs and merges them.
             matched.sort_by_key(|matched| matched.subscriber);
         }
-        matched
+        (matched, prefixes)
     }
 
-    fn walk(&self, topic: &str, frontier: &mut Vec<u32>, mut found: impl FnMut(Subscribers)) {
+    fn walk(
+        &self,
+        topic: &[u8],
+        frontier: &mut Vec<u32>,
+        mut found: impl FnMut(Subscribers),
+    ) -> Prefixes {
         let mut report = |subscribers: Subscribers| {
             if !subscribers.is_none() {
                 found(subscribers);
             }
         };
         // [MQTT-4.7.2-1]: a filter that begins with a wildcard does not match a topic that begins with $.
-        let mut wildcards = !topic.starts_with('$');
+        let mut wildcards = !topic.starts_with(b"$");
+        let mut hashes = [0; PREFIX_LEVELS_MAX];
+        let mut depth = 0;
         frontier.clear();
         frontier.push(ROOT);
         let mut first = 0;
-        for text in topic.split('/') {
-            let end = frontier.len();
-            if first == end {
-                return;
-            }
+        for text in topic.split(|byte| *byte == b'/') {
             let mut sought = Sought {
                 text,
                 hash: self.levels.hash(text),
                 level: None,
             };
+            let end = frontier.len();
+            match hashes.get_mut(depth) {
+                Some(hash) => *hash = sought.hash,
+                None if first == end => break,
+                None => {}
+            }
             for position in first..end {
                 let Some(&id) = frontier.get(position) else {
                     break;
@@ -244,6 +257,7 @@ impl SubscriptionIndex {
             }
             first = end;
             wildcards = true;
+            depth += 1;
         }
         for &id in frontier.get(first..).unwrap_or_default() {
             let Some(node) = self.nodes.get(id) else {
@@ -255,6 +269,7 @@ impl SubscriptionIndex {
                 report(self.subscribers(node.multi));
             }
         }
+        Prefixes::new(hashes.into_iter().take(depth))
     }
 
     /// Number of subscriptions.
@@ -295,11 +310,6 @@ impl SubscriptionIndex {
     #[inline]
     pub(super) fn version(&self) -> u64 {
         self.versions.all()
-    }
-
-    /// Which changes concern a topic.
-    pub(super) fn prefixes(&self, topic: &str) -> Prefixes {
-        Prefixes::new(topic.split('/').map(|text| self.levels.hash(text)))
     }
 
     #[inline]
@@ -503,7 +513,7 @@ impl Literals {
 
 /// A level of a topic, sought among the children of several nodes.
 struct Sought<'a> {
-    text: &'a str,
+    text: &'a [u8],
     hash: u32,
     /// Its number, once a child had it: comparing texts twice is not needed.
     level: Option<LevelId>,
@@ -527,4 +537,190 @@ fn edge_hash(seed: &Seed, levels: &Levels, nodes: &Slab<Node>, id: u32) -> u32 {
     nodes
         .get(id)
         .map_or(0, |node| seed.pair(node.parent, levels.hash_of(node.level)))
+}
+
+#[cfg(test)]
+mod tests {
+    use waypost_mqtt::SubscriptionOptions;
+
+    use super::*;
+
+    const SUBSCRIPTION: Subscription = Subscription {
+        options: SubscriptionOptions {
+            qos: waypost_mqtt::QoS::AtMostOnce,
+            no_local: false,
+            retain_as_published: false,
+            retain_handling: waypost_mqtt::RetainHandling::SendAtSubscribe,
+        },
+        identifier: 0,
+    };
+
+    fn insert(index: &mut SubscriptionIndex, filter: &str, subscriber: u32) -> FilterId {
+        let filter = Filter::parse(filter).unwrap();
+        index
+            .insert(filter, SubscriberId(subscriber), SUBSCRIPTION)
+            .0
+    }
+
+    fn matches(index: &SubscriptionIndex, topic: &str) -> Vec<u32> {
+        let mut matched = Vec::new();
+        index.matches(topic, &mut matched);
+        matched
+            .into_iter()
+            .map(|matched| matched.subscriber.0)
+            .collect()
+    }
+
+    #[test]
+    fn wildcards_match_as_the_standard_says() {
+        let check = |filter: &str, topic: &str, expect: bool| {
+            let mut index = SubscriptionIndex::new(1);
+            insert(&mut index, filter, 1);
+            assert_eq!(
+                !matches(&index, topic).is_empty(),
+                expect,
+                "{filter} {topic}"
+            );
+        };
+        // 3.1.1 and 5 §4.7.1
+        check("sport/tennis/player1/#", "sport/tennis/player1", true);
+        check(
+            "sport/tennis/player1/#",
+            "sport/tennis/player1/score/wimbledon",
+            true,
+        );
+        check("sport/#", "sport", true);
+        check("sport/#", "sports", false);
+        check("#", "a", true);
+        check("#", "/", true);
+        check("sport/+", "sport", false);
+        check("sport/+", "sport/", true);
+        check("sport/tennis/+", "sport/tennis/player1/ranking", false);
+        check("+/+", "/finance", true);
+        check("/+", "/finance", true);
+        check("+", "/finance", false);
+        check("+", "finance", true);
+        check("/", "/", true);
+        check("+/+", "/", true);
+        check("a//b", "a//b", true);
+        check("a/+/b", "a//b", true);
+        check("a/b", "a//b", false);
+        check("+/#", "a", true);
+        check("a/+/#", "a", false);
+        check("a/+/#", "a/", true);
+        // [MQTT-4.7.2-1]
+        check("#", "$SYS/uptime", false);
+        check("+/uptime", "$SYS/uptime", false);
+        check("$SYS/#", "$SYS/uptime", true);
+        check("$SYS/+", "$SYS/uptime", true);
+        check("a/+", "a/$SYS", true);
+        check("a/#", "a/$SYS", true);
+        // [MQTT-4.7.3-1], [MQTT-4.7.3-4]: nothing is folded, trimmed or normalized.
+        check("ACCOUNTS", "Accounts", false);
+        check("a", "a ", false);
+        check("\u{e9}", "e\u{301}", false);
+    }
+
+    #[test]
+    fn a_subscription_is_found_replaced_and_gone() {
+        let mut index = SubscriptionIndex::new(1);
+        let id = insert(&mut index, "a/+/c", 7);
+        let filter = Filter::parse("a/+/c").unwrap();
+        assert_eq!(index.find(filter), Some(id));
+        assert_eq!(index.filter_string(id), "a/+/c");
+        let other = Subscription {
+            identifier: 9,
+            ..SUBSCRIPTION
+        };
+        assert_eq!(
+            index.insert(filter, SubscriberId(7), other),
+            (id, Some(SUBSCRIPTION))
+        );
+        assert_eq!(index.get(id, SubscriberId(7)), Some(other));
+        assert_eq!(index.get(id, SubscriberId(8)), None);
+        assert_eq!(index.len(), 1);
+        assert_eq!(index.remove(id, SubscriberId(8)), None);
+        assert_eq!(index.remove(id, SubscriberId(7)), Some(other));
+        assert_eq!(index.remove(id, SubscriberId(7)), None);
+        assert_eq!(index.find(filter), None);
+        assert!(index.is_empty());
+    }
+
+    /// Goal: an end of a subscription takes only what nobody else needs. Method: one trunk, branches cut one by one.
+    #[test]
+    fn nodes_levels_and_edges_go_with_their_last_filter() {
+        let mut index = SubscriptionIndex::new(1);
+        let counts = |index: &SubscriptionIndex| (index.nodes(), index.levels(), index.edges());
+        let trunk = insert(&mut index, "a/b", 1);
+        assert_eq!(counts(&index), (2, 2, 0));
+        let below = insert(&mut index, "a/b/c/+/#", 1);
+        assert_eq!(counts(&index), (5, 3, 0));
+        let beside = insert(&mut index, "a/c", 1);
+        assert_eq!(counts(&index), (6, 3, 2));
+        index.remove(trunk, SubscriberId(1));
+        assert_eq!(counts(&index), (6, 3, 2));
+        index.remove(beside, SubscriberId(1));
+        assert_eq!(
+            counts(&index),
+            (5, 3, 1),
+            "an only child that was one of several stays in the table"
+        );
+        assert_eq!(matches(&index, "a/b/c/d"), [1]);
+        index.remove(below, SubscriberId(1));
+        assert_eq!(counts(&index), (0, 0, 0));
+    }
+
+    /// Goal: depth costs time in proportion and no stack. Method: the longest topic there is, 65,535 separators.
+    #[test]
+    fn the_deepest_filter_is_only_long() {
+        let mut index = SubscriptionIndex::new(1);
+        let empty = index.bytes();
+        let deep = "/".repeat(65_535);
+        let wild = format!("{}+", "+/".repeat(32_767));
+        let ids = [&deep, &wild].map(|filter| insert(&mut index, filter, 1));
+        assert_eq!(index.nodes(), 65_536 + 32_768);
+        assert_eq!(index.levels(), 1);
+        assert_eq!(index.filter_string(ids[0]), deep);
+        assert_eq!(index.filter_string(ids[1]), wild);
+        assert_eq!(matches(&index, &deep), [1]);
+        assert_eq!(matches(&index, &"/".repeat(32_767)), [1]);
+        assert_eq!(matches(&index, &"/".repeat(32_768)), []);
+        for id in ids {
+            index.remove(id, SubscriberId(1));
+        }
+        assert_eq!((index.nodes(), index.bytes()), (0, empty));
+    }
+
+    /// Goal: filters made to branch everywhere cost no more than the nodes they paid for.
+    /// Method: every combination of `+` and a literal in 12 levels; count the nodes a match keeps.
+    #[test]
+    fn a_match_visits_no_node_twice() {
+        let mut index = SubscriptionIndex::new(1);
+        for combination in 0..1u32 << 12 {
+            let levels = (0..12).map(|n| if combination >> n & 1 == 1 { "+" } else { "a" });
+            insert(&mut index, &levels.collect::<Vec<_>>().join("/"), 1);
+        }
+        let mut scratch = MatchScratch::default();
+        let topic = ["a"; 12].join("/");
+        assert_eq!(index.collect(&topic, &mut scratch).0.len(), 1 << 12);
+        assert_eq!(scratch.frontier.len(), index.nodes() + 1);
+        let beside = ["b"; 12].join("/");
+        assert_eq!(index.collect(&beside, &mut scratch).0.len(), 1);
+        assert_eq!(scratch.frontier.len(), 13);
+        // Levels below the deepest filter are not even looked up.
+        let longer = format!("{topic}{}", "/a".repeat(10_000));
+        assert_eq!(index.collect(&longer, &mut scratch).0.len(), 0);
+        assert_eq!(scratch.frontier.len(), index.nodes() + 1);
+    }
+
+    #[test]
+    fn the_same_subscription_again_changes_nothing() {
+        let mut index = SubscriptionIndex::new(1);
+        insert(&mut index, "a", 1);
+        let version = index.version();
+        insert(&mut index, "a", 1);
+        assert_eq!(index.version(), version);
+        insert(&mut index, "a", 2);
+        assert_ne!(index.version(), version);
+    }
 }
