@@ -1,1 +1,83 @@
-//! Fuzz targets: one per decoder, one per state machine. Each is a plain `fn(&[u8])`.
+//! Fuzz targets: one per decoder, one per state machine. Each is a plain `fn(&[u8])` that panics
+//! when something is wrong.
+//!
+//! To add one: a file in `targets/`, a line in [`targets`], and a few inputs in `corpus/<name>/`.
+//! [`run`] is a small engine for the stable toolchain: it mutates the corpus, seeded, so that a
+//! seed is a replay. The same functions serve cargo-fuzz where nightly is there.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::missing_panics_doc,
+    reason = "a panic is how a target tells what it found"
+)]
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+mod corpus;
+mod engine;
+pub mod mutate;
+pub mod targets;
+
+pub use engine::{Crash, Report, replay, run};
+
+/// A fuzz target.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, and that of its folder in `corpus/`.
+    pub name: &'static str,
+    /// Runs it on one input.
+    pub run: fn(&[u8]),
+    /// The decoder or state machine it is for.
+    pub decoder: &'static str,
+}
+
+/// Every target.
+pub fn targets() -> &'static [Target] {
+    &[
+        Target {
+            name: "mqtt_packet",
+            run: targets::mqtt_packet::run,
+            decoder: "waypost_mqtt::decode",
+        },
+        Target {
+            name: "mqtt_stream",
+            run: targets::mqtt_stream::run,
+            decoder: "waypost_mqtt::decode_header",
+        },
+        Target {
+            name: "mqtt_properties",
+            run: targets::mqtt_properties::run,
+            decoder: "waypost_mqtt::Properties",
+        },
+        Target {
+            name: "mqtt_topic",
+            run: targets::mqtt_topic::run,
+            decoder: "waypost_mqtt::Filter",
+        },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_target_runs_over_its_corpus() {
+        for target in targets() {
+            let corpus = corpus::load(target.name);
+            assert!(!corpus.is_empty(), "{} has no corpus", target.name);
+            for input in &corpus {
+                assert_eq!(replay(target, input), None, "{}", target.name);
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let names: BTreeSet<_> = targets().iter().map(|target| target.name).collect();
+        assert_eq!(names.len(), targets().len());
+    }
+}

@@ -1,0 +1,6 @@
+//! The targets, one per file.
+
+pub mod mqtt_packet;
+pub mod mqtt_properties;
+pub mod mqtt_stream;
+pub mod mqtt_topic;
