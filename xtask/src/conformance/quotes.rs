@@ -35,36 +35,39 @@ pub fn collect(repository: &Repository, statements: &Statements) -> (Vec<Quote>,
             let text = file.text.get(function.range.clone()).unwrap_or_default();
             for (offset, named, id) in ids(text) {
                 let line = file.line_of(function.range.start + offset);
-                let own = id.starts_with("[W5-").then_some(Version::V5);
-                let Some(version) = own.or(named).or(default) else {
-                    let fix = "write `3.1.1` or `5` before it, or `//! Statements of MQTT 5` at the top of the file";
+                let versions = match named {
+                    _ if id.starts_with("[W5-") => &[Version::V5],
+                    [] => default,
+                    named => named,
+                };
+                if versions.is_empty() {
+                    let fix = "write `3.1.1`, `5` or `3.1.1 and 5` before it, or `//! Statements of MQTT 5` at the top of the file";
                     findings.push(Finding::new(
                         &file.path,
                         line,
                         format!("{id} is quoted without its version"),
                         fix,
                     ));
-                    continue;
-                };
-                if statements.find(version, id).is_none() {
-                    let fix = "compare it with tests/conformance";
-                    findings.push(Finding::new(
-                        &file.path,
-                        line,
-                        format!("{version} {id} is in no list"),
-                        fix,
-                    ));
-                    continue;
                 }
-                let (file, function) = (file.path.clone(), function.name.to_owned());
-                let quote = Quote {
-                    version,
-                    id: id.to_owned(),
-                    file,
-                    function,
-                };
-                if !quotes.contains(&quote) {
-                    quotes.push(quote);
+                for &version in versions {
+                    if statements.find(version, id).is_none() {
+                        findings.push(Finding::new(
+                            &file.path,
+                            line,
+                            format!("{version} {id} is in no list"),
+                            "compare it with tests/conformance",
+                        ));
+                        continue;
+                    }
+                    let quote = Quote {
+                        version,
+                        id: id.to_owned(),
+                        file: file.path.clone(),
+                        function: function.name.to_owned(),
+                    };
+                    if !quotes.contains(&quote) {
+                        quotes.push(quote);
+                    }
                 }
             }
         }
@@ -72,37 +75,38 @@ pub fn collect(repository: &Repository, statements: &Statements) -> (Vec<Quote>,
     (quotes, findings)
 }
 
-/// The version that the module documentation speaks of.
-fn version_of_file(file: &File) -> Option<Version> {
+/// The version that the module documentation speaks of, if any.
+fn version_of_file(file: &File) -> &'static [Version] {
     let mut heading = file
         .text
         .lines()
         .take_while(|line| line.starts_with("//!") || line.is_empty());
-    heading.find_map(|line| {
-        let subject = line
-            .strip_prefix("//!")?
-            .trim()
-            .strip_prefix("Statements of MQTT ")?;
-        if subject.starts_with("3.1.1") {
-            Some(Version::V311)
-        } else {
-            subject.starts_with('5').then_some(Version::V5)
-        }
-    })
+    let subject = heading.find_map(|line| {
+        let text = line.strip_prefix("//!")?.trim();
+        text.strip_prefix("Statements of MQTT ")
+    });
+    match subject {
+        Some(subject) if subject.starts_with("3.1.1") => &[Version::V311],
+        Some(subject) if subject.starts_with('5') => &[Version::V5],
+        _ => &[],
+    }
 }
 
-/// The ids of a text with their offsets, each with the version that stands before it; a version holds for the ids that
-/// follow on the same line.
-fn ids(text: &str) -> Vec<(usize, Option<Version>, &str)> {
+/// The ids of a text with their offsets, each with the versions that stand before it; they hold for the ids that follow
+/// on the same line.
+fn ids(text: &str) -> Vec<(usize, &'static [Version], &str)> {
     let mut found = Vec::new();
     let mut line_start = 0;
     for line in text.split_inclusive('\n') {
-        let mut version = None;
+        let mut versions: &'static [Version] = &[];
         let mut searched = 0;
         while let Some((at, id)) = next_id(line, searched) {
             let before = line.get(searched..at).unwrap_or_default().trim_end();
-            version = version_at_end(before).or(version);
-            found.push((line_start + at, version, id));
+            let named = versions_at_end(before);
+            if !named.is_empty() {
+                versions = named;
+            }
+            found.push((line_start + at, versions, id));
             searched = at + id.len();
         }
         line_start += line.len();
@@ -127,16 +131,20 @@ fn next_id(line: &str, from: usize) -> Option<(usize, &str)> {
     }
 }
 
-fn version_at_end(before: &str) -> Option<Version> {
-    let is_word = |version: &str| {
-        before.strip_suffix(version).is_some_and(|rest| {
+fn versions_at_end(before: &str) -> &'static [Version] {
+    let ends_with = |words: &str| {
+        before.strip_suffix(words).is_some_and(|rest| {
             !rest.ends_with(|c: char| c.is_alphanumeric() || c == '.' || c == '-')
         })
     };
-    if is_word("3.1.1") {
-        Some(Version::V311)
+    if ends_with("3.1.1 and 5") {
+        &[Version::V311, Version::V5]
+    } else if ends_with("3.1.1") {
+        &[Version::V311]
+    } else if ends_with("5") {
+        &[Version::V5]
     } else {
-        is_word("5").then_some(Version::V5)
+        &[]
     }
 }
 
@@ -146,26 +154,28 @@ mod tests {
 
     #[test]
     fn a_version_holds_for_the_rest_of_its_line() {
-        let text = "/// 3.1.1 [MQTT-1-1], [MQTT-1-2]; 5 [MQTT-2-1]\n/// [W5-3-a] see [MQTT-…]\n";
+        let text = "/// 3.1.1 [MQTT-1-1], [MQTT-1-2]; 5 [MQTT-2-1]\n/// [W5-3-a] see [MQTT-…]\n// 3.1.1 and 5 [MQTT-3-1]";
         let found: Vec<_> = ids(text)
             .into_iter()
-            .map(|(_, version, id)| (version, id))
+            .map(|(_, versions, id)| (versions, id))
             .collect();
+        let (v311, v5): (&[_], &[_]) = (&[Version::V311], &[Version::V5]);
         assert_eq!(
             found,
             [
-                (Some(Version::V311), "[MQTT-1-1]"),
-                (Some(Version::V311), "[MQTT-1-2]"),
-                (Some(Version::V5), "[MQTT-2-1]"),
-                (None, "[W5-3-a]"),
+                (v311, "[MQTT-1-1]"),
+                (v311, "[MQTT-1-2]"),
+                (v5, "[MQTT-2-1]"),
+                (&[], "[W5-3-a]"),
+                (&[Version::V311, Version::V5], "[MQTT-3-1]"),
             ]
         );
     }
 
     #[test]
     fn a_number_that_ends_in_five_is_no_version() {
-        assert_eq!(version_at_end("section 1.5"), None);
-        assert_eq!(version_at_end("MQTT 5"), Some(Version::V5));
-        assert_eq!(version_at_end("(\"5"), Some(Version::V5));
+        assert_eq!(versions_at_end("section 1.5"), []);
+        assert_eq!(versions_at_end("MQTT 5"), [Version::V5]);
+        assert_eq!(versions_at_end("(\"5"), [Version::V5]);
     }
 }
