@@ -173,7 +173,7 @@ fn advance(filter: &str, topic: &str, from: &mut String) -> Advance {
     // The bytes of the topic that the filter has matched, with the separator that follows.
     let mut matched = 0;
     for level in filter.split(SEPARATOR) {
-        // [MQTT-4.7.2-1]: a filter that begins with a wildcard does not match a topic that begins with $.
+        // 3.1.1 and 5 [MQTT-4.7.2-1]: a filter that begins with a wildcard does not match a topic that begins with $.
         if matched == 0 && (level == "+" || level == "#") && topic.starts_with('$') {
             from.push(AFTER_DOLLAR);
             return Advance::Skip;
@@ -294,7 +294,7 @@ mod tests {
         check("a/+/c", &["a/b/c", "a/c/c"]);
         check("a/b", &["a/b"]);
         check("c/#", &[]);
-        // [MQTT-4.7.2-1]
+        // 3.1.1 and 5 [MQTT-4.7.2-1]
         check("+/a", &[]);
         check("$SYS/+", &["$SYS/a"]);
     }

@@ -213,7 +213,7 @@ impl SubscriptionIndex {
                 found(subscribers);
             }
         };
-        // [MQTT-4.7.2-1]: a filter that begins with a wildcard does not match a topic that begins with $.
+        // 3.1.1 and 5 [MQTT-4.7.2-1]: a filter that begins with a wildcard does not match a topic that begins with $.
         let mut wildcards = !topic.starts_with(b"$");
         let mut hashes = [0; PREFIX_LEVELS_MAX];
         let mut depth = 0;
@@ -608,14 +608,14 @@ mod tests {
         check("+/#", "a", true);
         check("a/+/#", "a", false);
         check("a/+/#", "a/", true);
-        // [MQTT-4.7.2-1]
+        // 3.1.1 and 5 [MQTT-4.7.2-1]
         check("#", "$SYS/uptime", false);
         check("+/uptime", "$SYS/uptime", false);
         check("$SYS/#", "$SYS/uptime", true);
         check("$SYS/+", "$SYS/uptime", true);
         check("a/+", "a/$SYS", true);
         check("a/#", "a/$SYS", true);
-        // [MQTT-4.7.3-1], [MQTT-4.7.3-4]: nothing is folded, trimmed or normalized.
+        // 3.1.1 and 5 [MQTT-4.7.3-1], [MQTT-4.7.3-4]: nothing is folded, trimmed or normalized.
         check("ACCOUNTS", "Accounts", false);
         check("a", "a ", false);
         check("\u{e9}", "e\u{301}", false);
