@@ -5,10 +5,12 @@
 
 use std::{
     io::{BufRead, BufReader},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Instant,
 };
+
+use serde_json::Value;
 
 use crate::{failure::Failure, fuzz, lint, process, repository::Repository, setup};
 
@@ -99,12 +101,20 @@ fn cargo(root: &Path, arguments: &[&str]) -> Result<(), Failure> {
 /// Builds and runs every test of the workspace, shown as they run, and counts them.
 fn tests(root: &Path) -> (Count, Result<(), Failure>) {
     let mut count = Count::default();
-    if let Err(failure) = cargo(root, &["build", "--workspace", "--locked", "--quiet"]) {
-        return (count, Err(failure));
-    }
+    let built = cargo(
+        root,
+        &["build", "--locked", "--quiet", "--package", "waypost"],
+    )
+    .and_then(|()| target_directory(root));
+    let target = match built {
+        Ok(target) => target,
+        Err(failure) => return (count, Err(failure)),
+    };
     let mut command = Command::new(env!("CARGO"));
     command
         .args(["test", "--workspace", "--locked", "--no-fail-fast"])
+        // The end-to-end tests need not build it again, and must not skip a client.
+        .env("WAYPOST_BIN", target.join("debug/waypost"))
         .env("WAYPOST_CLIENTS", "required")
         .current_dir(root)
         .stdin(Stdio::null())
@@ -128,6 +138,20 @@ fn tests(root: &Path) -> (Count, Result<(), Failure>) {
         Err(error) => Err(Failure::new(format!("{shown}: {error}"))),
     };
     (count, result)
+}
+
+/// Where cargo puts what it builds.
+fn target_directory(root: &Path) -> Result<PathBuf, Failure> {
+    let metadata = process::output(
+        root,
+        env!("CARGO"),
+        &["metadata", "--format-version", "1", "--no-deps", "--locked"],
+    );
+    let metadata: Option<Value> = metadata.and_then(|text| serde_json::from_str(&text).ok());
+    let directory =
+        metadata.and_then(|metadata| Some(metadata.get("target_directory")?.as_str()?.into()));
+    directory
+        .ok_or_else(|| Failure::new("cargo metadata does not say where the target directory is"))
 }
 
 impl Count {
