@@ -363,6 +363,11 @@ pub(crate) struct Verdicts {
 pub(crate) struct Random(u64);
 
 impl Random {
+    #[cfg(test)]
+    pub fn seeded(seed: u64) -> Self {
+        Self(seed)
+    }
+
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut value = self.0;

@@ -54,3 +54,6 @@ pub use mail::MailBatch;
 pub use permit::{
     Action, AllowAll, Answer, Authenticate, Authentication, Credentials, Permit, Verdict, Who,
 };
+
+#[cfg(test)]
+mod tests;

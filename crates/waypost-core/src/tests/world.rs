@@ -1,0 +1,853 @@
+//! One or many real brokers, a clock moved by hand, and clients that speak bytes.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+
+use waypost_mqtt::{
+    Ack, Connect, Disconnect, Packet, PacketId, Properties, Property, PropertyBuffer,
+    ProtocolVersion, Publish, PublishHead, QoS, ReasonCode, Role, Subscribe, SubscriptionOptions,
+    SubscriptionRequest, Topic, Unsubscribe, Will, decode, encode, encode_publish_head,
+};
+
+use crate::broker::Random;
+use crate::mail::MailBatch;
+use crate::{
+    AllowAll, Answer, Authenticate, Broker, BrokerConfig, ConnectionId, DeliveryFlags, Effects,
+    Frame, Limits, Message, Now, Peer, Permit, ShardId, Target,
+};
+
+/// Steps after which a world that does not come to rest has failed.
+const STEPS_MAX: usize = 200_000;
+
+/// A client's end of a connection.
+#[derive(Default)]
+struct Wire {
+    shard: usize,
+    id: u32,
+    version: Option<ProtocolVersion>,
+    /// Whole packets the server sent and the client has not looked at.
+    received: VecDeque<Vec<u8>>,
+    /// Packets the client sent while it was parked.
+    inbox: VecDeque<Vec<u8>>,
+    is_parked: bool,
+    is_closed: bool,
+    /// The client reads nothing: what is sent stays in the outbox.
+    is_stalled: bool,
+    outbox_bytes: usize,
+    was_above: bool,
+}
+
+struct Shard {
+    broker: Broker,
+    mail: Vec<MailBatch>,
+}
+
+pub(super) struct World {
+    shards: Vec<Shard>,
+    wires: Vec<Wire>,
+    /// By sender and receiver.
+    links: Vec<VecDeque<MailBatch>>,
+    pub now: Now,
+    random: Random,
+    pub limits: Limits,
+    /// Mail waits until it is delivered by hand.
+    pub is_mail_held: bool,
+}
+
+struct Net<'a> {
+    shard: usize,
+    wires: &'a mut [Wire],
+    mail: &'a mut [MailBatch],
+    unparked: Vec<usize>,
+}
+
+impl Net<'_> {
+    fn wire(&mut self, id: ConnectionId) -> &mut Wire {
+        let shard = self.shard;
+        self.wires
+            .iter_mut()
+            .rev()
+            .find(|wire| wire.shard == shard && wire.id == id.0 && !wire.is_closed)
+            .expect("the core writes to an open connection")
+    }
+
+    fn put(&mut self, id: ConnectionId, bytes: Vec<u8>) {
+        let wire = self.wire(id);
+        wire.outbox_bytes += bytes.len();
+        if !bytes.is_empty() {
+            wire.received.push_back(bytes);
+        }
+    }
+}
+
+impl Effects for Net<'_> {
+    fn send(&mut self, connection: ConnectionId, packet: &Packet<'_>) {
+        let version = self
+            .wire(connection)
+            .version
+            .expect("nothing is sent before CONNECT");
+        let mut bytes = Vec::new();
+        encode(packet, version, &mut bytes);
+        self.put(connection, bytes);
+    }
+
+    fn deliver_many(
+        &mut self,
+        message: &Message<'_>,
+        targets: &[Target],
+        subscription_identifiers: &[u32],
+    ) {
+        let mut connections: Vec<_> = targets.iter().map(|target| target.connection).collect();
+        connections.sort_unstable();
+        connections.dedup();
+        assert_eq!(
+            connections.len(),
+            targets.len(),
+            "at most once to each connection"
+        );
+        for target in targets {
+            let version = self.wire(target.connection).version.unwrap();
+            let flags = target.flags;
+            assert_eq!(flags.has(DeliveryFlags::V5), version == ProtocolVersion::V5);
+            let mut bytes = Vec::new();
+            if let (Some(verbatim), true) = (message.verbatim, version < ProtocolVersion::V5)
+                && flags == DeliveryFlags::new(QoS::AtMostOnce)
+            {
+                bytes.extend_from_slice(verbatim);
+            } else {
+                let head = PublishHead {
+                    version,
+                    dup: flags.has(DeliveryFlags::DUP),
+                    qos: flags.qos(),
+                    retain: flags.has(DeliveryFlags::RETAIN),
+                    topic: if flags.has(DeliveryFlags::TOPIC_KNOWN) {
+                        ""
+                    } else {
+                        message.topic
+                    },
+                    packet_id: target.packet_id,
+                    topic_alias: (target.alias != 0).then_some(target.alias),
+                    message_expiry_interval: message.expiry_s,
+                    subscription_identifiers: target.identifiers.of(subscription_identifiers),
+                    properties: message.properties,
+                    payload_len: message.payload.bytes.len(),
+                };
+                encode_publish_head(&head, &mut bytes);
+                bytes.extend_from_slice(message.payload.bytes);
+            }
+            self.put(target.connection, bytes);
+        }
+    }
+
+    fn outbox_bytes(&self, connection: ConnectionId) -> usize {
+        let shard = self.shard;
+        let wire = self
+            .wires
+            .iter()
+            .rev()
+            .find(|wire| wire.shard == shard && wire.id == connection.0);
+        wire.unwrap().outbox_bytes
+    }
+
+    fn close(&mut self, connection: ConnectionId) {
+        self.wire(connection).is_closed = true;
+    }
+
+    fn read(&mut self, connection: ConnectionId, on: bool) {
+        let shard = self.shard;
+        let at = self
+            .wires
+            .iter()
+            .rposition(|wire| wire.shard == shard && wire.id == connection.0)
+            .unwrap();
+        self.wires[at].is_parked = !on;
+        if on {
+            self.unparked.push(at);
+        }
+    }
+
+    fn mailbox(&mut self, to: ShardId) -> &mut MailBatch {
+        assert_ne!(usize::from(to.0), self.shard, "no mail to oneself");
+        &mut self.mail[usize::from(to.0)]
+    }
+}
+
+/// A client's handle in a world.
+pub(super) type Client = usize;
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(1, Limits::default())
+    }
+
+    pub fn with_limits(change: impl FnOnce(&mut Limits)) -> Self {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        Self::with(1, limits)
+    }
+
+    pub fn with(shards: u16, limits: Limits) -> Self {
+        Self::with_permit(shards, limits, 1, |_| {
+            (Box::new(AllowAll), Box::new(AllowAll))
+        })
+    }
+
+    pub fn seeded(shards: u16, limits: Limits, seed: u64) -> Self {
+        Self::with_permit(shards, limits, seed, |_| {
+            (Box::new(AllowAll), Box::new(AllowAll))
+        })
+    }
+
+    pub fn with_permit(
+        shards: u16,
+        limits: Limits,
+        seed: u64,
+        make: impl Fn(u16) -> (Box<dyn Permit + Send>, Box<dyn Authenticate + Send>),
+    ) -> Self {
+        let count = usize::from(shards);
+        let shards = (0..shards)
+            .map(|number| {
+                let (permit, authenticate) = make(number);
+                let config = BrokerConfig {
+                    shard: ShardId(number),
+                    shards,
+                    seed: seed + u64::from(number),
+                    limits: limits.clone(),
+                };
+                Shard {
+                    broker: Broker::new(config, permit, authenticate),
+                    mail: (0..count).map(|_| MailBatch::default()).collect(),
+                }
+            })
+            .collect();
+        Self {
+            shards,
+            wires: Vec::new(),
+            links: (0..count * count).map(|_| VecDeque::new()).collect(),
+            now: Now {
+                monotonic_ms: 1_000_000,
+                wall_ms: 1_700_000_000_000,
+            },
+            random: Random::seeded(seed),
+            limits,
+            is_mail_held: false,
+        }
+    }
+
+    pub fn broker(&self, shard: usize) -> &Broker {
+        &self.shards[shard].broker
+    }
+
+    /// Calls one shard's broker, then does what it asked for.
+    fn call(&mut self, shard: usize, call: impl FnOnce(&mut Broker, Now, &mut Net<'_>)) {
+        let now = self.now;
+        let count = self.shards.len();
+        let Shard { broker, mail } = &mut self.shards[shard];
+        let mut net = Net {
+            shard,
+            wires: &mut self.wires,
+            mail,
+            unparked: Vec::new(),
+        };
+        call(broker, now, &mut net);
+        let unparked = net.unparked;
+        for (to, batch) in mail.iter_mut().enumerate() {
+            if !batch.is_empty() {
+                let link = shard * count + to;
+                self.links[link].push_back(std::mem::take(batch));
+            }
+        }
+        for client in unparked {
+            self.drain_inbox(client);
+        }
+        self.flush();
+    }
+
+    /// The outboxes of clients that read become empty.
+    fn flush(&mut self) {
+        let half = self.limits.outbox_bytes_max / 2;
+        for at in 0..self.wires.len() {
+            let wire = &mut self.wires[at];
+            if wire.outbox_bytes > half {
+                wire.was_above = true;
+            }
+            if !wire.is_stalled && wire.outbox_bytes > 0 {
+                wire.outbox_bytes = 0;
+                if std::mem::take(&mut wire.was_above) && !wire.is_closed {
+                    let (shard, id) = (wire.shard, ConnectionId(wire.id));
+                    self.call(shard, |broker, now, net| {
+                        broker.handle_writable(id, now, net)
+                    });
+                }
+            }
+        }
+    }
+
+    /// Delivers mail in an order that only the seed knows, until there is none; runs what is due at once.
+    pub fn settle(&mut self) {
+        for _ in 0..STEPS_MAX {
+            let due = (0..self.shards.len()).find(|shard| {
+                self.shards[*shard]
+                    .broker
+                    .next_timeout()
+                    .is_some_and(|due_ms| due_ms <= self.now.monotonic_ms)
+            });
+            if let Some(shard) = due {
+                self.call(shard, |broker, now, net| broker.handle_timeout(now, net));
+                continue;
+            }
+            if self.is_mail_held || !self.deliver_mail() {
+                return;
+            }
+        }
+        panic!("the world does not come to rest");
+    }
+
+    /// Delivers one batch of mail; `false` if there is none.
+    pub fn deliver_mail(&mut self) -> bool {
+        let waiting: Vec<_> = (0..self.links.len())
+            .filter(|link| !self.links[*link].is_empty())
+            .collect();
+        if waiting.is_empty() {
+            return false;
+        }
+        let link = waiting[usize::try_from(self.random.next() >> 33).unwrap() % waiting.len()];
+        let (from, to) = (link / self.shards.len(), link % self.shards.len());
+        let batch = self.links[link].pop_front().unwrap();
+        let from = ShardId(u16::try_from(from).unwrap());
+        self.call(to, |broker, now, net| {
+            broker.handle_mail(from, batch, now, net)
+        });
+        true
+    }
+
+    /// Moves the clock, stopping at every deadline on the way.
+    pub fn advance(&mut self, ms: u64) {
+        let end = self.now.monotonic_ms + ms;
+        for _ in 0..STEPS_MAX {
+            self.settle();
+            let next = self
+                .shards
+                .iter()
+                .filter_map(|shard| shard.broker.next_timeout())
+                .min();
+            let to = next
+                .filter(|due_ms| *due_ms < end)
+                .unwrap_or(end)
+                .max(self.now.monotonic_ms);
+            self.now.wall_ms += to - self.now.monotonic_ms;
+            self.now.monotonic_ms = to;
+            if to == end {
+                self.settle();
+                return;
+            }
+        }
+        panic!("the clock does not come to {end}");
+    }
+
+    pub fn open_at(&mut self, shard: usize) -> Client {
+        let used = |id: u32| {
+            self.wires
+                .iter()
+                .any(|wire| wire.shard == shard && wire.id == id && !wire.is_closed)
+        };
+        let id = (0..).find(|id| !used(*id)).unwrap();
+        self.wires.push(Wire {
+            shard,
+            id,
+            ..Wire::default()
+        });
+        let peer = Peer {
+            address: Some(([127, 0, 0, 1], 50_000).into()),
+        };
+        self.call(shard, |broker, now, net| {
+            broker.handle_open(ConnectionId(id), peer, now, net)
+        });
+        self.wires.len() - 1
+    }
+
+    pub fn open(&mut self) -> Client {
+        self.open_at(0)
+    }
+
+    /// Sends a packet and lets the world come to rest.
+    pub fn send(&mut self, client: Client, packet: &Packet<'_>) {
+        if let Packet::Connect(connect) = packet {
+            self.wires[client].version = Some(connect.version);
+        }
+        let version = self.wires[client].version.unwrap_or(ProtocolVersion::V5);
+        let mut bytes = Vec::new();
+        encode(packet, version, &mut bytes);
+        self.send_bytes(client, bytes);
+        self.settle();
+    }
+
+    pub fn send_bytes(&mut self, client: Client, bytes: Vec<u8>) {
+        self.wires[client].inbox.push_back(bytes);
+        self.drain_inbox(client);
+    }
+
+    fn drain_inbox(&mut self, client: Client) {
+        while let wire = &mut self.wires[client]
+            && !wire.is_parked
+            && !wire.is_closed
+            && let Some(bytes) = wire.inbox.pop_front()
+        {
+            let (shard, id) = (wire.shard, ConnectionId(wire.id));
+            let version = wire.version.unwrap_or(ProtocolVersion::V5);
+            self.call(shard, |broker, now, net| {
+                match decode(&bytes, version, Role::Client) {
+                    Ok(packet) => {
+                        broker.handle_packet(
+                            id,
+                            &packet,
+                            Frame {
+                                bytes: &bytes,
+                                shared: None,
+                            },
+                            now,
+                            net,
+                        );
+                    }
+                    Err(error) => broker.handle_malformed(id, &error, now, net),
+                }
+            });
+        }
+    }
+
+    /// The network fails.
+    pub fn cut(&mut self, client: Client) {
+        let wire = &mut self.wires[client];
+        if wire.is_closed {
+            return;
+        }
+        wire.is_closed = true;
+        let (shard, id) = (wire.shard, ConnectionId(wire.id));
+        self.call(shard, |broker, now, net| broker.handle_closed(id, now, net));
+        self.settle();
+    }
+
+    pub fn answer(&mut self, client: Client, answer: Answer) {
+        let (shard, id) = (
+            self.wires[client].shard,
+            ConnectionId(self.wires[client].id),
+        );
+        self.call(shard, |broker, now, net| {
+            broker.handle_verdict(id, answer, now, net)
+        });
+        self.settle();
+    }
+
+    pub fn drain(&mut self) {
+        for shard in 0..self.shards.len() {
+            self.call(shard, |broker, now, net| broker.handle_drain(now, net));
+        }
+        self.settle();
+    }
+
+    pub fn publish_system(&mut self, topic: &str, payload: &str, retain: bool) {
+        self.call(0, |broker, now, net| {
+            broker.publish_system(topic, payload.as_bytes(), retain, now, net)
+        });
+        self.settle();
+    }
+
+    pub fn stall(&mut self, client: Client, is_stalled: bool) {
+        self.wires[client].is_stalled = is_stalled;
+        self.flush();
+        self.settle();
+    }
+
+    pub fn is_closed(&self, client: Client) -> bool {
+        self.wires[client].is_closed
+    }
+
+    pub fn is_parked(&self, client: Client) -> bool {
+        self.wires[client].is_parked
+    }
+
+    /// What the client received since the last call, each packet as one line.
+    pub fn take(&mut self, client: Client) -> Vec<String> {
+        let wire = &mut self.wires[client];
+        let version = wire.version.unwrap_or(ProtocolVersion::V5);
+        let mut lines: Vec<_> = wire
+            .received
+            .drain(..)
+            .map(|bytes| match decode(&bytes, version, Role::Server) {
+                Ok(packet) => line(&packet),
+                Err(error) => panic!("the server sent {bytes:02x?}: {error}"),
+            })
+            .collect();
+        if wire.is_closed {
+            lines.push("closed".into());
+        }
+        lines
+    }
+
+    /// The raw packets received.
+    pub fn take_bytes(&mut self, client: Client) -> Vec<Vec<u8>> {
+        self.wires[client].received.drain(..).collect()
+    }
+
+    // -- what clients do --
+
+    /// A connection at shard 0, accepted. Its CONNACK is taken.
+    pub fn connect(&mut self, options: &Options) -> Client {
+        let (client, connack) = self.try_connect(options);
+        assert!(connack.starts_with("CONNACK 00"), "{connack}");
+        client
+    }
+
+    /// A connection and the first line it receives.
+    pub fn try_connect(&mut self, options: &Options) -> (Client, String) {
+        let client = self.open_at(options.shard);
+        self.send_connect(client, options);
+        let wire = &mut self.wires[client];
+        let first = wire.received.pop_front();
+        let line = first.map_or("nothing".into(), |bytes| {
+            line(&decode(&bytes, wire.version.unwrap(), Role::Server).unwrap())
+        });
+        (client, line)
+    }
+
+    pub fn send_connect(&mut self, client: Client, options: &Options) {
+        let will = options.will.as_ref().map(|will| Will {
+            topic: Topic::parse(&will.topic).unwrap(),
+            payload: will.payload.as_bytes(),
+            qos: will.qos,
+            retain: will.retain,
+            properties: will.properties.as_properties(),
+        });
+        let connect = Connect {
+            version: options.version,
+            clean_start: options.clean_start,
+            keep_alive: options.keep_alive,
+            client_id: &options.client_id,
+            properties: options.properties.as_properties(),
+            will,
+            user_name: options.user_name.as_deref(),
+            password: None,
+        };
+        self.send(client, &Packet::Connect(connect));
+    }
+
+    /// Subscribes with Packet Identifier 1 and takes the SUBACK.
+    pub fn subscribe(&mut self, client: Client, filter: &str, qos: u8) -> String {
+        self.subscribe_with(client, &[(filter, options(qos))], 0)
+    }
+
+    pub fn subscribe_with(
+        &mut self,
+        client: Client,
+        filters: &[(&str, SubscriptionOptions)],
+        identifier: u32,
+    ) -> String {
+        let requests: Vec<_> = filters
+            .iter()
+            .map(|(filter, options)| SubscriptionRequest {
+                filter: waypost_mqtt::Filter::parse(filter).unwrap(),
+                options: *options,
+            })
+            .collect();
+        let mut buffer = PropertyBuffer::new();
+        if identifier != 0 {
+            buffer.push(Property::SubscriptionIdentifier(identifier));
+        }
+        let packet_id = PacketId::new(1).unwrap();
+        self.send(
+            client,
+            &Packet::Subscribe(Subscribe::new(packet_id, buffer.as_properties(), &requests)),
+        );
+        self.take_first(client, "SUBACK")
+    }
+
+    pub fn unsubscribe(&mut self, client: Client, filter: &str) -> String {
+        let filters = [waypost_mqtt::Filter::parse(filter).unwrap()];
+        let packet_id = PacketId::new(2).unwrap();
+        self.send(
+            client,
+            &Packet::Unsubscribe(Unsubscribe::new(packet_id, Properties::EMPTY, &filters)),
+        );
+        self.take_first(client, "UNSUBACK")
+    }
+
+    /// Takes the first line that begins so out of what was received.
+    pub fn take_first(&mut self, client: Client, start: &str) -> String {
+        let wire = &mut self.wires[client];
+        let version = wire.version.unwrap();
+        let lines: Vec<_> = wire
+            .received
+            .iter()
+            .map(|bytes| line(&decode(bytes, version, Role::Server).unwrap()))
+            .collect();
+        match lines.iter().position(|line| line.starts_with(start)) {
+            Some(at) => {
+                wire.received.remove(at);
+                lines[at].clone()
+            }
+            None => format!("no {start} in {lines:?}"),
+        }
+    }
+
+    pub fn publish(&mut self, client: Client, topic: &str, payload: &str, qos: u8) {
+        self.publish_with(
+            client,
+            topic,
+            payload,
+            qos,
+            10,
+            false,
+            &PropertyBuffer::new(),
+        );
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of a PUBLISH")]
+    pub fn publish_with(
+        &mut self,
+        client: Client,
+        topic: &str,
+        payload: &str,
+        qos: u8,
+        packet_id: u16,
+        retain: bool,
+        properties: &PropertyBuffer,
+    ) {
+        let qos = QoS::try_from(qos).unwrap();
+        let publish = Publish {
+            dup: false,
+            qos,
+            retain,
+            topic,
+            packet_id: PacketId::new(packet_id).filter(|_| qos != QoS::AtMostOnce),
+            properties: properties.as_properties(),
+            payload: payload.as_bytes(),
+        };
+        self.send(client, &Packet::Publish(publish));
+    }
+
+    pub fn retain(&mut self, client: Client, topic: &str, payload: &str, qos: u8) {
+        self.publish_with(
+            client,
+            topic,
+            payload,
+            qos,
+            10,
+            true,
+            &PropertyBuffer::new(),
+        );
+        if qos == 2 {
+            self.ack(client, "PUBREL", 10);
+        }
+    }
+
+    pub fn ack(&mut self, client: Client, kind: &str, packet_id: u16) {
+        self.ack_with(client, kind, packet_id, ReasonCode::Success);
+    }
+
+    pub fn ack_with(&mut self, client: Client, kind: &str, packet_id: u16, reason: ReasonCode) {
+        let ack = Ack::new(PacketId::new(packet_id).unwrap(), reason);
+        let packet = match kind {
+            "PUBACK" => Packet::PubAck(ack),
+            "PUBREC" => Packet::PubRec(ack),
+            "PUBREL" => Packet::PubRel(ack),
+            "PUBCOMP" => Packet::PubComp(ack),
+            _ => panic!("{kind}"),
+        };
+        self.send(client, &packet);
+    }
+
+    pub fn disconnect(&mut self, client: Client, reason: ReasonCode) {
+        self.disconnect_with(client, reason, &PropertyBuffer::new());
+    }
+
+    pub fn disconnect_with(
+        &mut self,
+        client: Client,
+        reason: ReasonCode,
+        properties: &PropertyBuffer,
+    ) {
+        let properties = properties.as_properties();
+        self.send(
+            client,
+            &Packet::Disconnect(Disconnect { reason, properties }),
+        );
+    }
+}
+
+/// Subscription Options with nothing but a QoS.
+pub(super) fn options(qos: u8) -> SubscriptionOptions {
+    SubscriptionOptions {
+        qos: QoS::try_from(qos).unwrap(),
+        ..SubscriptionOptions::default()
+    }
+}
+
+/// What a CONNECT says.
+pub(super) struct Options {
+    pub shard: usize,
+    pub version: ProtocolVersion,
+    pub client_id: String,
+    pub clean_start: bool,
+    pub keep_alive: u16,
+    pub properties: PropertyBuffer,
+    pub will: Option<WillOptions>,
+    pub user_name: Option<String>,
+}
+
+pub(super) struct WillOptions {
+    pub topic: String,
+    pub payload: String,
+    pub qos: QoS,
+    pub retain: bool,
+    pub properties: PropertyBuffer,
+}
+
+fn connect_options(version: ProtocolVersion, client_id: &str) -> Options {
+    Options {
+        shard: 0,
+        version,
+        client_id: client_id.into(),
+        clean_start: true,
+        keep_alive: 0,
+        properties: PropertyBuffer::new(),
+        will: None,
+        user_name: None,
+    }
+}
+
+/// MQTT 5, Clean Start, no expiry.
+pub(super) fn v5(client_id: &str) -> Options {
+    connect_options(ProtocolVersion::V5, client_id)
+}
+
+/// MQTT 3.1.1, Clean Session.
+pub(super) fn v3(client_id: &str) -> Options {
+    connect_options(ProtocolVersion::V311, client_id)
+}
+
+impl Options {
+    /// Clean Start 0; in MQTT 5 the session lives for that many seconds.
+    pub fn persistent(mut self, expiry_s: u32) -> Self {
+        self.clean_start = false;
+        if self.version == ProtocolVersion::V5 {
+            self.properties
+                .push(Property::SessionExpiryInterval(expiry_s));
+        }
+        self
+    }
+
+    pub fn at(mut self, shard: usize) -> Self {
+        self.shard = shard;
+        self
+    }
+
+    pub fn clean(mut self, clean_start: bool) -> Self {
+        self.clean_start = clean_start;
+        self
+    }
+
+    pub fn user(mut self, user_name: &str) -> Self {
+        self.user_name = Some(user_name.into());
+        self
+    }
+
+    pub fn keep_alive(mut self, keep_alive: u16) -> Self {
+        self.keep_alive = keep_alive;
+        self
+    }
+
+    pub fn with(mut self, property: Property<'_>) -> Self {
+        self.properties.push(property);
+        self
+    }
+
+    pub fn will(mut self, topic: &str, payload: &str, qos: u8, retain: bool) -> Self {
+        self.will = Some(WillOptions {
+            topic: topic.into(),
+            payload: payload.into(),
+            qos: QoS::try_from(qos).unwrap(),
+            retain,
+            properties: PropertyBuffer::new(),
+        });
+        self
+    }
+
+    pub fn will_with(mut self, property: Property<'_>) -> Self {
+        self.will.as_mut().unwrap().properties.push(property);
+        self
+    }
+}
+
+/// One packet as one line.
+fn line(packet: &Packet<'_>) -> String {
+    let mut text = packet.packet_type().name().to_string();
+    let properties = match packet {
+        Packet::ConnAck(connack) => {
+            let _ = write!(text, " {:02X}", connack.reason.as_u8());
+            if connack.session_present {
+                text.push_str(" present");
+            }
+            // What every CONNACK has is no news.
+            return text
+                + &shown(connack.properties, |property| {
+                    !matches!(
+                        property,
+                        Property::ReceiveMaximum(1_000)
+                            | Property::MaximumPacketSize(16_777_216)
+                            | Property::TopicAliasMaximum(1_000)
+                            | Property::SharedSubscriptionAvailable(false)
+                    )
+                });
+        }
+        Packet::Publish(publish) => {
+            let _ = write!(text, " q{}", u8::from(publish.qos));
+            if let Some(packet_id) = publish.packet_id {
+                let _ = write!(text, " #{}", packet_id.value());
+            }
+            text.push_str(if publish.dup { " dup" } else { "" });
+            text.push_str(if publish.retain { " retain" } else { "" });
+            let payload = String::from_utf8_lossy(publish.payload);
+            let _ = write!(text, " {}={payload}", publish.topic);
+            publish.properties
+        }
+        Packet::PubAck(ack) | Packet::PubRec(ack) | Packet::PubRel(ack) | Packet::PubComp(ack) => {
+            let _ = write!(text, " #{}", ack.packet_id.value());
+            if ack.reason != ReasonCode::Success {
+                let _ = write!(text, " {:02X}", ack.reason.as_u8());
+            }
+            ack.properties
+        }
+        Packet::SubAck(ack) => {
+            let _ = write!(text, " #{}", ack.packet_id.value());
+            for reason in ack.reasons.iter() {
+                let _ = write!(text, " {:02X}", reason.as_u8());
+            }
+            ack.properties
+        }
+        Packet::UnsubAck(ack) => {
+            let _ = write!(text, " #{}", ack.packet_id.value());
+            for reason in ack.reasons.iter() {
+                let _ = write!(text, " {:02X}", reason.as_u8());
+            }
+            ack.properties
+        }
+        Packet::Disconnect(disconnect) => {
+            let _ = write!(text, " {:02X}", disconnect.reason.as_u8());
+            disconnect.properties
+        }
+        Packet::Auth(auth) => {
+            let _ = write!(text, " {:02X}", auth.reason.as_u8());
+            auth.properties
+        }
+        _ => Properties::EMPTY,
+    };
+    text + &shown(properties, |_| true)
+}
+
+fn shown(properties: Properties<'_>, keep: impl Fn(&Property<'_>) -> bool) -> String {
+    let mut text = String::new();
+    for property in properties.iter().filter(|property| keep(property)) {
+        let _ = write!(text, " {property:?}");
+    }
+    text
+}
