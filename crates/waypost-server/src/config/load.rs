@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{LoadError, Origin, Problem};
@@ -107,7 +108,7 @@ impl Loading {
                 });
             }
         };
-        for (name, value) in root.get_ref() {
+        for (name, value) in in_order(root.get_ref()) {
             let origin = file.origin(&name.span());
             let section = name.get_ref().as_ref();
             if !SETTINGS.iter().any(|setting| setting.section == section) {
@@ -119,7 +120,7 @@ impl Loading {
                 self.problems.push(Problem::NotASection { origin, name });
                 continue;
             };
-            for (key, value) in table {
+            for (key, value) in in_order(table) {
                 let found = file.excerpt(&value.span());
                 let origin = file.origin(&key.span());
                 self.set(
@@ -258,6 +259,13 @@ fn is_kubernetes_service(name: &str) -> bool {
         && (name.starts_with("WAYPOST_SERVICE_") || name.starts_with("WAYPOST_PORT"))
 }
 
+/// The entries as they stand in the file: mistakes are told from the top.
+fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> Vec<(&'a Key<'i>, &'a Spanned<DeValue<'i>>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(name, _)| name.span().start);
+    entries
+}
+
 fn literal<'a>(value: &'a DeValue<'_>) -> Literal<'a> {
     match value {
         DeValue::String(text) => Literal::String(text),
@@ -274,6 +282,8 @@ fn literal<'a>(value: &'a DeValue<'_>) -> Literal<'a> {
         _ => Literal::Other,
     }
 }
+
+type Key<'i> = Spanned<std::borrow::Cow<'i, str>>;
 
 struct File<'a> {
     path: &'a Path,

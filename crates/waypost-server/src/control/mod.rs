@@ -264,6 +264,12 @@ impl Control {
             .fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a configuration that was refused on SIGHUP.
+    pub fn count_failed_reload(&self) {
+        let failed = &self.shared.stats.server.reloads_failed;
+        failed.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Stops answering, removes the administrator's socket and lets the data directory go.
     pub fn stop(self) {
         drop(self);

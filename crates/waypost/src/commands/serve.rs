@@ -1,23 +1,378 @@
 //! `waypost serve`: runs the server until a signal ends it.
 
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use waypost_server::config::{Config, Flag, SETTINGS, Sources};
+use waypost_server::control::{self, Context, Control, Doors, Phase, PhaseCell};
+use waypost_server::{Handle, Server};
+
 use crate::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
   waypost serve                                   127.0.0.1:1883, data in ./waypost-data
-  waypost serve --mqtt 127.0.0.1:0                any free port, printed at the start";
+  waypost serve --mqtt 127.0.0.1:0 --http 127.0.0.1:0
+                                                  any free ports, printed at the start
+  waypost config default > waypost.toml           every setting, with its default
+  waypost serve --config waypost.toml             settings from a file,
+  WAYPOST_SERVER__SHARDS=2 waypost serve          from the environment,
+  waypost serve --set limits.inflight_max=64      or from a flag: the last of the three wins
+
+Signals:
+  SIGTERM, SIGINT   tell clients to go, write what is left for them, exit with 0; again: exit at once
+  SIGHUP            read the settings again, apply what can change, say what cannot
+
+Exit codes:
+  0 ended by a signal, 1 could not start or go on, 2 a mistake in flags or settings";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Listen for MQTT here (port 0: any free port)
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:1883")]
-    mqtt: std::net::SocketAddr,
+    /// Read settings from this TOML file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Keep data here [default: ./waypost-data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Listen for MQTT here; several times or separated by commas for several addresses [default:
+    /// 127.0.0.1:1883]
+    #[arg(long, value_name = "ADDR")]
+    mqtt: Vec<String>,
+    /// Listen for HTTP (API, health, metrics) here [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
+    /// Serve clients with this many threads [default: one per core]
+    #[arg(long, value_name = "N")]
+    shards: Option<String>,
+    /// Say what is at least this serious: error, warn, info, debug, trace [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+    /// Any other setting, as `waypost config default` names it: section.key=value
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    /// Print the bound addresses as one line of JSON
+    #[arg(long)]
+    json: bool,
 }
 
 pub fn run(arguments: &Args) -> Result<(), Failure> {
-    Err(Failure::new(format!(
-        "`waypost serve` is not built in this revision (asked for {})",
-        arguments.mqtt
-    )))
+    let sources = arguments.sources()?;
+    let config = load(&sources)?;
+    control::start_log(config.log.level);
+    raise_file_limit();
+    // Before anything is open, so that no signal ends the process halfway.
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(|error| Failure::new(format!("cannot wait for signals: {error}")))?;
+
+    let doors = Doors::open(&config).map_err(|error| Failure::new(error.to_string()))?;
+    let server = waypost_server::start(&config).map_err(|error| Failure::new(error.to_string()))?;
+    let announcement = Announcement::new(&server, &doors);
+    let phase = Arc::new(PhaseCell::default());
+    let system = server.handle();
+    let control = doors
+        .serve(Context {
+            config,
+            stats: Arc::clone(server.stats()),
+            phase: Arc::clone(&phase),
+            mqtt: server.addresses().to_vec(),
+            publish_system: Box::new(move |messages| system.publish_system(messages)),
+        })
+        .map_err(|error| Failure::new(format!("cannot start the control side: {error}")))?;
+    phase.set(Phase::Serving);
+    announcement.print(arguments.json);
+
+    let running = Running {
+        handle: server.handle(),
+        control,
+        phase,
+        sources,
+    };
+    let result = running.until_the_end(server, signals);
+    log::info!("ended");
+    result.map_err(|error| Failure::new(format!("the server failed: {error}")))
+}
+
+impl Args {
+    /// The three sources of settings.
+    fn sources(&self) -> Result<Sources, Failure> {
+        let one = |name: &str, value: &Option<String>| {
+            let setting = SETTINGS.iter().find(|setting| setting.flag == Some(name))?;
+            Some(Flag {
+                name: name.to_owned(),
+                key: setting.name(),
+                value: value.clone()?,
+            })
+        };
+        let mqtt = (!self.mqtt.is_empty()).then(|| self.mqtt.join(","));
+        let mut flags: Vec<Flag> = [
+            one("--data-dir", &self.data_dir),
+            one("--mqtt", &mqtt),
+            one("--http", &self.http),
+            one("--shards", &self.shards),
+            one("--log-level", &self.log_level),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        for setting in &self.settings {
+            let (key, value) = setting.split_once('=').ok_or_else(|| {
+                Failure::usage(format!("--set {setting}: the value is missing"))
+                    .hint("--set section.key=value, for example --set limits.inflight_max=64")
+            })?;
+            flags.push(Flag {
+                name: "--set".to_owned(),
+                key: key.to_owned(),
+                value: value.to_owned(),
+            });
+        }
+        Ok(Sources {
+            file: self.config.clone(),
+            environment: std::env::vars_os().collect(),
+            flags,
+        })
+    }
+}
+
+fn load(sources: &Sources) -> Result<Config, Failure> {
+    Config::load(sources).map_err(|error| {
+        Failure::usage(error.to_string()).hint("`waypost config default` prints every setting")
+    })
+}
+
+/// A server that runs, and what a signal can do to it.
+struct Running {
+    handle: Handle,
+    control: Control,
+    phase: Arc<PhaseCell>,
+    sources: Sources,
+}
+
+impl Running {
+    /// Handles signals until every thread of the server has ended.
+    fn until_the_end(self, server: Server, mut signals: Signals) -> io::Result<()> {
+        let no_more_signals = signals.handle();
+        let waiting = thread::Builder::new()
+            .name("waypost-join".to_owned())
+            .spawn(move || {
+                let ended = server.join();
+                no_more_signals.close();
+                ended
+            })?;
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP => self.reload(),
+                _ if self.phase.get() == Phase::Draining => {
+                    log::warn!("second signal: exiting at once");
+                    // What a shell makes of a process that a signal ended.
+                    std::process::exit(128 + signal);
+                }
+                _ => {
+                    log::info!("draining: clients are told to go; a second signal exits at once");
+                    self.phase.set(Phase::Draining);
+                    self.handle.drain();
+                }
+            }
+        }
+        let ended = waiting
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the waiting thread panicked")));
+        // Last of all, so that health checks say "draining" to the end.
+        self.control.stop();
+        ended
+    }
+
+    /// Reads the settings again. A mistake changes nothing.
+    fn reload(&self) {
+        match Config::load(&self.sources) {
+            Ok(config) => {
+                self.control.reload(&config);
+                log::info!("settings read again");
+            }
+            Err(error) => {
+                self.control.count_failed_reload();
+                log::error!("the settings stay as they were:\n{error}");
+            }
+        }
+    }
+}
+
+/// What is printed at the start.
+struct Announcement {
+    mqtt: Vec<String>,
+    http: String,
+    socket: PathBuf,
+    shards: usize,
+}
+
+impl Announcement {
+    fn new(server: &Server, doors: &Doors) -> Self {
+        Self {
+            mqtt: server.addresses().iter().map(ToString::to_string).collect(),
+            http: doors.http_address().to_string(),
+            socket: doors.socket_path().to_owned(),
+            shards: server.stats().shards.len(),
+        }
+    }
+
+    /// Standard output may be closed; the server runs all the same.
+    fn print(&self, as_json: bool) {
+        let text = if as_json { self.json() } else { self.text() };
+        let mut stdout = io::stdout().lock();
+        let _ = stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush());
+    }
+
+    fn text(&self) -> String {
+        let plural = if self.shards == 1 { "" } else { "s" };
+        let mut text = format!(
+            "waypost {} ready, {} shard{plural}\n",
+            waypost_server::VERSION,
+            self.shards
+        );
+        let mqtt = self.mqtt.iter().map(|address| ("mqtt", address.clone()));
+        let rest = [
+            ("http", self.http.clone()),
+            ("socket", display(&self.socket)),
+        ];
+        for (door, address) in mqtt.chain(rest) {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{door:<7} {address}");
+        }
+        text
+    }
+
+    fn json(&self) -> String {
+        let line = json!({
+            "version": waypost_server::VERSION,
+            "shards": self.shards,
+            "mqtt": self.mqtt,
+            "http": self.http,
+            "socket": display(&self.socket),
+        });
+        format!("{line}\n")
+    }
+}
+
+fn display(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// Every connection needs a file descriptor: as many as the system lets this process have.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        log::warn!(
+            "the limit of open files stays at {:?}: {error}",
+            limit.current
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, Command, FromArgMatches};
+
+    use super::*;
+
+    fn parse(line: &str) -> Args {
+        let command = Args::augment_args(Command::new("serve"));
+        let words = std::iter::once("serve").chain(line.split_whitespace());
+        Args::from_arg_matches(&command.get_matches_from(words)).unwrap()
+    }
+
+    fn config(line: &str) -> Result<Config, String> {
+        let mut sources = parse(line)
+            .sources()
+            .map_err(|failure| failure.to_string())?;
+        sources.environment.clear();
+        load(&sources).map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn every_flag_of_the_settings_exists_and_sets() {
+        let command = Args::augment_args(Command::new("serve"));
+        for setting in SETTINGS {
+            let Some(flag) = setting.flag else { continue };
+            let known = command.get_arguments().any(|argument| {
+                argument
+                    .get_long()
+                    .is_some_and(|long| format!("--{long}") == flag)
+            });
+            assert!(known, "{flag}");
+            let value = match flag {
+                "--shards" => "3",
+                "--log-level" => "warn",
+                "--data-dir" => "/other",
+                _ => "127.0.0.1:9",
+            };
+            let changed = config(&format!("{flag} {value}")).unwrap();
+            let names: Vec<_> = changed
+                .changes(&Config::default())
+                .map(waypost_server::config::Setting::name)
+                .collect();
+            assert_eq!(names, [setting.name()], "{flag}");
+        }
+    }
+
+    #[test]
+    fn addresses_add_up_and_set_is_for_every_setting() {
+        let config =
+            config("--mqtt 127.0.0.1:1 --mqtt 127.0.0.1:2,127.0.0.1:3 --set limits.inflight_max=7")
+                .unwrap();
+        assert_eq!(config.listen.mqtt.len(), 3);
+        assert_eq!(config.limits.inflight_max, 7);
+    }
+
+    #[test]
+    fn mistakes_in_flags_are_told() {
+        assert_eq!(
+            config("--set shards").unwrap_err(),
+            "--set shards: the value is missing"
+        );
+        assert_eq!(
+            config("--set server.shard=2").unwrap_err(),
+            "flag --set: unknown key server.shard; did you mean server.shards?"
+        );
+        assert!(
+            config("--mqtt 0.0.0.0:1883")
+                .unwrap_err()
+                .ends_with("--mqtt 127.0.0.1:1883")
+        );
+    }
+
+    #[test]
+    fn the_announcement_is_for_people_or_for_scripts() {
+        let announcement = Announcement {
+            mqtt: vec!["127.0.0.1:4001".to_owned(), "[::1]:4002".to_owned()],
+            http: "127.0.0.1:4003".to_owned(),
+            socket: PathBuf::from("/data/waypost.sock"),
+            shards: 2,
+        };
+        let version = waypost_server::VERSION;
+        assert_eq!(
+            announcement.text(),
+            format!(
+                "waypost {version} ready, 2 shards\nmqtt    127.0.0.1:4001\nmqtt    [::1]:4002\n\
+                 http    127.0.0.1:4003\nsocket  /data/waypost.sock\n"
+            )
+        );
+        let line = announcement.json();
+        assert_eq!(line.matches('\n').count(), 1);
+        let parsed: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(parsed["mqtt"][1], "[::1]:4002");
+        assert_eq!(parsed["http"], "127.0.0.1:4003");
+    }
 }
