@@ -135,3 +135,43 @@ fn encode_properties(head: &PublishHead<'_>, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(head.properties);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_as_bytes() {
+        let mut head = PublishHead {
+            version: ProtocolVersion::V5,
+            dup: true,
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            topic: "a/b",
+            packet_id: 0x0102,
+            topic_alias: Some(3),
+            message_expiry_interval: Some(60),
+            subscription_identifiers: &[1, 200],
+            properties: &[0x01, 0x01],
+            payload_len: 300,
+        };
+        let mut out = vec![0xFF];
+        assert_eq!(encode_publish_head(&head, &mut out), 9);
+        let expected = [
+            &[0xFF, 0x3B, 0xC3, 0x02, 0, 3, b'a', b'/', b'b', 1, 2, 15][..],
+            &[0x23, 0, 3],
+            &[0x02, 0, 0, 0, 60],
+            &[0x0B, 1, 0x0B, 0xC8, 0x01],
+            &[0x01, 0x01],
+        ];
+        assert_eq!(out, expected.concat());
+        assert_eq!(publish_len(&head), out.len() - 1 + 300);
+
+        head.version = ProtocolVersion::V311;
+        head.qos = QoS::AtMostOnce;
+        head.dup = false;
+        out.clear();
+        assert_eq!(encode_publish_head(&head, &mut out), 0);
+        assert_eq!(out, [0x31, 0xB1, 0x02, 0, 3, b'a', b'/', b'b']);
+    }
+}
