@@ -258,18 +258,17 @@ mod tests {
     use waypost_mqtt::{Filter, SubscriptionOptions};
 
     use super::*;
-    use crate::index::{SubscriberId, Subscription};
+    use crate::index::{FilterId, SubscriberId, Subscription};
 
-    fn insert(index: &mut SubscriptionIndex, filter: &str, subscriber: u32) {
+    fn insert(index: &mut SubscriptionIndex, filter: &str, subscriber: u32) -> FilterId {
         let subscription = Subscription {
             options: SubscriptionOptions::default(),
             identifier: 0,
         };
-        index.insert(
-            Filter::parse(filter).unwrap(),
-            SubscriberId(subscriber),
-            subscription,
-        );
+        let filter = Filter::parse(filter).unwrap();
+        index
+            .insert(filter, SubscriberId(subscriber), subscription)
+            .0
     }
 
     #[test]
@@ -376,6 +375,33 @@ mod tests {
             }
         );
         assert!(cache.bytes() <= 10_000);
+    }
+
+    #[test]
+    fn a_match_that_becomes_small_joins_the_others() {
+        let mut index = SubscriptionIndex::new(1);
+        let mut ids = Vec::new();
+        for n in 0..1_000 {
+            ids.push(insert(&mut index, "a", n));
+        }
+        let mut cache = MatchCache::new(1, 1_000, 10_000);
+        cache.lookup("a", &index);
+        assert!(cache.is_empty() && cache.outsized.is_some());
+        for (n, id) in (1..).zip(ids.into_iter().skip(1)) {
+            index.remove(id, SubscriberId(n));
+        }
+        assert_eq!(cache.lookup("a", &index).merged().len(), 1);
+        assert!(cache.len() == 1 && cache.outsized.is_none());
+    }
+
+    #[test]
+    fn topics_with_the_same_hash_are_told_apart() {
+        let index = SubscriptionIndex::new(1);
+        let mut cache = MatchCache::new(1, 10, 10_000);
+        cache.lookup("a", &index);
+        let hash = cache.seed.bytes(b"a");
+        assert!(cache.find("a", hash, &index).is_some());
+        assert!(cache.find("b", hash, &index).is_none());
     }
 
     #[test]

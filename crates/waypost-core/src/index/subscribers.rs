@@ -273,6 +273,18 @@ mod tests {
     }
 
     #[test]
+    fn a_list_that_loses_most_gives_memory_back() {
+        let (mut lists, mut subscribers) = (Lists::new(), Subscribers::None);
+        for n in 0..512 {
+            lists.insert(&mut subscribers, SubscriberId(n), subscription(0));
+        }
+        for n in 10..512 {
+            lists.remove(&mut subscribers, SubscriberId(n));
+        }
+        assert!(lists.heap_bytes <= 4 * 10 * 12, "{}", lists.heap_bytes);
+    }
+
+    #[test]
     fn the_shape_follows_the_number() {
         let (mut lists, mut subscribers) = (Lists::new(), Subscribers::None);
         let is_tree = |lists: &Lists, subscribers| match subscribers {

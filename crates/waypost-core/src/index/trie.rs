@@ -713,6 +713,25 @@ mod tests {
         assert_eq!(scratch.frontier.len(), index.nodes() + 1);
     }
 
+    /// Goal: nodes with children of the same names are not mixed up. Method: so many that tags in the table collide.
+    #[test]
+    fn children_are_told_apart_by_their_parents() {
+        let mut index = SubscriptionIndex::new(1);
+        let leaves = |n| if n % 2 == 0 { ["a", "b"] } else { ["b", "c"] };
+        for n in 0..4_000 {
+            for leaf in leaves(n) {
+                insert(&mut index, &format!("{n}/{leaf}"), n);
+            }
+        }
+        for n in 0..4_000 {
+            for leaf in ["a", "b", "c"] {
+                let expect = leaves(n).contains(&leaf).then_some(n);
+                let found = matches(&index, &format!("{n}/{leaf}"));
+                assert_eq!(found, Vec::from_iter(expect));
+            }
+        }
+    }
+
     #[test]
     fn the_same_subscription_again_changes_nothing() {
         let mut index = SubscriptionIndex::new(1);
@@ -721,6 +740,14 @@ mod tests {
         insert(&mut index, "a", 1);
         assert_eq!(index.version(), version);
         insert(&mut index, "a", 2);
+        assert_ne!(index.version(), version);
+
+        let version = index.version();
+        let other = Subscription {
+            identifier: 9,
+            ..SUBSCRIPTION
+        };
+        index.insert(Filter::parse("a").unwrap(), SubscriberId(2), other);
         assert_ne!(index.version(), version);
     }
 }
