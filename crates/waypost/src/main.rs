@@ -51,6 +51,8 @@ enum Command {
     Sub(commands::subscribe::Args),
     /// Publish recorded messages again, each as its user
     Replay(commands::replay::Args),
+    /// Measure a server: deliveries a second, latency, faults
+    Bench(commands::bench::Args),
     /// Show or check the server's configuration
     Config(commands::config::Args),
     /// Print a completion script for a shell
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Pub(arguments) => commands::publish::run(&arguments),
         Command::Sub(arguments) => commands::subscribe::run(&arguments),
         Command::Replay(arguments) => commands::replay::run(&arguments),
+        Command::Bench(arguments) => commands::bench::run(&arguments),
         Command::Config(arguments) => commands::config::run(&arguments),
         Command::Completions(arguments) => {
             commands::completions::run(&arguments, &mut Cli::command())

@@ -28,6 +28,13 @@ const WAKER: Token = Token(usize::MAX);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(usize);
 
+impl Key {
+    /// A small number; no two open connections have the same.
+    pub const fn index(self) -> usize {
+        self.0
+    }
+}
+
 /// What takes events; `Break` stops reading from that connection.
 pub type Sink<'s> = &'s mut dyn FnMut(Key, Event<'_>) -> ControlFlow<()>;
 

@@ -1,5 +1,6 @@
 //! One file per command: its arguments, its help, its `run`.
 
+pub mod bench;
 pub mod completions;
 pub mod config;
 pub mod connection;
