@@ -5,5 +5,6 @@
 //! [`endpoint`] where to connect. Not here: TLS, WebSocket, reconnecting (a command decides that).
 
 pub mod endpoint;
+pub mod event;
 pub mod session;
 pub mod swarm;

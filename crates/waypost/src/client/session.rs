@@ -6,7 +6,6 @@
 //! unfinished when a connection ends is reported [`Event::Lost`], never sent twice.
 
 use std::collections::{HashSet, VecDeque};
-use std::io;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -16,6 +15,8 @@ use waypost_mqtt::{
     ProtocolVersion, Publish, QoS, ReasonCode, ReasonCodes, Role, Subscribe, SubscriptionRequest,
     Topic, Will, decode, decode_header, encode,
 };
+
+use super::event::{Closed, Event};
 
 /// The largest packet taken from a server; a version 5 server is told so.
 pub const PACKET_BYTES_MAX: u32 = 64 * 1024 * 1024;
@@ -73,78 +74,6 @@ pub struct Outgoing<'a> {
     pub retain: bool,
     /// Version 5 properties.
     pub properties: Properties<'a>,
-}
-
-/// What happened on a connection.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// The server accepted the connection.
-    Connected(ConnAck<'a>),
-    /// A message arrived; of QoS 2 each once.
-    Message(Publish<'a>),
-    /// A published message is finished: written (QoS 0), or acknowledged with this reason.
-    Done {
-        /// What [`Session::publish`] was told.
-        tag: u64,
-        /// 0x80 and above: the server refused it.
-        reason: ReasonCode,
-    },
-    /// The connection ended before this message was finished.
-    Lost {
-        /// What [`Session::publish`] was told.
-        tag: u64,
-    },
-    /// The server answered SUBSCRIBE.
-    Subscribed(ReasonCodes<'a>),
-    /// The connection is gone; nothing follows.
-    Closed {
-        /// Why.
-        why: &'a Closed,
-        /// QoS 2 messages received and not released, for the session's next connection.
-        received: &'a HashSet<PacketId>,
-    },
-}
-
-/// Why a connection is gone.
-#[derive(Debug, thiserror::Error)]
-pub enum Closed {
-    /// The client said DISCONNECT and the server closed.
-    #[error("finished")]
-    Finished,
-    /// The server is not there.
-    #[error("{0}")]
-    Unreachable(io::Error),
-    /// The server refused CONNECT.
-    #[error("the server refused the connection: {}{}", reason.text(), because(text))]
-    Refused {
-        /// Why.
-        reason: ReasonCode,
-        /// The server's own words.
-        text: Option<String>,
-    },
-    /// The server said DISCONNECT.
-    #[error("the server disconnected the client: {}{}", reason.text(), because(text))]
-    Disconnected {
-        /// Why.
-        reason: ReasonCode,
-        /// The server's own words.
-        text: Option<String>,
-    },
-    /// The network failed, or the server closed without a word.
-    #[error("the connection was lost: {0}")]
-    Lost(io::Error),
-    /// The server did not answer in time.
-    #[error("the server did not answer {0} in time")]
-    Silent(&'static str),
-    /// The server broke the protocol.
-    #[error("the server broke the protocol: {0}")]
-    Protocol(String),
-}
-
-fn because(text: &Option<String>) -> String {
-    text.as_ref()
-        .map(|text| format!(" ({text})"))
-        .unwrap_or_default()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -635,4 +564,244 @@ impl Session {
 
 fn protocol(error: waypost_mqtt::DecodeError) -> Closed {
     Closed::Protocol(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use waypost_mqtt::ReasonCodes;
+
+    use super::*;
+
+    /// A session and what it was told, beside a server that is the test.
+    struct Pair {
+        session: Session,
+        now: Instant,
+        told: Vec<String>,
+    }
+
+    impl Pair {
+        /// A client that was accepted, with a window of two.
+        fn new(connack: PropertyBuffer) -> Self {
+            let options = Options {
+                version: ProtocolVersion::V5,
+                client_id: "c".into(),
+                clean_start: true,
+                keep_alive: 10,
+                user_name: None,
+                password: None,
+                will: None,
+                properties: PropertyBuffer::new(),
+                in_flight_max: 2,
+            };
+            let now = Instant::now();
+            let session = Session::new(&Rc::new(options), HashSet::new(), now);
+            let mut pair = Self {
+                session,
+                now,
+                told: Vec::new(),
+            };
+            assert_eq!(pair.sent(), ["CONNECT"]);
+            pair.receive(&[Packet::ConnAck(ConnAck {
+                session_present: false,
+                reason: ReasonCode::Success,
+                properties: connack.as_properties(),
+            })])
+            .unwrap();
+            pair.told.clear();
+            pair
+        }
+
+        fn receive(&mut self, packets: &[Packet<'_>]) -> Result<(), Closed> {
+            let mut bytes = Vec::new();
+            for packet in packets {
+                encode(packet, ProtocolVersion::V5, &mut bytes);
+            }
+            let Self { session, now, told } = self;
+            let taken = session.handle_bytes(&bytes, *now, &mut |event| tell(told, &event))?;
+            assert_eq!(taken, bytes.len());
+            Ok(())
+        }
+
+        fn publish(&mut self, qos: QoS, tag: u64) {
+            let properties = Properties::EMPTY;
+            let message = Outgoing {
+                topic: "t",
+                payload: b"xy",
+                qos,
+                retain: false,
+                properties,
+            };
+            let Self { session, told, .. } = self;
+            session.publish(&message, tag, &mut |event| tell(told, &event));
+        }
+
+        /// What the client wrote, packet by packet.
+        fn sent(&mut self) -> Vec<String> {
+            let bytes = self.session.outbox().to_vec();
+            let Self { session, now, told } = self;
+            session.on_written(bytes.len(), *now, &mut |event| tell(told, &event));
+            let mut rest = bytes.as_slice();
+            let mut packets = Vec::new();
+            while let Some(header) = decode_header(rest).unwrap() {
+                let (packet, after) = rest.split_at(header.total_len());
+                let packet = decode(packet, ProtocolVersion::V5, Role::Client).unwrap();
+                packets.push(match packet {
+                    Packet::PubRel(ack) | Packet::PubComp(ack) => {
+                        format!("{} {:?}", packet.packet_type().name(), ack.reason)
+                    }
+                    other => other.packet_type().name().to_owned(),
+                });
+                rest = after;
+            }
+            packets
+        }
+    }
+
+    fn tell(told: &mut Vec<String>, event: &Event<'_>) -> ControlFlow<()> {
+        told.push(match event {
+            Event::Done { tag, reason } => format!("{tag} {}", reason.text()),
+            Event::Lost { tag } => format!("{tag} lost"),
+            Event::Message(publish) => String::from_utf8_lossy(publish.payload).into_owned(),
+            other => format!("{other:?}"),
+        });
+        ControlFlow::Continue(())
+    }
+
+    fn ack(packet_id: u16) -> Ack<'static> {
+        Ack::new(PacketId::new(packet_id).unwrap(), ReasonCode::Success)
+    }
+
+    fn incoming(qos: QoS, packet_id: u16) -> Packet<'static> {
+        Packet::Publish(Publish {
+            dup: false,
+            qos,
+            retain: false,
+            topic: "t",
+            packet_id: PacketId::new(packet_id),
+            properties: Properties::EMPTY,
+            payload: b"in",
+        })
+    }
+
+    #[test]
+    fn beyond_the_window_messages_wait_in_order() {
+        let mut pair = Pair::new(PropertyBuffer::new());
+        for tag in 1..=4 {
+            pair.publish(QoS::AtLeastOnce, tag);
+        }
+        pair.publish(QoS::AtMostOnce, 5);
+        assert_eq!(pair.sent(), ["PUBLISH", "PUBLISH"]);
+        assert_eq!(pair.session.unfinished(), 5);
+        pair.receive(&[Packet::PubAck(ack(1))]).unwrap();
+        assert_eq!(pair.sent(), ["PUBLISH"]);
+        pair.receive(&[Packet::PubAck(ack(2)), Packet::PubAck(ack(3))])
+            .unwrap();
+        assert_eq!(pair.sent(), ["PUBLISH", "PUBLISH"]);
+        pair.session
+            .handle_closed(&mut |event| tell(&mut pair.told, &event));
+        assert_eq!(
+            pair.told,
+            ["1 Success", "2 Success", "3 Success", "5 Success", "4 lost"]
+        );
+        assert_eq!(pair.session.unfinished(), 0);
+    }
+
+    #[test]
+    fn the_servers_limits_are_kept() {
+        let mut connack = PropertyBuffer::new();
+        connack
+            .push(Property::ReceiveMaximum(1))
+            .push(Property::MaximumQoS(1));
+        connack.push(Property::MaximumPacketSize(9));
+        let mut pair = Pair::new(connack);
+        pair.publish(QoS::ExactlyOnce, 1);
+        pair.publish(QoS::AtMostOnce, 2);
+        assert_eq!(pair.sent(), ["PUBLISH"]);
+        pair.publish(QoS::AtLeastOnce, 3);
+        assert!(pair.sent().is_empty());
+        assert_eq!(
+            pair.told,
+            ["1 QoS not supported", "2 Success", "3 Packet too large"]
+        );
+    }
+
+    #[test]
+    fn qos_2_goes_out_in_four_steps() {
+        let mut pair = Pair::new(PropertyBuffer::new());
+        pair.publish(QoS::ExactlyOnce, 1);
+        pair.receive(&[Packet::PubRec(ack(1)), Packet::PubRec(ack(9))])
+            .unwrap();
+        assert_eq!(
+            pair.sent(),
+            [
+                "PUBLISH",
+                "PUBREL Success",
+                "PUBREL PacketIdentifierNotFound"
+            ]
+        );
+        assert!(pair.told.is_empty());
+        pair.receive(&[Packet::PubComp(ack(1))]).unwrap();
+        assert_eq!(pair.told, ["1 Success"]);
+    }
+
+    #[test]
+    fn qos_2_comes_in_once() {
+        let mut pair = Pair::new(PropertyBuffer::new());
+        let message = incoming(QoS::ExactlyOnce, 5);
+        pair.receive(&[
+            message,
+            message,
+            Packet::PubRel(ack(5)),
+            Packet::PubRel(ack(5)),
+        ])
+        .unwrap();
+        assert_eq!(pair.told, ["in"]);
+        assert_eq!(
+            pair.sent(),
+            [
+                "PUBREC",
+                "PUBREC",
+                "PUBCOMP Success",
+                "PUBCOMP PacketIdentifierNotFound"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_quiet_client_pings_and_gives_up_on_silence() {
+        let mut pair = Pair::new(PropertyBuffer::new());
+        let margin = Duration::from_secs(1);
+        let at = |seconds| pair.now + Duration::from_secs(seconds);
+        let (quiet, due, hopeless) = (at(8), at(9), at(20));
+        pair.session.handle_timeout(quiet, margin).unwrap();
+        assert!(pair.sent().is_empty());
+        pair.session.handle_timeout(due, margin).unwrap();
+        assert_eq!(pair.sent(), ["PINGREQ"]);
+        let silent = pair.session.handle_timeout(hopeless, margin);
+        assert!(
+            matches!(silent, Err(Closed::Silent("PINGREQ"))),
+            "{silent:?}"
+        );
+        pair.receive(&[Packet::PingResp]).unwrap();
+        pair.session.handle_timeout(hopeless, margin).unwrap();
+    }
+
+    #[test]
+    fn a_server_that_breaks_the_protocol_is_left() {
+        let connack = Packet::ConnAck(ConnAck {
+            session_present: false,
+            reason: ReasonCode::Success,
+            properties: Properties::EMPTY,
+        });
+        let closed = Pair::new(PropertyBuffer::new()).receive(&[connack]);
+        assert!(matches!(closed, Err(Closed::Protocol(_))), "{closed:?}");
+        let suback = Packet::SubAck(waypost_mqtt::SubAck {
+            packet_id: PacketId::new(1).unwrap(),
+            properties: Properties::EMPTY,
+            reasons: ReasonCodes::new(&[ReasonCode::NotAuthorized]),
+        });
+        let mut pair = Pair::new(PropertyBuffer::new());
+        pair.receive(&[suback]).unwrap();
+        assert_eq!(pair.told.len(), 1);
+    }
 }

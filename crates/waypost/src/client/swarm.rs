@@ -12,7 +12,8 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use waypost_mqtt::{PacketId, ReasonCode};
 
-use super::session::{Closed, Event, Options, Outgoing, Session};
+use super::event::{Closed, Event};
+use super::session::{Options, Outgoing, Session};
 
 /// Bytes read at a time, shared by all connections.
 const READ_BYTES: usize = 64 * 1024;

@@ -7,7 +7,8 @@ use waypost_mqtt::{Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode, T
 use super::property::{self, Carrier};
 use crate::Failure;
 use crate::client::endpoint::{Endpoint, PORT_DEFAULT};
-use crate::client::session::{Closed, Options, WillOptions};
+use crate::client::event::Closed;
+use crate::client::session::{Options, WillOptions};
 
 /// mosquitto's exit code for a lost connection.
 const CODE_LOST: u8 = 7;

@@ -12,7 +12,8 @@ use waypost_mqtt::{PropertyBuffer, QoS, ReasonCode};
 use super::connection::{Server, ServerArgs, SessionArgs, check_topic, parse_qos};
 use super::property::Carrier;
 use crate::Failure;
-use crate::client::session::{Closed, Event, Outgoing};
+use crate::client::event::{Closed, Event};
+use crate::client::session::Outgoing;
 use crate::client::swarm::{Key, Swarm};
 
 const EXAMPLES: &str = "\

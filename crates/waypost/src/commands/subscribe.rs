@@ -19,7 +19,7 @@ use self::format::Layout;
 use super::connection::{Server, ServerArgs, SessionArgs, parse_qos};
 use super::property::Carrier;
 use crate::Failure;
-use crate::client::session::{Closed, Event};
+use crate::client::event::{Closed, Event};
 use crate::client::swarm::Swarm;
 use crate::failure::{colour, interrupted};
 

@@ -11,7 +11,8 @@ use waypost_mqtt::{
 use super::histogram::Histogram;
 use super::sequence::Sequence;
 use crate::Failure;
-use crate::client::session::{Closed, Event, Options, Outgoing};
+use crate::client::event::{Closed, Event};
+use crate::client::session::{Options, Outgoing};
 use crate::client::swarm::{Key, Swarm};
 use crate::commands::connection::{Server, random};
 

@@ -13,7 +13,8 @@ use waypost_mqtt::ReasonCode;
 
 use super::tally::Tally;
 use crate::Failure;
-use crate::client::session::{Closed, Event, Options, Outgoing};
+use crate::client::event::{Closed, Event};
+use crate::client::session::{Options, Outgoing};
 use crate::client::swarm::{Key, Swarm};
 use crate::commands::connection::Server;
 
