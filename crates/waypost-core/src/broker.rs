@@ -2,6 +2,7 @@
 
 use waypost_mqtt::{DecodeError, Packet, QoS, ReasonCode};
 
+use crate::clock::RetainedClock;
 use crate::connection::{Connections, Phase};
 use crate::counters::Counters;
 use crate::deliver::Scratch;
@@ -29,6 +30,8 @@ pub struct BrokerConfig {
     pub seed: u64,
     /// Its bounds.
     pub limits: Limits,
+    /// The same for all shards.
+    pub clock: RetainedClock,
 }
 
 /// The broker of one shard. See the crate's documentation for the way in and out.
@@ -53,8 +56,7 @@ pub struct Broker {
     pub(crate) interest: Interest,
     pub(crate) registrar: Registrar,
     pub(crate) moving: MovingSessions,
-    /// Lamport clock of retained publishes.
-    pub(crate) clock: u64,
+    pub(crate) clock: RetainedClock,
 }
 
 /// Bytes of the match cache: an estimate of what its entries take.
@@ -79,11 +81,7 @@ impl Broker {
             connections: Connections::default(),
             sessions: Sessions::new(hasher.clone()),
             index: SubscriptionIndex::new(random.next()),
-            cache: MatchCache::new(
-                random.next(),
-                entries_max,
-                cache_bytes_max,
-            ),
+            cache: MatchCache::new(random.next(), entries_max, cache_bytes_max),
             retained: RetainedStore::new(random.next()),
             timers: Timers::default(),
             counters: Counters::default(),
@@ -94,7 +92,7 @@ impl Broker {
             registrar: Registrar::default(),
             moving: MovingSessions::default(),
             random,
-            clock: 0,
+            clock: config.clock,
             limits: config.limits,
         }
     }

@@ -128,7 +128,9 @@ impl Broker {
 
     /// A session that outlives its connection: from now on its expiry runs.
     pub(crate) fn begin_absence(&mut self, slot: u32, now: Now) {
-        let Some(session) = self.sessions.get_mut(slot) else { return };
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return;
+        };
         session.ends_ms = match session.expiry_s {
             EXPIRY_NEVER_S => NEVER,
             expiry_s => now.monotonic_ms + u64::from(expiry_s) * 1000,

@@ -73,7 +73,11 @@ impl Broker {
         };
         match self.authenticate.authenticate(&credentials, 0) {
             Authentication::Accept { user, data } => {
-                let admission = Admission { user, data, ..Admission::default() };
+                let admission = Admission {
+                    user,
+                    data,
+                    ..Admission::default()
+                };
                 self.admit(id, connect, admission, frame, now, out);
             }
             outcome => {
@@ -176,7 +180,14 @@ impl Broker {
         now: Now,
         out: &mut impl Effects,
     ) {
-        let Waiting { packet, user, data, assigned, verdicts, .. } = waiting;
+        let Waiting {
+            packet,
+            user,
+            data,
+            assigned,
+            verdicts,
+            ..
+        } = waiting;
         let version = ProtocolVersion::V5;
         if let Ok(Packet::Connect(connect)) = decode(&packet, version, Role::Client) {
             let frame = Frame {
@@ -186,7 +197,12 @@ impl Broker {
             self.admit(
                 id,
                 &connect,
-                Admission { user, data, assigned, verdicts },
+                Admission {
+                    user,
+                    data,
+                    assigned,
+                    verdicts,
+                },
                 frame,
                 now,
                 out,

@@ -17,8 +17,8 @@ use crate::hash::Hasher;
 use crate::index::{CachedMatch, Merged};
 use crate::inflight::Identifiers;
 use crate::limits::Limits;
-use crate::moving::Moving;
 use crate::mail::Origin;
+use crate::moving::Moving;
 use crate::queue::{Owed, StoredMessage};
 use crate::session::{Port, Session, Sessions};
 
@@ -194,7 +194,12 @@ impl FanOut<'_> {
         let all = self.matched.identifiers_of(merged);
         if session.moving.is_some() {
             let message = stored(&mut self.stored, self.message, self.now);
-            let owed = Owed { message, identifiers: kept(self.matched.identifiers_of(merged)), qos, retain };
+            let owed = Owed {
+                message,
+                identifiers: kept(self.matched.identifiers_of(merged)),
+                qos,
+                retain,
+            };
             match session.moving.as_deref_mut() {
                 Some(Moving::Leaving(leaving)) if leaving.passes_on(self.source) => {
                     self.passed_on.push((leaving.to, leaving.number, owed));

@@ -59,10 +59,15 @@ impl Interest {
     }
 
     fn change(&mut self, shard: ShardId, filter: &str, is_wanted: bool) {
-        let Ok(filter) = Filter::parse(filter) else { return };
+        let Ok(filter) = Filter::parse(filter) else {
+            return;
+        };
         let subscriber = SubscriberId(shard.0.into());
         if is_wanted {
-            let subscription = Subscription { options: SubscriptionOptions::default(), identifier: 0 };
+            let subscription = Subscription {
+                options: SubscriptionOptions::default(),
+                identifier: 0,
+            };
             self.remote.insert(filter, subscriber, subscription);
         } else if let Some(found) = self.remote.find(filter) {
             self.remote.remove(found, subscriber);
@@ -70,7 +75,11 @@ impl Interest {
     }
 
     fn confirm(&mut self, shard: ShardId, round: u64, clock: u64) {
-        for unconfirmed in self.unconfirmed.iter_mut().take_while(|unconfirmed| unconfirmed.round <= round) {
+        for unconfirmed in self
+            .unconfirmed
+            .iter_mut()
+            .take_while(|unconfirmed| unconfirmed.round <= round)
+        {
             if let Some(place) = unconfirmed.clocks.get_mut(usize::from(shard.0))
                 && *place == UNKNOWN
             {
@@ -82,7 +91,11 @@ impl Interest {
     /// Takes the first answer if all have confirmed it.
     fn pop_confirmed(&mut self) -> Option<Unconfirmed> {
         let first = self.unconfirmed.front()?;
-        if first.clocks.contains(&UNKNOWN) { None } else { self.unconfirmed.pop_front() }
+        if first.clocks.contains(&UNKNOWN) {
+            None
+        } else {
+            self.unconfirmed.pop_front()
+        }
     }
 
     /// A connection that is gone waits for no answer.
@@ -98,38 +111,51 @@ impl Interest {
 impl Broker {
     pub(crate) fn others(&self) -> impl Iterator<Item = ShardId> + use<> {
         let own = self.shard.0;
-        (0..self.shards).filter(move |shard| *shard != own).map(ShardId)
+        (0..self.shards)
+            .filter(move |shard| *shard != own)
+            .map(ShardId)
     }
 
     /// Sends mail to another shard.
     pub(crate) fn post(&self, to: ShardId, mail: Mail, out: &mut impl Effects) {
-        let batch = out.mailbox(to);
-        batch.push(mail);
-        batch.raise_clock(self.clock);
+        out.mailbox(to).push(mail);
     }
 
     /// Sends a message to the shards that want it. Returns whether there was one.
-    pub(crate) fn forward(&mut self, message: &Message<'_>, origin: Origin, out: &mut impl Effects) -> bool {
+    pub(crate) fn forward(
+        &mut self,
+        message: &Message<'_>,
+        origin: Origin,
+        out: &mut impl Effects,
+    ) -> bool {
         if self.shards == 1 {
             return false;
         }
-        let Self { interest, counters, clock, .. } = self;
-        let matched = interest.cache.lookup(message.topic, &interest.remote).merged();
+        let Self {
+            interest, counters, ..
+        } = self;
+        let matched = interest
+            .cache
+            .lookup(message.topic, &interest.remote)
+            .merged();
         let mut send = |shard| {
             counters.publishes_forwarded += 1;
-            let batch = out.mailbox(shard);
-            batch.push_publish(message, origin);
-            batch.raise_clock(*clock);
+            out.mailbox(shard).push_publish(message, origin);
         };
         let shard_of = |subscriber: SubscriberId| u16::try_from(subscriber.0).map(ShardId);
-        for shard in matched.iter().filter_map(|merged| shard_of(merged.subscriber).ok()) {
+        for shard in matched
+            .iter()
+            .filter_map(|merged| shard_of(merged.subscriber).ok())
+        {
             send(shard);
         }
         let is_wanted = !matched.is_empty();
         // The owner of what is retained on this topic gets it in any case.
         if origin.retain {
             let owner = u32::from(crate::retained::owner_of(message.topic, self.shards));
-            if owner != u32::from(self.shard.0) && matched.iter().all(|merged| merged.subscriber.0 != owner) {
+            if owner != u32::from(self.shard.0)
+                && matched.iter().all(|merged| merged.subscriber.0 != owner)
+            {
                 shard_of(SubscriberId(owner)).into_iter().for_each(send);
             }
         }
@@ -138,11 +164,22 @@ impl Broker {
 
     /// Whether another shard has a subscriber for this topic.
     pub(crate) fn is_wanted_elsewhere(&mut self, topic: &str) -> bool {
-        self.shards > 1 && !self.interest.cache.lookup(topic, &self.interest.remote).merged().is_empty()
+        self.shards > 1
+            && !self
+                .interest
+                .cache
+                .lookup(topic, &self.interest.remote)
+                .merged()
+                .is_empty()
     }
 
     /// A subscription was added.
-    pub(crate) fn interest_gained(&mut self, filter: Filter<'_>, filter_id: FilterId, out: &mut impl Effects) {
+    pub(crate) fn interest_gained(
+        &mut self,
+        filter: Filter<'_>,
+        filter_id: FilterId,
+        out: &mut impl Effects,
+    ) {
         if self.shards > 1 && self.index.has_one(filter_id) {
             self.tell_interest(filter, true, out);
         }
@@ -157,7 +194,14 @@ impl Broker {
 
     fn tell_interest(&mut self, filter: Filter<'_>, is_wanted: bool, out: &mut impl Effects) {
         for shard in self.others() {
-            self.post(shard, Mail::Interest { filter: filter.as_str().into(), is_wanted }, out);
+            self.post(
+                shard,
+                Mail::Interest {
+                    filter: filter.as_str().into(),
+                    is_wanted,
+                },
+                out,
+            );
         }
     }
 
@@ -174,7 +218,16 @@ impl Broker {
         out: &mut impl Effects,
     ) {
         if self.shards == 1 {
-            self.finish_subscribe(id, slot, packet_id, &reasons, requests, &[self.clock], now, out);
+            self.finish_subscribe(
+                id,
+                slot,
+                packet_id,
+                &reasons,
+                requests,
+                &[self.clock.last()],
+                now,
+                out,
+            );
         } else {
             self.begin_round(id, slot, packet_id, reasons, Answer::SubAck(requests), out);
         }
@@ -209,7 +262,7 @@ impl Broker {
         let round = self.interest.rounds;
         let mut clocks = vec![UNKNOWN; usize::from(self.shards)];
         if let Some(own) = clocks.get_mut(usize::from(self.shard.0)) {
-            *own = self.clock;
+            *own = self.clock.last();
         }
         let clocks = clocks.into();
         self.interest.unconfirmed.push_back(Unconfirmed {
@@ -227,12 +280,21 @@ impl Broker {
     }
 
     fn answer_confirmed(&mut self, now: Now, out: &mut impl Effects) {
-        while let Some(Unconfirmed { id, slot, packet_id, reasons, answer, clocks, .. }) =
-            self.interest.pop_confirmed()
+        while let Some(Unconfirmed {
+            id,
+            slot,
+            packet_id,
+            reasons,
+            answer,
+            clocks,
+            ..
+        }) = self.interest.pop_confirmed()
         {
             match answer {
                 Answer::SubAck(requests) => {
-                    self.finish_subscribe(id, slot, packet_id, &reasons, requests, &clocks, now, out);
+                    self.finish_subscribe(
+                        id, slot, packet_id, &reasons, requests, &clocks, now, out,
+                    );
                 }
                 Answer::UnsubAck => self.finish_unsubscribe(id, packet_id, &reasons, out),
             }
@@ -240,8 +302,13 @@ impl Broker {
     }
 
     /// A batch came from another shard.
-    pub fn handle_mail(&mut self, from: ShardId, batch: MailBatch, now: Now, out: &mut impl Effects) {
-        self.clock = self.clock.max(batch.clock());
+    pub fn handle_mail(
+        &mut self,
+        from: ShardId,
+        batch: MailBatch,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
         let (run, mut mails) = batch.into_parts();
         let run = Rc::new(run);
         let mut at = 0;
@@ -251,7 +318,10 @@ impl Broker {
                 Ok(Item::Publish(mut message, origin)) => {
                     self.counters.publishes_from_shards += 1;
                     if message.payload.bytes.len() >= SHARED_PAYLOAD_MIN {
-                        message.payload = Payload { shared: Some(&run), ..message.payload };
+                        message.payload = Payload {
+                            shared: Some(&run),
+                            ..message.payload
+                        };
                     }
                     if origin.retain {
                         self.retain(&message, origin, now);
@@ -268,14 +338,28 @@ impl Broker {
         }
         // One confirmation for all rounds of the batch.
         if let Some(number) = round {
-            self.post(from, Mail::Confirmed { number, clock: self.clock }, out);
+            self.post(
+                from,
+                Mail::Confirmed {
+                    number,
+                    clock: self.clock.last(),
+                },
+                out,
+            );
         }
     }
 
     fn handle_one(&mut self, from: ShardId, mail: Mail, now: Now, out: &mut impl Effects) {
         match mail {
             Mail::Interest { filter, is_wanted } => self.interest.change(from, &filter, is_wanted),
-            Mail::Round { number } => self.post(from, Mail::Confirmed { number, clock: self.clock }, out),
+            Mail::Round { number } => self.post(
+                from,
+                Mail::Confirmed {
+                    number,
+                    clock: self.clock.last(),
+                },
+                out,
+            ),
             Mail::Confirmed { number, clock } => {
                 self.interest.confirm(from, number, clock);
                 self.answer_confirmed(now, out);
@@ -284,20 +368,38 @@ impl Broker {
             Mail::Granted { number } => self.handle_granted(number, now, out),
             Mail::Yield(claim) => self.handle_yield(&claim, now, out),
             Mail::Refused { number } => self.handle_refused(number, now, out),
-            Mail::Shipped { number, parcel: None } => self.handle_granted(number, now, out),
-            Mail::Shipped { number, parcel: Some(parcel) } => {
+            Mail::Shipped {
+                number,
+                parcel: None,
+            } => self.handle_granted(number, now, out),
+            Mail::Shipped {
+                number,
+                parcel: Some(parcel),
+            } => {
                 self.handle_shipped(from, number, *parcel, now, out);
             }
-            Mail::Settled { client_id, owner } => self.handle_settled(from, client_id, owner, now, out),
+            Mail::Settled { client_id, owner } => {
+                self.handle_settled(from, client_id, owner, now, out)
+            }
             Mail::Ended { client_id } => self.handle_ended(from, client_id),
             Mail::Move { number, old } => self.handle_move(from, number, old, out),
             Mail::Moved { number, new } => self.handle_moved(from, number, new, now, out),
             Mail::Forwarded { number, owed } => self.handle_forwarded(number, owed.open(), now),
             Mail::Emptied { number } => self.handle_emptied(number, now, out),
-            Mail::RetainedAsk { slot, request, filter, cursor } => {
+            Mail::RetainedAsk {
+                slot,
+                request,
+                filter,
+                cursor,
+            } => {
                 self.answer_retained(from, slot, request, &filter, cursor, out);
             }
-            Mail::RetainedAnswer { slot, request, retained, cursor } => {
+            Mail::RetainedAnswer {
+                slot,
+                request,
+                retained,
+                cursor,
+            } => {
                 self.take_retained(slot, request, retained, cursor, now, out);
             }
         }

@@ -17,6 +17,7 @@
 mod alias;
 mod auth;
 mod broker;
+mod clock;
 mod close;
 mod connect;
 mod connection;
@@ -47,6 +48,7 @@ mod waiting;
 mod will;
 
 pub use broker::{Broker, BrokerConfig};
+pub use clock::RetainedClock;
 pub use counters::Counters;
 pub use effects::{
     ConnectionId, DeliveryFlags, Effects, Frame, IdentifierRange, Message, Now, Payload, Peer,

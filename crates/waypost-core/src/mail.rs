@@ -27,7 +27,10 @@ pub(crate) enum Mail {
     /// The session is another user's. From the owner to the claimant.
     Refused { number: u64 },
     /// The session, if it is to live on. From the old owner to the new one.
-    Shipped { number: u64, parcel: Option<Box<Parcel>> },
+    Shipped {
+        number: u64,
+        parcel: Option<Box<Parcel>>,
+    },
     /// The claim came to an end. From the claimant to the registrar.
     Settled { client_id: Box<str>, owner: Settled },
     /// A session ended. From its owner to the registrar.
@@ -41,9 +44,19 @@ pub(crate) enum Mail {
     /// The last one was sent.
     Emptied { number: u64 },
     /// Retained messages for a SUBSCRIBE. To their owner.
-    RetainedAsk { slot: u32, request: u64, filter: Box<str>, cursor: Cursor },
+    RetainedAsk {
+        slot: u32,
+        request: u64,
+        filter: Box<str>,
+        cursor: Cursor,
+    },
     /// Some of them, and where to go on; nowhere if these were the last.
-    RetainedAnswer { slot: u32, request: u64, retained: Vec<RetainedParcel>, cursor: Option<Cursor> },
+    RetainedAnswer {
+        slot: u32,
+        request: u64,
+        retained: Vec<RetainedParcel>,
+        cursor: Option<Cursor>,
+    },
 }
 
 /// A client id claimed by the shard that has its CONNECT.
@@ -72,7 +85,7 @@ pub(crate) struct Origin {
     pub retain: bool,
     /// Hash of the publisher's client id (No Local); 0 = the server itself.
     pub publisher: u64,
-    /// Lamport stamp of a retained publish; 0 for others.
+    /// Stamp of a retained publish; 0 for others.
     pub stamp: u64,
 }
 
@@ -81,7 +94,6 @@ pub(crate) struct Origin {
 pub struct MailBatch {
     run: Vec<u8>,
     mails: Vec<Mail>,
-    clock: u64,
 }
 
 const PUBLISH: u8 = 1;
@@ -110,15 +122,6 @@ impl MailBatch {
     pub(crate) fn push(&mut self, mail: Mail) {
         self.run.push(MAIL);
         self.mails.push(mail);
-    }
-
-    /// Raises the sender's Lamport clock that travels with the batch.
-    pub(crate) fn raise_clock(&mut self, clock: u64) {
-        self.clock = self.clock.max(clock);
-    }
-
-    pub(crate) fn clock(&self) -> u64 {
-        self.clock
     }
 
     pub(crate) fn push_publish(&mut self, message: &Message<'_>, origin: Origin) {

@@ -97,16 +97,29 @@ impl Broker {
     pub(crate) fn handle_yield(&mut self, claim: &Claim, now: Now, out: &mut impl Effects) {
         let (to, number) = (claim.shard, claim.number);
         let Some(slot) = self.sessions.find(&claim.client_id) else {
-            self.post(to, Mail::Shipped { number, parcel: None }, out);
+            self.post(
+                to,
+                Mail::Shipped {
+                    number,
+                    parcel: None,
+                },
+                out,
+            );
             return;
         };
         // A session belongs to the user who made it.
-        if self.sessions.get(slot).is_some_and(|session| session.user != claim.user) {
+        if self
+            .sessions
+            .get(slot)
+            .is_some_and(|session| session.user != claim.user)
+        {
             self.post(to, Mail::Refused { number }, out);
             return;
         }
         let kept = self.take_over(slot, claim.clean_start, now, out);
-        let parcel = kept.and_then(|slot| self.pack(slot, to, number)).map(Box::new);
+        let parcel = kept
+            .and_then(|slot| self.pack(slot, to, number))
+            .map(Box::new);
         self.post(to, Mail::Shipped { number, parcel }, out);
     }
 
@@ -118,7 +131,10 @@ impl Broker {
             .subscriptions
             .iter()
             .filter_map(|filter| {
-                Some((self.index.filter_string(*filter), self.index.get(*filter, subscriber)?))
+                Some((
+                    self.index.filter_string(*filter),
+                    self.index.get(*filter, subscriber)?,
+                ))
             })
             .collect();
         let mut left = Session::new(Box::default(), None, session.publisher);
@@ -169,7 +185,13 @@ impl Broker {
     }
 
     /// As anybody: from here on, what this shard publishes goes to the session's new owner.
-    pub(crate) fn handle_move(&mut self, new: ShardId, number: u64, old: ShardId, out: &mut impl Effects) {
+    pub(crate) fn handle_move(
+        &mut self,
+        new: ShardId,
+        number: u64,
+        old: ShardId,
+        out: &mut impl Effects,
+    ) {
         self.post(new, Mail::Moved { number, new }, out);
         if old == self.shard {
             // The new owner's own mark is this very mail.
@@ -193,7 +215,9 @@ impl Broker {
             self.mark_leaving(new, number, from, out);
             return;
         }
-        let Some(slot) = self.moving.arriving.get(&number).copied() else { return };
+        let Some(slot) = self.moving.arriving.get(&number).copied() else {
+            return;
+        };
         if let Some(Moving::Arriving(arriving)) = self.sessions.moving(slot) {
             mark(&mut arriving.moved, from);
         }
@@ -201,8 +225,12 @@ impl Broker {
     }
 
     fn mark_leaving(&mut self, new: ShardId, number: u64, source: ShardId, out: &mut impl Effects) {
-        let Some(slot) = self.moving.leaving.get(&(new, number)).copied() else { return };
-        let Some(Moving::Leaving(leaving)) = self.sessions.moving(slot) else { return };
+        let Some(slot) = self.moving.leaving.get(&(new, number)).copied() else {
+            return;
+        };
+        let Some(Moving::Leaving(leaving)) = self.sessions.moving(slot) else {
+            return;
+        };
         if mark(&mut leaving.moved, source) {
             self.moving.leaving.remove(&(new, number));
             self.remove_subscriptions(slot, out);
@@ -213,15 +241,27 @@ impl Broker {
 
     /// As new owner: a message that came by the old one.
     pub(crate) fn handle_forwarded(&mut self, number: u64, owed: Owed, now: Now) {
-        let Self { moving, sessions, limits, counters, .. } = self;
-        if let Some(session) = moving.arriving.get(&number).and_then(|slot| sessions.get_mut(*slot)) {
+        let Self {
+            moving,
+            sessions,
+            limits,
+            counters,
+            ..
+        } = self;
+        if let Some(session) = moving
+            .arriving
+            .get(&number)
+            .and_then(|slot| sessions.get_mut(*slot))
+        {
             enqueue(session, owed, limits, counters, now);
         }
     }
 
     /// As new owner: nothing more comes by the old one.
     pub(crate) fn handle_emptied(&mut self, number: u64, now: Now, out: &mut impl Effects) {
-        let Some(slot) = self.moving.arriving.get(&number).copied() else { return };
+        let Some(slot) = self.moving.arriving.get(&number).copied() else {
+            return;
+        };
         if let Some(Moving::Arriving(arriving)) = self.sessions.moving(slot) {
             arriving.is_emptied = true;
         }
@@ -229,9 +269,19 @@ impl Broker {
     }
 
     fn arrive_if_complete(&mut self, slot: u32, now: Now, out: &mut impl Effects) {
-        let Self { sessions, moving, limits, counters, .. } = self;
-        let Some(session) = sessions.get_mut(slot) else { return };
-        let Some(Moving::Arriving(arriving)) = session.moving.as_deref_mut() else { return };
+        let Self {
+            sessions,
+            moving,
+            limits,
+            counters,
+            ..
+        } = self;
+        let Some(session) = sessions.get_mut(slot) else {
+            return;
+        };
+        let Some(Moving::Arriving(arriving)) = session.moving.as_deref_mut() else {
+            return;
+        };
         if !arriving.is_complete() {
             return;
         }
@@ -246,7 +296,20 @@ impl Broker {
     }
 
     /// Passes a message on to the shard a session moved to.
-    pub(crate) fn pass_on(&mut self, to: ShardId, number: u64, owed: &Owed, out: &mut impl Effects) {
-        self.post(to, Mail::Forwarded { number, owed: OwedParcel::new(owed) }, out);
+    pub(crate) fn pass_on(
+        &mut self,
+        to: ShardId,
+        number: u64,
+        owed: &Owed,
+        out: &mut impl Effects,
+    ) {
+        self.post(
+            to,
+            Mail::Forwarded {
+                number,
+                owed: OwedParcel::new(owed),
+            },
+            out,
+        );
     }
 }

@@ -80,8 +80,16 @@ struct RequestParcel {
 impl Parcel {
     /// Packs a session without its subscriptions' index entries.
     pub fn new(session: Session, subscriptions: Vec<(String, Subscription)>) -> Self {
-        let Delivery { inflight, mut queue, retained, dropped, .. } =
-            session.delivery.map(|delivery| *delivery).unwrap_or_default();
+        let Delivery {
+            inflight,
+            mut queue,
+            retained,
+            dropped,
+            ..
+        } = session
+            .delivery
+            .map(|delivery| *delivery)
+            .unwrap_or_default();
         let (slots, last_id) = inflight.into_slots();
         let inflight = slots
             .map(|slot| SlotParcel {
@@ -101,7 +109,9 @@ impl Parcel {
             received: session.received,
             inflight,
             last_id,
-            queue: std::iter::from_fn(|| queue.pop()).map(|owed| OwedParcel::new(&owed)).collect(),
+            queue: std::iter::from_fn(|| queue.pop())
+                .map(|owed| OwedParcel::new(&owed))
+                .collect(),
             retained: retained.into_iter().map(RequestParcel::new).collect(),
             dropped,
         }
@@ -147,8 +157,18 @@ impl OwedParcel {
     }
 
     pub fn open(self) -> Owed {
-        let Self { message, identifiers, qos, retain } = self;
-        Owed { message: message.open(), identifiers, qos, retain }
+        let Self {
+            message,
+            identifiers,
+            qos,
+            retain,
+        } = self;
+        Owed {
+            message: message.open(),
+            identifiers,
+            qos,
+            retain,
+        }
     }
 }
 
@@ -163,8 +183,15 @@ impl MessageParcel {
     }
 
     fn open(self) -> Rc<StoredMessage> {
-        let Self { topic, properties, payload, expires_ms } = self;
-        Rc::new(StoredMessage::from_parts(topic, properties, payload, expires_ms))
+        let Self {
+            topic,
+            properties,
+            payload,
+            expires_ms,
+        } = self;
+        Rc::new(StoredMessage::from_parts(
+            topic, properties, payload, expires_ms,
+        ))
     }
 
     fn bytes(&self) -> usize {
@@ -183,8 +210,18 @@ impl RetainedParcel {
     }
 
     pub fn open(self) -> Retained {
-        let Self { message, qos, publisher, stamp } = self;
-        Retained { message: message.open(), qos, publisher, stamp }
+        let Self {
+            message,
+            qos,
+            publisher,
+            stamp,
+        } = self;
+        Retained {
+            message: message.open(),
+            qos,
+            publisher,
+            stamp,
+        }
     }
 
     pub fn bytes(&self) -> usize {

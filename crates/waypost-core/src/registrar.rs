@@ -68,12 +68,23 @@ impl Broker {
         now: Now,
         out: &mut impl Effects,
     ) {
-        let Admission { user, data, assigned, .. } = admission;
+        let Admission {
+            user,
+            data,
+            assigned,
+            ..
+        } = admission;
         let registrar = &mut self.registrar;
         registrar.claims_made += 1;
         let number = registrar.claims_made;
         let client_id: Box<str> = assigned.as_deref().unwrap_or(connect.client_id).into();
-        registrar.claims.insert(number, Claimant { client_id: client_id.clone(), connection: Some(id) });
+        registrar.claims.insert(
+            number,
+            Claimant {
+                client_id: client_id.clone(),
+                connection: Some(id),
+            },
+        );
         let claim = Claim {
             client_id,
             user: user.clone(),
@@ -97,7 +108,11 @@ impl Broker {
 
     /// As registrar: a claim came.
     pub(crate) fn handle_claim(&mut self, claim: Claim, now: Now, out: &mut impl Effects) {
-        let entry = self.registrar.entries.entry(claim.client_id.clone()).or_default();
+        let entry = self
+            .registrar
+            .entries
+            .entry(claim.client_id.clone())
+            .or_default();
         if entry.is_busy {
             entry.waiting.push_back(claim);
             return;
@@ -107,10 +122,18 @@ impl Broker {
         self.start_claim(claim, owner, now, out);
     }
 
-    fn start_claim(&mut self, claim: Claim, owner: Option<ShardId>, now: Now, out: &mut impl Effects) {
+    fn start_claim(
+        &mut self,
+        claim: Claim,
+        owner: Option<ShardId>,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
         let (claimant, number) = (claim.shard, claim.number);
         match owner {
-            Some(owner) if owner == self.shard && owner != claimant => self.handle_yield(&claim, now, out),
+            Some(owner) if owner == self.shard && owner != claimant => {
+                self.handle_yield(&claim, now, out)
+            }
             Some(owner) if owner != claimant => self.post(owner, Mail::Yield(claim), out),
             _ if claimant == self.shard => self.handle_granted(number, now, out),
             _ => self.post(claimant, Mail::Granted { number }, out),
@@ -119,17 +142,33 @@ impl Broker {
 
     /// As claimant: nobody else has the session, or it ended there.
     pub(crate) fn handle_granted(&mut self, number: u64, now: Now, out: &mut impl Effects) {
-        let Some(Claimant { client_id, connection }) = self.registrar.claims.remove(&number) else { return };
+        let Some(Claimant {
+            client_id,
+            connection,
+        }) = self.registrar.claims.remove(&number)
+        else {
+            return;
+        };
         if let Some(id) = connection {
             self.resume_claimed(id, now, out);
         }
-        let owner = if self.sessions.find(&client_id).is_some() { Settled::Here } else { Settled::Nobody };
+        let owner = if self.sessions.find(&client_id).is_some() {
+            Settled::Here
+        } else {
+            Settled::Nobody
+        };
         self.settle(client_id, owner, now, out);
     }
 
     /// As claimant: the session is another user's.
     pub(crate) fn handle_refused(&mut self, number: u64, now: Now, out: &mut impl Effects) {
-        let Some(Claimant { client_id, connection }) = self.registrar.claims.remove(&number) else { return };
+        let Some(Claimant {
+            client_id,
+            connection,
+        }) = self.registrar.claims.remove(&number)
+        else {
+            return;
+        };
         if let Some(id) = connection {
             out.read(id, true);
             self.refuse(id, ReasonCode::NotAuthorized, now, out);
@@ -139,11 +178,28 @@ impl Broker {
 
     /// The connection whose claim came to its end goes on with its CONNECT.
     fn resume_claimed(&mut self, id: ConnectionId, now: Now, out: &mut impl Effects) {
-        let waiting = self.connections.get_mut(id).and_then(|connection| connection.waiting.take());
-        let Some(Waiting { packet, user, data, assigned, .. }) = waiting.map(|waiting| *waiting) else { return };
+        let waiting = self
+            .connections
+            .get_mut(id)
+            .and_then(|connection| connection.waiting.take());
+        let Some(Waiting {
+            packet,
+            user,
+            data,
+            assigned,
+            ..
+        }) = waiting.map(|waiting| *waiting)
+        else {
+            return;
+        };
         out.read(id, true);
         if let Ok(Packet::Connect(connect)) = decode(&packet, ProtocolVersion::V5, Role::Client) {
-            let admission = Admission { user, data, assigned, verdicts: Vec::new() };
+            let admission = Admission {
+                user,
+                data,
+                assigned,
+                verdicts: Vec::new(),
+            };
             self.attach(id, &connect, admission, now, out);
         }
     }
@@ -166,7 +222,9 @@ impl Broker {
         now: Now,
         out: &mut impl Effects,
     ) {
-        let Some(entry) = self.registrar.entries.get_mut(&client_id) else { return };
+        let Some(entry) = self.registrar.entries.get_mut(&client_id) else {
+            return;
+        };
         match owner {
             Settled::Here => entry.owner = Some(from),
             Settled::Nobody => entry.owner = None,
@@ -197,7 +255,9 @@ impl Broker {
 
     /// As registrar: the owner says that the session ended.
     pub(crate) fn handle_ended(&mut self, from: ShardId, client_id: Box<str>) {
-        let Some(entry) = self.registrar.entries.get_mut(&client_id) else { return };
+        let Some(entry) = self.registrar.entries.get_mut(&client_id) else {
+            return;
+        };
         if entry.owner == Some(from) {
             entry.owner = None;
             if !entry.is_busy {
@@ -207,8 +267,20 @@ impl Broker {
     }
 
     /// As claimant: the session has arrived whole, and the claim comes to its end.
-    pub(crate) fn finish_claim(&mut self, number: u64, slot: u32, now: Now, out: &mut impl Effects) {
-        let Some(Claimant { client_id, connection }) = self.registrar.claims.remove(&number) else { return };
+    pub(crate) fn finish_claim(
+        &mut self,
+        number: u64,
+        slot: u32,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let Some(Claimant {
+            client_id,
+            connection,
+        }) = self.registrar.claims.remove(&number)
+        else {
+            return;
+        };
         match connection {
             Some(id) => self.resume_claimed(id, now, out),
             // Its client is gone again: it is a session cut off now.

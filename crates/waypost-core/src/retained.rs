@@ -1,6 +1,6 @@
 //! Retained messages: the last word on each topic, for those who subscribe later.
 //!
-//! A retained publish is stamped (Lamport clock, then shard), and the store keeps the highest stamp, so that all
+//! A retained publish is stamped (a number all shards share, then the shard), and the store keeps the highest stamp, so that all
 //! shards agree. A SUBSCRIBE is not answered with everything at once: it leaves a request with a cursor, which goes
 //! on whenever the client has room, and it passes over what the subscription gets live: what was stamped after the
 //! shard that stamped it knew of the subscription.
@@ -31,7 +31,7 @@ pub(crate) struct Retained {
     pub stamp: u64,
 }
 
-/// The shard's number in the low bits of a stamp, the Lamport clock above.
+/// The shard's number in the low bits of a stamp, the clock's above.
 const STAMP_SHARD_BITS: u32 = 16;
 /// Branches of the tree looked at in one step, at most.
 const STEP_BRANCHES: usize = 256;
@@ -178,8 +178,7 @@ impl RetainedRequest {
 
 impl Broker {
     pub(crate) fn next_stamp(&mut self) -> u64 {
-        self.clock += 1;
-        (self.clock << STAMP_SHARD_BITS) | u64::from(self.shard.0)
+        (self.clock.tick() << STAMP_SHARD_BITS) | u64::from(self.shard.0)
     }
 
     /// Whether this shard owns what is retained on a topic.
@@ -194,7 +193,11 @@ impl Broker {
 
     /// The first shard to be asked for what a filter matches: without wildcards, the only one.
     pub(crate) fn first_owner(&self, filter: Filter<'_>) -> u16 {
-        if filter.has_wildcards() { 0 } else { owner_of(filter.as_str(), self.shards) }
+        if filter.has_wildcards() {
+            0
+        } else {
+            owner_of(filter.as_str(), self.shards)
+        }
     }
 
     /// Stores a retained message, or removes one, if this shard is the topic's owner.
@@ -299,18 +302,31 @@ impl Broker {
     /// Reads on for the first request of a session: here, or at the next owner.
     fn read_retained(&mut self, slot: u32, out: &mut impl Effects) -> Step {
         let (own, shards) = (self.shard.0, self.shards);
-        let Some(delivery) = self.sessions.get_mut(slot).and_then(|session| session.delivery.as_mut()) else {
+        let Some(delivery) = self
+            .sessions
+            .get_mut(slot)
+            .and_then(|session| session.delivery.as_mut())
+        else {
             return Step::Stop;
         };
-        let Some(request) = delivery.retained.front_mut() else { return Step::Stop };
+        let Some(request) = delivery.retained.front_mut() else {
+            return Step::Stop;
+        };
         if request.asked != 0 {
             return Step::Stop;
         }
         if request.owner == own {
-            let RetainedRequest { filter, cursor, ready, .. } = request;
+            let RetainedRequest {
+                filter,
+                cursor,
+                ready,
+                ..
+            } = request;
             let mut visit = |_: &str, retained: &Retained| ready.push_back(retained.clone());
             let is_end = Filter::parse(filter).map_or(true, |filter| {
-                self.retained.tree.matching_step(filter, cursor, STEP_BRANCHES, &mut visit)
+                self.retained
+                    .tree
+                    .matching_step(filter, cursor, STEP_BRANCHES, &mut visit)
             });
             if is_end {
                 request.next_owner(shards);
@@ -350,14 +366,28 @@ impl Broker {
                     bytes += parcel.bytes();
                     retained.push(parcel);
                 };
-                is_end = self.retained.tree.matching_step(filter, &mut cursor, STEP_BRANCHES, &mut visit);
+                is_end = self.retained.tree.matching_step(
+                    filter,
+                    &mut cursor,
+                    STEP_BRANCHES,
+                    &mut visit,
+                );
                 if is_end || bytes >= ANSWER_BYTES {
                     break;
                 }
             }
         }
         let cursor = (!is_end).then_some(cursor);
-        self.post(to, Mail::RetainedAnswer { slot, request, retained, cursor }, out);
+        self.post(
+            to,
+            Mail::RetainedAnswer {
+                slot,
+                request,
+                retained,
+                cursor,
+            },
+            out,
+        );
     }
 
     /// An owner answered.
@@ -371,14 +401,24 @@ impl Broker {
         out: &mut impl Effects,
     ) {
         let shards = self.shards;
-        let Some(delivery) = self.sessions.get_mut(slot).and_then(|session| session.delivery.as_mut()) else {
+        let Some(delivery) = self
+            .sessions
+            .get_mut(slot)
+            .and_then(|session| session.delivery.as_mut())
+        else {
             return;
         };
-        let Some(request) = delivery.retained.front_mut().filter(|request| request.asked == number) else {
+        let Some(request) = delivery
+            .retained
+            .front_mut()
+            .filter(|request| request.asked == number)
+        else {
             return;
         };
         request.asked = 0;
-        request.ready.extend(retained.into_iter().map(RetainedParcel::open));
+        request
+            .ready
+            .extend(retained.into_iter().map(RetainedParcel::open));
         match cursor {
             Some(cursor) => request.cursor = cursor,
             None => request.next_owner(shards),

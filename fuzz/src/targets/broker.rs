@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use waypost_core::{
     AllowAll, Broker, BrokerConfig, ConnectionId, DeliveryFlags, Effects, Frame, Limits, MailBatch,
-    Message, Now, Peer, ShardId, Target,
+    Message, Now, Peer, RetainedClock, ShardId, Target,
 };
 use waypost_mqtt::{
     Ack, Connect, Disconnect, Filter, Packet, PacketId, Properties, Property, PropertyBuffer,
@@ -113,12 +113,14 @@ impl World {
             retained_pending_max: 3,
             ..Limits::default()
         };
+        let clock = RetainedClock::default();
         let shards = (0..count).map(|number| {
             let config = BrokerConfig {
                 shard: ShardId(number),
                 shards: count,
                 seed: u64::from(number) + 1,
                 limits: limits.clone(),
+                clock: clock.clone(),
             };
             Shard {
                 broker: Broker::new(config, Box::new(AllowAll), Box::new(AllowAll)),

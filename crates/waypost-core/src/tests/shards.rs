@@ -20,11 +20,17 @@ fn a_publish_crosses_once_and_only_where_it_is_wanted() {
     world.subscribe(b, "t/#", 2);
     world.subscribe(c, "t/1", 1);
     let mut properties = PropertyBuffer::new();
-    properties.push(Property::UserProperty("k", "v")).push(Property::MessageExpiryInterval(60));
+    properties
+        .push(Property::UserProperty("k", "v"))
+        .push(Property::MessageExpiryInterval(60));
     world.publish_with(p, "t/1", "x", 1, 5, false, &properties);
     let tail = "MessageExpiryInterval(60) UserProperty(\"k\", \"v\")";
     let shown = world.take(a);
-    assert!(shown[0].starts_with("PUBLISH q1 #1 t/1=x") && shown[0].contains("SubscriptionIdentifier(9)"), "{shown:?}");
+    assert!(
+        shown[0].starts_with("PUBLISH q1 #1 t/1=x")
+            && shown[0].contains("SubscriptionIdentifier(9)"),
+        "{shown:?}"
+    );
     assert_eq!(world.take(b), ["PUBLISH q1 #1 t/1=x"]);
     assert_eq!(world.take(c).len(), 1, "{tail}");
     assert_eq!(world.broker(0).counters().publishes_forwarded, 1);
@@ -73,7 +79,10 @@ fn a_client_id_is_one_session_on_all_shards() {
             world.publish(p, "t", "y", 1);
             let (back, connack) = world.try_connect(&v5(id).at(0).persistent(100));
             assert_eq!(connack, "CONNACK 00 present");
-            assert_eq!(world.take(back), ["PUBLISH q2 #1 dup t=x", "PUBLISH q1 #2 t=y"]);
+            assert_eq!(
+                world.take(back),
+                ["PUBLISH q2 #1 dup t=x", "PUBLISH q1 #2 t=y"]
+            );
             world.publish(back, "u", "mine", 2);
             assert_eq!(world.take(back), ["PUBREC #10"]);
             assert_eq!(world.broker(0).counters().publishes_repeated > 0, true);
@@ -84,7 +93,15 @@ fn a_client_id_is_one_session_on_all_shards() {
         }
         for shard in 0..4 {
             let broker = world.broker(shard);
-            assert_eq!((broker.sessions(), broker.subscriptions(), broker.shared_state()), (0, 0, [0; 3]), "{shard}");
+            assert_eq!(
+                (
+                    broker.sessions(),
+                    broker.subscriptions(),
+                    broker.shared_state()
+                ),
+                (0, 0, [0; 3]),
+                "{shard}"
+            );
             assert_eq!(broker.connections(), 0);
         }
     }
@@ -113,7 +130,10 @@ fn claims_for_one_id_run_one_after_another() {
         let clients: Vec<_> = (0..6)
             .map(|n| {
                 let client = world.open_at(n % 3);
-                world.send_connect(client, &v5("x").at(n % 3).persistent(u32::from(seed % 2 == 0) * 100));
+                world.send_connect(
+                    client,
+                    &v5("x").at(n % 3).persistent(u32::from(seed % 2 == 0) * 100),
+                );
                 client
             })
             .collect();
@@ -121,7 +141,10 @@ fn claims_for_one_id_run_one_after_another() {
         world.cut(clients[2]);
         world.is_mail_held = false;
         world.settle();
-        let open: Vec<_> = clients.iter().filter(|client| !world.is_closed(**client)).collect();
+        let open: Vec<_> = clients
+            .iter()
+            .filter(|client| !world.is_closed(**client))
+            .collect();
         assert_eq!(open.len(), 1, "seed {seed}");
         let sessions: usize = (0..3).map(|shard| world.broker(shard).sessions()).sum();
         assert_eq!(sessions, 1, "seed {seed}");
@@ -131,7 +154,11 @@ fn claims_for_one_id_run_one_after_another() {
         world.advance(200_000);
         for shard in 0..3 {
             let broker = world.broker(shard);
-            assert_eq!((broker.sessions(), broker.shared_state()), (0, [0; 3]), "seed {seed}");
+            assert_eq!(
+                (broker.sessions(), broker.shared_state()),
+                (0, [0; 3]),
+                "seed {seed}"
+            );
         }
     }
 }
@@ -142,8 +169,12 @@ fn wills_move_and_cancel_as_on_one_shard() {
         let mut world = two(seed);
         let watcher = world.connect(&v5("watcher").at(0));
         world.subscribe(watcher, "will", 1);
-        let delayed =
-            || v5("x").persistent(100).will("will", "gone", 0, false).will_with(Property::WillDelayInterval(10));
+        let delayed = || {
+            v5("x")
+                .persistent(100)
+                .will("will", "gone", 0, false)
+                .will_with(Property::WillDelayInterval(10))
+        };
         let client = world.connect(&delayed().at(0));
         world.cut(client);
         let client = world.connect(&delayed().at(1));
@@ -154,7 +185,11 @@ fn wills_move_and_cancel_as_on_one_shard() {
         assert_eq!(world.take(watcher), ["PUBLISH q0 will=gone"]);
         world.connect(&delayed().at(1));
         world.connect(&v5("x").at(0));
-        assert_eq!(world.take(watcher), ["PUBLISH q0 will=gone"], "clean start ends the session");
+        assert_eq!(
+            world.take(watcher),
+            ["PUBLISH q0 will=gone"],
+            "clean start ends the session"
+        );
     }
 }
 
@@ -174,11 +209,13 @@ fn retained_messages_have_one_owner_and_reach_every_shard() {
             world.subscribe_with(s, &[("r/+", options(0))], 3);
             let lines = world.take(s);
             assert_eq!(lines.len(), 30, "seed {seed}");
-            assert!(lines.iter().all(|line| line.contains("retain") && line.contains("=new") && line.contains("Identifier(3)")));
+            assert!(lines.iter().all(|line| line.contains("retain")
+                && line.contains("=new")
+                && line.contains("Identifier(3)")));
             world.subscribe(s, "r/7", 0);
             assert_eq!(world.take(s), ["PUBLISH q0 retain r/7=new7"]);
             world.retain(p[2], "r/7", "live", 0);
-            assert_eq!(world.take(s), ["PUBLISH q0 r/7=live"]);
+            assert_eq!(world.take(s), ["PUBLISH q0 r/7=live SubscriptionIdentifier(3)"]);
             world.retain(p[0], "r/7", "new7", 0);
         }
         for n in 0..30 {
