@@ -38,9 +38,7 @@ async fn connection(
             ready = reader.readable() => {
                 ready?;
                 // Taken only when there is something to read: an idle connection owns no buffer.
-                if buffer.len() == buffer.capacity() {
-                    buffer.reserve(READ_BUFFER_BYTES.max(plan.record_bytes));
-                }
+                buffer.reserve(READ_BUFFER_BYTES.max(plan.record_bytes));
                 match reader.try_read_buf(&mut buffer) {
                     Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                     Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),

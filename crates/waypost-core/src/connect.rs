@@ -24,8 +24,6 @@ pub(crate) struct Admission {
     pub user: Option<Box<str>>,
     /// Authentication Data for CONNACK.
     pub data: Option<Box<[u8]>>,
-    /// The client id the server gives it, if it brought none.
-    pub assigned: Option<Box<str>>,
     pub verdicts: Vec<bool>,
 }
 
@@ -76,7 +74,7 @@ impl Broker {
                 let admission = Admission {
                     user,
                     data,
-                    ..Admission::default()
+                    verdicts: Vec::new(),
                 };
                 self.admit(id, connect, admission, frame, now, out);
             }
@@ -128,16 +126,13 @@ impl Broker {
         now: Now,
         out: &mut impl Effects,
     ) {
-        if connect.client_id.is_empty() && admission.assigned.is_none() {
-            admission.assigned = Some(self.assign_client_id());
-        }
         if let Some(will) = &connect.will {
             let verdict = match admission.verdicts.first() {
                 Some(true) => Verdict::Allow,
                 Some(false) => Verdict::Deny,
                 None => self.permit.check(
                     &Who {
-                        client_id: admission.assigned.as_deref().unwrap_or(connect.client_id),
+                        client_id: connect.client_id,
                         user: admission.user.as_deref(),
                         address: self
                             .connections
@@ -159,17 +154,12 @@ impl Broker {
                     let mut waiting = Box::new(Waiting::new(For::Permit, frame));
                     waiting.user = admission.user.take();
                     waiting.data = admission.data.take();
-                    waiting.assigned = admission.assigned.take();
                     self.park(id, waiting, out);
                     return;
                 }
             }
         }
-        if self.shards == 1 {
-            self.attach(id, connect, admission, now, out);
-        } else {
-            self.claim(id, connect, admission, frame, now, out);
-        }
+        self.attach(id, connect, admission, now, out);
     }
 
     /// Handles the CONNECT that waited, with what is known by now.
@@ -184,7 +174,6 @@ impl Broker {
             packet,
             user,
             data,
-            assigned,
             verdicts,
             ..
         } = waiting;
@@ -200,7 +189,6 @@ impl Broker {
                 Admission {
                     user,
                     data,
-                    assigned,
                     verdicts,
                 },
                 frame,
@@ -222,7 +210,10 @@ impl Broker {
         now: Now,
         out: &mut impl Effects,
     ) {
-        let assigned = admission.assigned;
+        let assigned = connect
+            .client_id
+            .is_empty()
+            .then(|| self.assign_client_id());
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
         let found = self.sessions.find(client_id);
         if let Some(session) = found.and_then(|slot| self.sessions.get(slot))
@@ -274,7 +265,7 @@ impl Broker {
     }
 
     /// Takes the session from the connection it may still have. `Some` if it is kept for the new one.
-    pub(crate) fn take_over(
+    fn take_over(
         &mut self,
         slot: u32,
         clean_start: bool,
@@ -427,13 +418,12 @@ impl Broker {
     }
 
     /// 5 [MQTT-3.1.3-6], [MQTT-3.2.2-16]: a client id nobody else uses.
-    fn assign_client_id(&mut self) -> Box<str> {
+    fn assign_client_id(&mut self) -> String {
         format!(
             "waypost-{:016x}{:08x}",
             self.random.next(),
             self.random.next() >> 32
         )
-        .into()
     }
 }
 

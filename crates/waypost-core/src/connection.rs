@@ -1,6 +1,6 @@
 //! The connections of a shard, in the server's slots.
 
-use core::net::SocketAddr;
+use std::net::SocketAddr;
 
 use waypost_mqtt::ProtocolVersion;
 

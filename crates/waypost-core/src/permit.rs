@@ -2,7 +2,7 @@
 //!
 //! Not here: users, passwords, tokens and rules.
 
-use core::net::SocketAddr;
+use std::net::SocketAddr;
 
 use waypost_mqtt::ReasonCode;
 

@@ -139,15 +139,13 @@ impl Broker {
             // 5 [MQTT-3.3.1-11]
             RetainHandling::DoNotSend => false,
         };
-        if wants_retained && self.may_have_retained() {
+        if wants_retained && self.may_have_retained(filter) {
             requests.push(RetainedRequest {
                 filter: filter.as_str().into(),
                 qos: options.qos,
                 identifier,
                 no_local: options.no_local,
                 confirmed: Box::default(),
-                owner: self.first_owner(filter),
-                asked: 0,
                 cursor: Cursor::default(),
                 ready: std::collections::VecDeque::new(),
                 is_read: false,
@@ -269,7 +267,7 @@ impl Broker {
         session.subscriptions.remove(at);
         // 5 [MQTT-3.10.4-2]; what was begun is finished, 5 [MQTT-3.10.4-3].
         self.index.remove(filter_id, SubscriberId(slot));
-        self.interest_lost(filter, out);
+        self.interest_lost(filter, filter_id, out);
         true
     }
 
@@ -313,7 +311,7 @@ impl Broker {
             if let Some(filter) = filter
                 && let Ok(filter) = Filter::parse(&filter)
             {
-                self.interest_lost(filter, out);
+                self.interest_lost(filter, filter_id, out);
             }
         }
     }

@@ -30,8 +30,6 @@ pub(crate) struct Waiting {
     pub user: Option<Box<str>>,
     /// Authentication Data for CONNACK.
     pub data: Option<Box<[u8]>>,
-    /// The client id the server gave it.
-    pub assigned: Option<Box<str>>,
     /// Number of the claim, while its answer is awaited.
     pub claim: u64,
 }
@@ -45,7 +43,6 @@ impl Waiting {
             step: 0,
             user: None,
             data: None,
-            assigned: None,
             claim: 0,
         }
     }

@@ -9,4 +9,18 @@
     clippy::indexing_slicing
 )]
 
+mod alias;
+mod connack;
+mod connect;
+mod data;
+mod ending;
+mod flow;
+mod packet_size;
 mod ping;
+mod publish;
+mod qos;
+mod retained;
+mod session;
+mod subscribe;
+mod will;
+mod wire;

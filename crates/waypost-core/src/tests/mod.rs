@@ -3,6 +3,5 @@
 mod basic;
 mod retained;
 mod sessions;
-mod shards;
 mod wills;
 mod world;
