@@ -1,32 +1,42 @@
 //! `cargo xtask bench`: runs the benchmarks and appends one JSON line to `docs/evidence/bench.jsonl`.
 //!
-//! Micro benchmarks are the crates' `benches/`, each of which prints lines `name nanoseconds` (per operation, median);
-//! the macro benchmark is `waypost bench --json` against a server of its own. Figures of different machines do not
-//! compare; the line names the kind of machine, and ratios inside one line are what regressions are read from.
+//! Micro benchmarks are the crates' `benches/`, which print lines `name value unit`. Macro benchmarks are the scenarios
+//! of `waypost bench` against a server of its own and, where Debian's `mosquitto` is installed, against that in the same
+//! run: figures of different runs and machines do not compare, ratios inside one line do.
+
+mod server;
 
 use std::{
     io::Write,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use serde_json::{Map, Value, json};
 
 use crate::{arguments::Arguments, failure::Failure, process, repository::Repository};
+use server::Server;
 
 const EVIDENCE: &str = "docs/evidence/bench.jsonl";
 
+/// What `waypost bench` offers, in its words.
+const SCENARIOS: &[&str] = &["pair", "pairs", "fanout", "fanin", "room", "qos1", "qos2"];
+
+/// The figure that is compared.
+const CPU: &str = "server_cpu_us_per_delivery";
+
 pub fn run(root: &Path, mut arguments: Arguments) -> Result<(), Failure> {
     let print_only = arguments.flag("--print");
+    let seconds = arguments.option::<u64>("--seconds")?.unwrap_or(3);
+    let skip_micro = arguments.flag("--macro-only");
     arguments.finish()?;
-    let micro = micro(root)?;
-    let macros = macro_benchmark(root)?;
+    let micro = if skip_micro { Map::new() } else { micro(root)? };
     let line = json!({
         "task": "bench",
         "commit": commit(root),
         "machine": machine(),
-        "ns_per_operation": micro,
-        "waypost_bench": macros,
+        "macro": scenarios(root, seconds)?,
+        "micro": micro,
     });
     println!("{line}");
     if print_only {
@@ -34,9 +44,6 @@ pub fn run(root: &Path, mut arguments: Arguments) -> Result<(), Failure> {
     }
     let path = root.join(EVIDENCE);
     let append = || {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
         let mut file = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -46,74 +53,148 @@ pub fn run(root: &Path, mut arguments: Arguments) -> Result<(), Failure> {
     append().map_err(|error: std::io::Error| Failure::new(format!("{EVIDENCE}: {error}")))
 }
 
-/// Runs every crate's benches.
-fn micro(root: &Path) -> Result<Map<String, Value>, Failure> {
+/// Every scenario on every server, interleaved, and what the first costs beside the second.
+fn scenarios(root: &Path, seconds: u64) -> Result<Map<String, Value>, Failure> {
+    process::run(
+        root,
+        env!("CARGO"),
+        &["build", "--release", "--locked", "--package", "waypost"],
+    )?;
+    let waypost = process::target_directory(root)?.join("release/waypost");
     let mut figures = Map::new();
-    for package in packages_with_benches(&Repository::read(root)?) {
-        let text = capture(
-            Command::new(env!("CARGO"))
-                .args(["bench", "--quiet", "--locked", "--package", &package])
-                .current_dir(root),
-        )?;
-        for (name, nanoseconds) in text.lines().filter_map(figure) {
-            figures.insert(format!("{package}: {name}"), json!(nanoseconds));
-        }
+    for scenario in SCENARIOS {
+        let ours = measure(&waypost, &Server::waypost(&waypost)?, scenario, seconds)?;
+        let peer = match Server::mosquitto()? {
+            Some(server) => Some(measure(&waypost, &server, scenario, seconds)?),
+            None => None,
+        };
+        figures.insert((*scenario).to_owned(), row(&ours, peer.as_ref()));
     }
     Ok(figures)
 }
 
-fn packages_with_benches(repository: &Repository) -> Vec<String> {
-    let mut found: Vec<String> = repository
-        .rust_files("crates/")
-        .filter_map(|file| {
-            let mut parts = file.path.split('/').skip(1);
-            let package = parts.next()?;
-            (parts.next() == Some("benches")).then(|| package.to_owned())
-        })
-        .collect();
-    found.dedup();
-    found
+fn row(ours: &Value, peer: Option<&Value>) -> Value {
+    let figure = |name: &str| ours.get(name).cloned().unwrap_or_default();
+    let cpu = |run: &Value| {
+        run.get(CPU)
+            .and_then(Value::as_f64)
+            .filter(|cpu| *cpu > 0.0)
+    };
+    let ratio = peer.and_then(|peer| Some(cpu(ours)? / cpu(peer)?));
+    json!({
+        "cpu_us_per_delivery": figure(CPU),
+        "mosquitto_cpu_us_per_delivery": peer.and_then(cpu),
+        "ratio": ratio,
+        "latency_p99_ms": figure("latency_p99_ms"),
+        "delivered_per_s": figure("delivered_per_s"),
+        "missing": figure("missing"),
+        "duplicates": figure("duplicates"),
+        "reordered": figure("reordered"),
+    })
 }
 
-/// `name nanoseconds` with any words in the name.
-fn figure(line: &str) -> Option<(&str, f64)> {
-    let (name, value) = line.trim().rsplit_once(char::is_whitespace)?;
-    value.parse().ok().map(|value| (name.trim(), value))
-}
-
-/// `waypost bench --json` of the release build.
-fn macro_benchmark(root: &Path) -> Result<Value, Failure> {
-    let text = capture(
-        Command::new(env!("CARGO"))
-            .args([
-                "run",
-                "--quiet",
-                "--release",
-                "--locked",
-                "--package",
-                "waypost",
-                "--",
-                "bench",
-                "--json",
-            ])
-            .current_dir(root),
-    )?;
-    serde_json::from_str(&text)
-        .map_err(|error| Failure::new(format!("waypost bench --json printed no JSON: {error}")))
-}
-
-fn capture(command: &mut Command) -> Result<String, Failure> {
-    let shown = process::shown(command);
+/// One run of `waypost bench`. It fails when messages were lost, which the line then says: a failed run with figures
+/// counts.
+fn measure(
+    waypost: &PathBuf,
+    server: &Server,
+    scenario: &str,
+    seconds: u64,
+) -> Result<Value, Failure> {
+    let mut command = Command::new(waypost);
+    command
+        .args([
+            "bench",
+            scenario,
+            "--json",
+            "--seconds",
+            &seconds.to_string(),
+        ])
+        .args([
+            "--port",
+            &server.port.to_string(),
+            "--server-pid",
+            &server.pid().to_string(),
+        ]);
+    let shown = process::shown(&command);
     eprintln!("$ {shown}");
     let output = command
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
         .map_err(|error| Failure::new(format!("{shown}: cannot be started: {error}")))?;
-    if !output.status.success() {
-        return Err(Failure::new(format!("{shown}: {}", output.status)));
+    serde_json::from_slice(&output.stdout)
+        .map_err(|error| Failure::new(format!("{shown}: no JSON: {error}")))
+}
+
+/// Runs every crate's benches.
+fn micro(root: &Path) -> Result<Map<String, Value>, Failure> {
+    let mut figures = Map::new();
+    for (package, bench) in benches(&Repository::read(root)?) {
+        let mut command = Command::new(env!("CARGO"));
+        command
+            .args([
+                "bench",
+                "--quiet",
+                "--locked",
+                "--package",
+                &package,
+                "--bench",
+                &bench,
+            ])
+            .current_dir(root);
+        let shown = process::shown(&command);
+        eprintln!("$ {shown}");
+        let output = command
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .map_err(|error| Failure::new(format!("{shown}: cannot be started: {error}")))?;
+        if !output.status.success() {
+            return Err(Failure::new(format!("{shown}: {}", output.status)));
+        }
+        figures.insert(
+            format!("{package} {bench}"),
+            read_figures(&String::from_utf8_lossy(&output.stdout)),
+        );
     }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    Ok(figures)
+}
+
+/// The benches of all crates, as `(package, bench)`.
+fn benches(repository: &Repository) -> Vec<(String, String)> {
+    let files = repository.rust_files("crates/").filter_map(|file| {
+        let (package, bench) = file.path.strip_prefix("crates/")?.split_once("/benches/")?;
+        let bench = bench
+            .strip_suffix(".rs")
+            .filter(|name| !name.contains('/'))?;
+        Some((package.to_owned(), bench.to_owned()))
+    });
+    files.collect()
+}
+
+/// Lines `name value unit`; a line without a value heads those that follow it.
+fn read_figures(text: &str) -> Value {
+    let mut figures = Map::new();
+    let mut heading = String::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if let Some((name, value, unit)) = figure(line) {
+            let name = [heading.as_str(), name].join(": ");
+            figures.insert(
+                format!("{}, {unit}", name.trim_start_matches(": ")),
+                json!(value),
+            );
+        } else {
+            line.clone_into(&mut heading);
+        }
+    }
+    Value::Object(figures)
+}
+
+fn figure(line: &str) -> Option<(&str, f64, &str)> {
+    let (rest, unit) = line.rsplit_once(char::is_whitespace)?;
+    let (name, value) = rest.trim_end().rsplit_once(char::is_whitespace)?;
+    Some((name.trim_end(), value.parse().ok()?, unit))
 }
 
 /// The commit, with `-dirty` when the work tree differs from it.
@@ -129,16 +210,11 @@ pub fn commit(root: &Path) -> String {
 /// The kind of machine: processor and cores.
 pub fn machine() -> String {
     let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = processor.lines().find_map(|line| {
-        line.strip_prefix("model name")?
-            .split_once(": ")
-            .map(|(_, name)| name.to_owned())
-    });
+    let model = processor
+        .lines()
+        .find_map(|line| Some(line.strip_prefix("model name")?.split_once(": ")?.1));
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    format!(
-        "{}, {cores} cores",
-        model.unwrap_or_else(|| std::env::consts::ARCH.to_owned())
-    )
+    format!("{}, {cores} cores", model.unwrap_or(std::env::consts::ARCH))
 }
 
 #[cfg(test)]
@@ -147,20 +223,31 @@ mod tests {
 
     #[test]
     fn reads_the_figures_that_benches_print() {
-        assert_eq!(
-            figure("match, 100000 filters   812.5"),
-            Some(("match, 100000 filters", 812.5))
-        );
-        assert_eq!(figure("running 0 tests"), None);
+        let text = "match, 100000 filters\n  first look-up      232.5 ns\n  memory   121 MB\n\nrunning 0 tests\n";
+        let expect = json!({
+            "match, 100000 filters: first look-up, ns": 232.5,
+            "match, 100000 filters: memory, MB": 121.0,
+        });
+        assert_eq!(read_figures(text), expect);
     }
 
     #[test]
-    fn finds_the_crates_that_have_benches() {
+    fn finds_the_benches_of_all_crates() {
         let repository = Repository::of(&[
-            ("crates/waypost-core/benches/matching.rs", ""),
-            ("crates/waypost-core/benches/publish.rs", ""),
+            ("crates/waypost-core/benches/index.rs", ""),
+            ("crates/waypost-core/benches/load/mod.rs", ""),
             ("crates/waypost-mqtt/src/benches.rs", ""),
         ]);
-        assert_eq!(packages_with_benches(&repository), ["waypost-core"]);
+        assert_eq!(
+            benches(&repository),
+            [("waypost-core".to_owned(), "index".to_owned())]
+        );
+    }
+
+    #[test]
+    fn a_row_has_the_ratio_to_the_peer() {
+        let (ours, peer) = (json!({ CPU: 0.5, "missing": 0 }), json!({ CPU: 2.0 }));
+        assert_eq!(row(&ours, Some(&peer)).get("ratio"), Some(&json!(0.25)));
+        assert_eq!(row(&ours, None).get("ratio"), Some(&Value::Null));
     }
 }

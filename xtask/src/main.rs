@@ -41,7 +41,8 @@ cargo xtask TASK: everything a developer runs
   fuzz [TARGET]                mutates the corpus against every fuzz target, or one; --seconds N (60 in all), --seed S
   conformance                  writes docs/conformance.md from the statement lists and the tests; --check only compares
   simulate                     many seeds of the core's deterministic simulation; --seeds N (300), --minutes M (3), --from SEED
-  bench                        runs the benchmarks and appends a JSON line to docs/evidence/bench.jsonl
+  bench                        runs the benchmarks and appends a JSON line to docs/evidence/bench.jsonl;
+                               --seconds N per phase (3), --macro-only, --print (appends nothing)
   help                         this text
 
 One test only:                 cargo test -p waypost-tests --test conformance_5 will

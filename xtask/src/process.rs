@@ -1,9 +1,11 @@
 //! Running other programs, each shown before it runs.
 
 use std::{
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
+
+use serde_json::Value;
 
 use crate::failure::Failure;
 
@@ -59,4 +61,18 @@ pub fn shown(command: &Command) -> String {
         .map(|word| word.to_string_lossy().into_owned())
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// Where cargo puts what it builds.
+pub fn target_directory(root: &Path) -> Result<PathBuf, Failure> {
+    let metadata = output(
+        root,
+        env!("CARGO"),
+        &["metadata", "--format-version", "1", "--no-deps", "--locked"],
+    );
+    let metadata: Option<Value> = metadata.and_then(|text| serde_json::from_str(&text).ok());
+    let directory =
+        metadata.and_then(|metadata| Some(metadata.get("target_directory")?.as_str()?.into()));
+    directory
+        .ok_or_else(|| Failure::new("cargo metadata does not say where the target directory is"))
 }

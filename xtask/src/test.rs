@@ -5,12 +5,10 @@
 
 use std::{
     io::{BufRead, BufReader},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     time::Instant,
 };
-
-use serde_json::Value;
 
 use crate::{failure::Failure, fuzz, lint, process, repository::Repository, setup};
 
@@ -105,7 +103,7 @@ fn tests(root: &Path) -> (Count, Result<(), Failure>) {
         root,
         &["build", "--locked", "--quiet", "--package", "waypost"],
     )
-    .and_then(|()| target_directory(root));
+    .and_then(|()| process::target_directory(root));
     let target = match built {
         Ok(target) => target,
         Err(failure) => return (count, Err(failure)),
@@ -138,20 +136,6 @@ fn tests(root: &Path) -> (Count, Result<(), Failure>) {
         Err(error) => Err(Failure::new(format!("{shown}: {error}"))),
     };
     (count, result)
-}
-
-/// Where cargo puts what it builds.
-fn target_directory(root: &Path) -> Result<PathBuf, Failure> {
-    let metadata = process::output(
-        root,
-        env!("CARGO"),
-        &["metadata", "--format-version", "1", "--no-deps", "--locked"],
-    );
-    let metadata: Option<Value> = metadata.and_then(|text| serde_json::from_str(&text).ok());
-    let directory =
-        metadata.and_then(|metadata| Some(metadata.get("target_directory")?.as_str()?.into()));
-    directory
-        .ok_or_else(|| Failure::new("cargo metadata does not say where the target directory is"))
 }
 
 impl Count {
