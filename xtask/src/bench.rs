@@ -173,19 +173,15 @@ fn benches(repository: &Repository) -> Vec<(String, String)> {
     files.collect()
 }
 
-/// Lines `name value unit`; a line without a value heads those that follow it.
+/// Indented lines `name value unit`; a line that is not indented heads those that follow it.
 fn read_figures(text: &str) -> Value {
     let mut figures = Map::new();
-    let mut heading = String::new();
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        if let Some((name, value, unit)) = figure(line) {
-            let name = [heading.as_str(), name].join(": ");
-            figures.insert(
-                format!("{}, {unit}", name.trim_start_matches(": ")),
-                json!(value),
-            );
-        } else {
-            line.clone_into(&mut heading);
+    let mut heading = "";
+    for line in text.lines() {
+        if !line.starts_with(' ') {
+            heading = line.trim();
+        } else if let Some((name, value, unit)) = figure(line.trim()) {
+            figures.insert(format!("{heading}: {name}, {unit}"), json!(value));
         }
     }
     Value::Object(figures)
