@@ -41,13 +41,19 @@ pub fn decode(
         ));
     };
     let reader = Reader::new(body, header.header_len, packet_type, Some(version), sender);
-    if packet_type == PacketType::Publish && header.header_len == 2 {
-        return publish::decode(reader, header.first_byte).map(Packet::Publish);
+    // What carries messages may come from either side, in every version; with the right flags and
+    // a length of one byte the fixed header holds nothing more to check.
+    match (header.header_len, header.first_byte) {
+        (2, 0x30..=0x3F) => publish::decode(reader, header.first_byte).map(Packet::Publish),
+        (2, 0x40) => publish::decode_ack(reader).map(Packet::PubAck),
+        (2, 0x50) => publish::decode_ack(reader).map(Packet::PubRec),
+        (2, 0x62) => publish::decode_ack(reader).map(Packet::PubRel),
+        (2, 0x70) => publish::decode_ack(reader).map(Packet::PubComp),
+        _ => decode_checked(reader, header),
     }
-    decode_checked(reader, header)
 }
 
-/// What the first byte says is checked, then the rest read.
+/// Decodes a packet whose fixed header is yet to be checked.
 fn decode_checked(mut reader: Reader<'_>, header: FixedHeader) -> Result<Packet<'_>, DecodeError> {
     check_type(&reader)?;
     check_flags(&reader, header.first_byte)?;
