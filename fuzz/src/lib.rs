@@ -37,6 +37,11 @@ pub struct Target {
 pub fn targets() -> &'static [Target] {
     &[
         Target {
+            name: "broker",
+            run: targets::broker::run,
+            decoder: "waypost_core::Broker",
+        },
+        Target {
             name: "mqtt_packet",
             run: targets::mqtt_packet::run,
             decoder: "waypost_mqtt::decode",

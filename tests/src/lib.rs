@@ -27,5 +27,5 @@ pub use raw_client::{
     RawClient, Received, connect_packet, empty_publish, subscribe_bytes, unsubscribe_bytes,
     with_fixed_header,
 };
-pub use server::{Server, ServerOptions};
+pub use server::{Server, ServerOptions, waypost};
 pub use wait::{LIMIT, wait_for};

@@ -60,7 +60,7 @@ impl ServerOptions {
     /// Starts the server and waits until it has printed its addresses.
     pub fn start(self) -> Server {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let mut command = Command::new(waypost_binary());
+        let mut command = waypost();
         command
             .args([
                 "serve",
@@ -249,6 +249,18 @@ fn collect_lines(stream: impl Read + Send + 'static, log: &Arc<Mutex<Vec<String>
             log.lock().unwrap().push(line);
         }
     });
+}
+
+/// The `waypost` program, without the settings of whoever runs the tests (nor the tests' own
+/// `WAYPOST_…` variables, which the server would call unknown).
+pub fn waypost() -> Command {
+    let mut command = Command::new(waypost_binary());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("WAYPOST_") {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 /// The `waypost` program: `$WAYPOST_BIN`, or the one beside this test, built first if need be.

@@ -38,7 +38,9 @@ async fn connection(
             ready = reader.readable() => {
                 ready?;
                 // Taken only when there is something to read: an idle connection owns no buffer.
-                buffer.reserve(READ_BUFFER_BYTES.max(plan.record_bytes));
+                if buffer.len() == buffer.capacity() {
+                    buffer.reserve(READ_BUFFER_BYTES.max(plan.record_bytes));
+                }
                 match reader.try_read_buf(&mut buffer) {
                     Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                     Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),

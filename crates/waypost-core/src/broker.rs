@@ -2,15 +2,19 @@
 
 use waypost_mqtt::{DecodeError, Packet, QoS, ReasonCode};
 
+use crate::clock::RetainedClock;
 use crate::connection::{Connections, Phase};
 use crate::counters::Counters;
 use crate::deliver::Scratch;
 use crate::effects::{ConnectionId, Effects, Frame, Message, Now, Payload, Peer, ShardId};
 use crate::hash::Hasher;
 use crate::index::{MatchCache, SubscriptionIndex};
+use crate::interest::Interest;
 use crate::limits::Limits;
 use crate::mail::Origin;
+use crate::moving::MovingSessions;
 use crate::permit::{Authenticate, Permit};
+use crate::registrar::Registrar;
 use crate::retained::RetainedStore;
 use crate::session::Sessions;
 use crate::timers::{Timer, Timers};
@@ -26,6 +30,8 @@ pub struct BrokerConfig {
     pub seed: u64,
     /// Its bounds.
     pub limits: Limits,
+    /// The same for all shards.
+    pub clock: RetainedClock,
 }
 
 /// The broker of one shard. See the crate's documentation for the way in and out.
@@ -47,8 +53,10 @@ pub struct Broker {
     pub(crate) scratch: Scratch,
     /// Verdicts known before a parked packet is handled anew.
     pub(crate) verdicts: Verdicts,
-    /// Lamport clock of retained publishes.
-    pub(crate) clock: u64,
+    pub(crate) interest: Interest,
+    pub(crate) registrar: Registrar,
+    pub(crate) moving: MovingSessions,
+    pub(crate) clock: RetainedClock,
 }
 
 /// Bytes of the match cache: an estimate of what its entries take.
@@ -64,6 +72,7 @@ impl Broker {
         let mut random = Random(config.seed);
         let hasher = Hasher::new(random.next());
         let entries_max = config.limits.match_cache_entries_max;
+        let cache_bytes_max = entries_max.saturating_mul(MATCH_CACHE_BYTES_PER_ENTRY);
         Self {
             shard: config.shard,
             shards: config.shards.max(1),
@@ -72,19 +81,18 @@ impl Broker {
             connections: Connections::default(),
             sessions: Sessions::new(hasher.clone()),
             index: SubscriptionIndex::new(random.next()),
-            cache: MatchCache::new(
-                random.next(),
-                entries_max,
-                entries_max.saturating_mul(MATCH_CACHE_BYTES_PER_ENTRY),
-            ),
+            cache: MatchCache::new(random.next(), entries_max, cache_bytes_max),
             retained: RetainedStore::new(random.next()),
             timers: Timers::default(),
             counters: Counters::default(),
             hasher,
-            random,
             scratch: Scratch::default(),
             verdicts: Verdicts::default(),
-            clock: 0,
+            interest: Interest::new([random.next(), random.next()], entries_max, cache_bytes_max),
+            registrar: Registrar::default(),
+            moving: MovingSessions::default(),
+            random,
+            clock: config.clock,
             limits: config.limits,
         }
     }
@@ -310,6 +318,12 @@ impl Broker {
             .filter_map(|session| session.delivery.as_ref())
             .map(|delivery| delivery.owed())
             .sum()
+    }
+
+    /// What the shards know of each other: filters the others want, client ids this one is the registrar of, and
+    /// sessions on their way.
+    pub fn shared_state(&self) -> [usize; 3] {
+        [self.interest.len(), self.registrar.len(), self.moving.len()]
     }
 
     /// Deadlines in the heap, those that no longer count included.

@@ -99,8 +99,12 @@ impl Broker {
         };
         self.counters.connections_closed += 1;
         if connection.phase != Phase::Connected {
+            if let Some(waiting) = connection.waiting {
+                self.registrar.forget(waiting.claim);
+            }
             return;
         }
+        self.interest.forget(id);
         let slot = connection.session;
         self.detach(slot, now);
         self.announce(Event::Disconnected, slot, connection.peer, reason, now, out);
@@ -112,10 +116,6 @@ impl Broker {
             self.end_session(slot, now, out);
             return;
         }
-        session.ends_ms = match session.expiry_s {
-            EXPIRY_NEVER_S => NEVER,
-            expiry_s => now.monotonic_ms + u64::from(expiry_s) * 1000,
-        };
         // 5 [MQTT-3.1.2-8]: at once, after the Will Delay, or when the session ends, whichever comes first.
         if let Some(will) = &mut session.will {
             will.due_ms = now.monotonic_ms + u64::from(will.delay_s) * 1000;
@@ -123,6 +123,18 @@ impl Broker {
                 self.fire_will(slot, now, out);
             }
         }
+        self.begin_absence(slot, now);
+    }
+
+    /// A session that outlives its connection: from now on its expiry runs.
+    pub(crate) fn begin_absence(&mut self, slot: u32, now: Now) {
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return;
+        };
+        session.ends_ms = match session.expiry_s {
+            EXPIRY_NEVER_S => NEVER,
+            expiry_s => now.monotonic_ms + u64::from(expiry_s) * 1000,
+        };
         self.arm_session(slot);
     }
 
@@ -148,6 +160,7 @@ impl Broker {
             self.counters.sessions_ended += 1;
             let owed = session.delivery.map_or(0, |delivery| delivery.owed());
             self.counters.dropped_session_ended += owed as u64;
+            self.tell_ended(session.client_id, out);
         }
     }
 

@@ -24,6 +24,8 @@ pub(crate) struct Admission {
     pub user: Option<Box<str>>,
     /// Authentication Data for CONNACK.
     pub data: Option<Box<[u8]>>,
+    /// The client id the server gives it, if it brought none.
+    pub assigned: Option<Box<str>>,
     pub verdicts: Vec<bool>,
 }
 
@@ -74,7 +76,7 @@ impl Broker {
                 let admission = Admission {
                     user,
                     data,
-                    verdicts: Vec::new(),
+                    ..Admission::default()
                 };
                 self.admit(id, connect, admission, frame, now, out);
             }
@@ -126,13 +128,16 @@ impl Broker {
         now: Now,
         out: &mut impl Effects,
     ) {
+        if connect.client_id.is_empty() && admission.assigned.is_none() {
+            admission.assigned = Some(self.assign_client_id());
+        }
         if let Some(will) = &connect.will {
             let verdict = match admission.verdicts.first() {
                 Some(true) => Verdict::Allow,
                 Some(false) => Verdict::Deny,
                 None => self.permit.check(
                     &Who {
-                        client_id: connect.client_id,
+                        client_id: admission.assigned.as_deref().unwrap_or(connect.client_id),
                         user: admission.user.as_deref(),
                         address: self
                             .connections
@@ -154,12 +159,17 @@ impl Broker {
                     let mut waiting = Box::new(Waiting::new(For::Permit, frame));
                     waiting.user = admission.user.take();
                     waiting.data = admission.data.take();
+                    waiting.assigned = admission.assigned.take();
                     self.park(id, waiting, out);
                     return;
                 }
             }
         }
-        self.attach(id, connect, admission, now, out);
+        if self.shards == 1 {
+            self.attach(id, connect, admission, now, out);
+        } else {
+            self.claim(id, connect, admission, frame, now, out);
+        }
     }
 
     /// Handles the CONNECT that waited, with what is known by now.
@@ -174,6 +184,7 @@ impl Broker {
             packet,
             user,
             data,
+            assigned,
             verdicts,
             ..
         } = waiting;
@@ -189,6 +200,7 @@ impl Broker {
                 Admission {
                     user,
                     data,
+                    assigned,
                     verdicts,
                 },
                 frame,
@@ -210,10 +222,7 @@ impl Broker {
         now: Now,
         out: &mut impl Effects,
     ) {
-        let assigned = connect
-            .client_id
-            .is_empty()
-            .then(|| self.assign_client_id());
+        let assigned = admission.assigned;
         let client_id = assigned.as_deref().unwrap_or(connect.client_id);
         let found = self.sessions.find(client_id);
         if let Some(session) = found.and_then(|slot| self.sessions.get(slot))
@@ -265,7 +274,7 @@ impl Broker {
     }
 
     /// Takes the session from the connection it may still have. `Some` if it is kept for the new one.
-    fn take_over(
+    pub(crate) fn take_over(
         &mut self,
         slot: u32,
         clean_start: bool,
@@ -418,12 +427,13 @@ impl Broker {
     }
 
     /// 5 [MQTT-3.1.3-6], [MQTT-3.2.2-16]: a client id nobody else uses.
-    fn assign_client_id(&mut self) -> String {
+    fn assign_client_id(&mut self) -> Box<str> {
         format!(
             "waypost-{:016x}{:08x}",
             self.random.next(),
             self.random.next() >> 32
         )
+        .into()
     }
 }
 

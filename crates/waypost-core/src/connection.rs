@@ -1,6 +1,6 @@
 //! The connections of a shard, in the server's slots.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 
 use waypost_mqtt::ProtocolVersion;
 

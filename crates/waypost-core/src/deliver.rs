@@ -10,12 +10,15 @@ use waypost_mqtt::{ProtocolVersion, PublishHead, QoS, publish_len};
 use crate::broker::Broker;
 use crate::connection::Connections;
 use crate::counters::Counters;
-use crate::effects::{ConnectionId, DeliveryFlags, Effects, IdentifierRange, Message, Now, Target};
+use crate::effects::{
+    ConnectionId, DeliveryFlags, Effects, IdentifierRange, Message, Now, ShardId, Target,
+};
 use crate::hash::Hasher;
 use crate::index::{CachedMatch, Merged};
 use crate::inflight::Identifiers;
 use crate::limits::Limits;
 use crate::mail::Origin;
+use crate::moving::Moving;
 use crate::queue::{Owed, StoredMessage};
 use crate::session::{Port, Session, Sessions};
 
@@ -41,7 +44,7 @@ impl Broker {
             origin.stamp = self.next_stamp();
             self.retain(message, origin, now);
         }
-        let here = self.fan_out(message, origin, now, out);
+        let here = self.fan_out(message, origin, self.shard, now, out);
         let elsewhere = self.forward(message, origin, out);
         if !here && !elsewhere {
             self.counters.publishes_unmatched += 1;
@@ -54,6 +57,7 @@ impl Broker {
         &mut self,
         message: &Message<'_>,
         origin: Origin,
+        source: ShardId,
         now: Now,
         out: &mut impl Effects,
     ) -> bool {
@@ -83,16 +87,22 @@ impl Broker {
             hasher,
             targets: &mut scratch.targets,
             stored: None,
+            passed_on: Vec::new(),
+            source,
             now,
         };
         fan_out.targets.clear();
         for merged in matched.merged() {
             fan_out.consider(*merged, out);
         }
+        let passed_on = fan_out.passed_on;
         let targets = &scratch.targets;
         counters.deliveries += targets.len() as u64;
         if !targets.is_empty() {
             out.deliver_many(message, targets, matched.identifiers());
+        }
+        for (to, number, owed) in passed_on {
+            self.pass_on(to, number, &owed, out);
         }
         true
     }
@@ -110,6 +120,10 @@ struct FanOut<'a> {
     targets: &'a mut Vec<Target>,
     /// The message as it is kept, once somebody has to be owed it.
     stored: Option<Rc<StoredMessage>>,
+    /// For sessions that moved to another shard.
+    passed_on: Vec<(ShardId, u64, Owed)>,
+    /// The shard it was published at.
+    source: ShardId,
     now: Now,
 }
 
@@ -178,6 +192,25 @@ impl FanOut<'_> {
                 && out.outbox_bytes(*connection) <= self.limits.outbox_bytes_max / 2
         });
         let all = self.matched.identifiers_of(merged);
+        if session.moving.is_some() {
+            let message = stored(&mut self.stored, self.message, self.now);
+            let owed = Owed {
+                message,
+                identifiers: kept(self.matched.identifiers_of(merged)),
+                qos,
+                retain,
+            };
+            match session.moving.as_deref_mut() {
+                Some(Moving::Leaving(leaving)) if leaving.passes_on(self.source) => {
+                    self.passed_on.push((leaving.to, leaving.number, owed));
+                }
+                Some(Moving::Arriving(arriving)) => {
+                    arriving.hold(self.source, owed, self.limits, self.counters);
+                }
+                _ => {}
+            }
+            return;
+        }
         let Some(connection) = connection else {
             let message = stored(&mut self.stored, self.message, self.now);
             let owed = Owed {

@@ -3,7 +3,7 @@
 //! The shard implements [`Effects`]; the core calls it and is never called back from inside it. Not here: sockets,
 //! outboxes, clocks and the encoding of packets.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 use std::rc::Rc;
 
 use waypost_mqtt::{Packet, QoS};

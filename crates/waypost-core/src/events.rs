@@ -1,7 +1,7 @@
 //! `$events/client/…`: what happens to clients, as JSON, for whoever subscribes. Nothing is built for nobody.
 
+use core::net::SocketAddr;
 use std::fmt::Write;
-use std::net::SocketAddr;
 
 use waypost_mqtt::{QoS, ReasonCode};
 

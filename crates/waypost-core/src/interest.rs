@@ -1,33 +1,208 @@
 //! Interest across shards: which other shards want a message, and when all of them know what this one wants.
+//!
+//! A shard tells the others of the first subscriber to a filter and of the last one that leaves; a publish crosses
+//! once to each shard that wants it. SUBACK and UNSUBACK wait until every shard has confirmed a round that began
+//! after the change. With one shard there is nobody to tell.
 
-use waypost_mqtt::{Filter, PacketId, ReasonCode};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use waypost_mqtt::{Filter, PacketId, ReasonCode, SubscriptionOptions};
 
 use crate::broker::Broker;
-use crate::effects::{ConnectionId, Effects, Message, Now};
-use crate::index::FilterId;
-use crate::mail::Origin;
+use crate::effects::{ConnectionId, Effects, Message, Now, Payload, ShardId};
+use crate::index::{FilterId, MatchCache, SubscriberId, Subscription, SubscriptionIndex};
+use crate::mail::{Item, Mail, MailBatch, Origin, next_item};
 use crate::retained::RetainedRequest;
 
+/// From this size on a payload that came from another shard is shared, not copied.
+const SHARED_PAYLOAD_MIN: usize = 16 * 1024;
+
+/// What the other shards want, and what is not yet confirmed by them.
+pub(crate) struct Interest {
+    /// With shard numbers for subscribers.
+    remote: SubscriptionIndex,
+    cache: MatchCache,
+    rounds: u64,
+    /// In the order of their rounds.
+    unconfirmed: VecDeque<Unconfirmed>,
+}
+
+/// A SUBACK or UNSUBACK that waits.
+struct Unconfirmed {
+    round: u64,
+    id: ConnectionId,
+    slot: u32,
+    packet_id: PacketId,
+    reasons: Vec<ReasonCode>,
+    answer: Answer,
+    /// Each shard's clock when it confirmed; [`UNKNOWN`] before.
+    clocks: Box<[u64]>,
+}
+
+enum Answer {
+    SubAck(Vec<RetainedRequest>),
+    UnsubAck,
+}
+
+const UNKNOWN: u64 = u64::MAX;
+
+impl Interest {
+    pub fn new(seeds: [u64; 2], cache_entries_max: usize, cache_bytes_max: usize) -> Self {
+        let [index_seed, cache_seed] = seeds;
+        Self {
+            remote: SubscriptionIndex::new(index_seed),
+            cache: MatchCache::new(cache_seed, cache_entries_max, cache_bytes_max),
+            rounds: 0,
+            unconfirmed: VecDeque::new(),
+        }
+    }
+
+    fn change(&mut self, shard: ShardId, filter: &str, is_wanted: bool) {
+        let Ok(filter) = Filter::parse(filter) else {
+            return;
+        };
+        let subscriber = SubscriberId(shard.0.into());
+        if is_wanted {
+            let subscription = Subscription {
+                options: SubscriptionOptions::default(),
+                identifier: 0,
+            };
+            self.remote.insert(filter, subscriber, subscription);
+        } else if let Some(found) = self.remote.find(filter) {
+            self.remote.remove(found, subscriber);
+        }
+    }
+
+    fn confirm(&mut self, shard: ShardId, round: u64, clock: u64) {
+        for unconfirmed in self
+            .unconfirmed
+            .iter_mut()
+            .take_while(|unconfirmed| unconfirmed.round <= round)
+        {
+            if let Some(place) = unconfirmed.clocks.get_mut(usize::from(shard.0))
+                && *place == UNKNOWN
+            {
+                *place = clock;
+            }
+        }
+    }
+
+    /// Takes the first answer if all have confirmed it.
+    fn pop_confirmed(&mut self) -> Option<Unconfirmed> {
+        let first = self.unconfirmed.front()?;
+        if first.clocks.contains(&UNKNOWN) {
+            None
+        } else {
+            self.unconfirmed.pop_front()
+        }
+    }
+
+    /// A connection that is gone waits for no answer.
+    pub fn forget(&mut self, id: ConnectionId) {
+        self.unconfirmed.retain(|unconfirmed| unconfirmed.id != id);
+    }
+
+    pub fn len(&self) -> usize {
+        self.remote.len()
+    }
+}
+
 impl Broker {
+    pub(crate) fn others(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let own = self.shard.0;
+        (0..self.shards)
+            .filter(move |shard| *shard != own)
+            .map(ShardId)
+    }
+
+    /// Sends mail to another shard.
+    pub(crate) fn post(&self, to: ShardId, mail: Mail, out: &mut impl Effects) {
+        out.mailbox(to).push(mail);
+    }
+
     /// Sends a message to the shards that want it. Returns whether there was one.
-    pub(crate) fn forward(&mut self, _: &Message<'_>, _: Origin, _: &mut impl Effects) -> bool {
-        false
+    pub(crate) fn forward(
+        &mut self,
+        message: &Message<'_>,
+        origin: Origin,
+        out: &mut impl Effects,
+    ) -> bool {
+        if self.shards == 1 {
+            return false;
+        }
+        let Self {
+            interest, counters, ..
+        } = self;
+        let matched = interest
+            .cache
+            .lookup(message.topic, &interest.remote)
+            .merged();
+        let mut send = |shard| {
+            counters.publishes_forwarded += 1;
+            out.mailbox(shard).push_publish(message, origin);
+        };
+        let shard_of = |subscriber: SubscriberId| u16::try_from(subscriber.0).map(ShardId);
+        for shard in matched
+            .iter()
+            .filter_map(|merged| shard_of(merged.subscriber).ok())
+        {
+            send(shard);
+        }
+        let is_wanted = !matched.is_empty();
+        // The owner of what is retained on this topic gets it in any case.
+        if origin.retain {
+            let owner = u32::from(crate::retained::owner_of(message.topic, self.shards));
+            if owner != u32::from(self.shard.0)
+                && matched.iter().all(|merged| merged.subscriber.0 != owner)
+            {
+                shard_of(SubscriberId(owner)).into_iter().for_each(send);
+            }
+        }
+        is_wanted
     }
 
     /// Whether another shard has a subscriber for this topic.
-    pub(crate) fn is_wanted_elsewhere(&mut self, _: &str) -> bool {
-        false
+    pub(crate) fn is_wanted_elsewhere(&mut self, topic: &str) -> bool {
+        self.shards > 1
+            && !self
+                .interest
+                .cache
+                .lookup(topic, &self.interest.remote)
+                .merged()
+                .is_empty()
     }
 
     /// A subscription was added.
-    pub(crate) fn interest_gained(&mut self, _: Filter<'_>, _: FilterId, _: &mut impl Effects) {}
+    pub(crate) fn interest_gained(
+        &mut self,
+        filter: Filter<'_>,
+        filter_id: FilterId,
+        out: &mut impl Effects,
+    ) {
+        if self.shards > 1 && self.index.has_one(filter_id) {
+            self.tell_interest(filter, true, out);
+        }
+    }
 
     /// A subscription was removed.
-    pub(crate) fn interest_lost(&mut self, _: Filter<'_>, _: FilterId, _: &mut impl Effects) {}
+    pub(crate) fn interest_lost(&mut self, filter: Filter<'_>, out: &mut impl Effects) {
+        if self.shards > 1 && !self.index.is_subscribed(filter) {
+            self.tell_interest(filter, false, out);
+        }
+    }
 
-    /// Whether a subscription to this filter could be sent retained messages.
-    pub(crate) fn may_have_retained(&self, _: Filter<'_>) -> bool {
-        self.shards > 1 || self.retained.len() > 0
+    fn tell_interest(&mut self, filter: Filter<'_>, is_wanted: bool, out: &mut impl Effects) {
+        for shard in self.others() {
+            self.post(
+                shard,
+                Mail::Interest {
+                    filter: filter.as_str().into(),
+                    is_wanted,
+                },
+                out,
+            );
+        }
     }
 
     /// Answers a SUBSCRIBE once every shard knows of it.
@@ -42,37 +217,191 @@ impl Broker {
         now: Now,
         out: &mut impl Effects,
     ) {
-        self.finish_subscribe(
-            id,
-            slot,
-            packet_id,
-            &reasons,
-            requests,
-            &[self.clock],
-            now,
-            out,
-        );
+        if self.shards == 1 {
+            self.finish_subscribe(
+                id,
+                slot,
+                packet_id,
+                &reasons,
+                requests,
+                &[self.clock.last()],
+                now,
+                out,
+            );
+        } else {
+            self.begin_round(id, slot, packet_id, reasons, Answer::SubAck(requests), out);
+        }
     }
 
     /// Answers an UNSUBSCRIBE once every shard knows of it.
     pub(crate) fn confirm_unsubscribe(
         &mut self,
         id: ConnectionId,
-        _: u32,
+        slot: u32,
         packet_id: PacketId,
         reasons: Vec<ReasonCode>,
         out: &mut impl Effects,
     ) {
-        self.finish_unsubscribe(id, packet_id, &reasons, out);
+        if self.shards == 1 {
+            self.finish_unsubscribe(id, packet_id, &reasons, out);
+        } else {
+            self.begin_round(id, slot, packet_id, reasons, Answer::UnsubAck, out);
+        }
+    }
+
+    fn begin_round(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        packet_id: PacketId,
+        reasons: Vec<ReasonCode>,
+        answer: Answer,
+        out: &mut impl Effects,
+    ) {
+        self.interest.rounds += 1;
+        let round = self.interest.rounds;
+        let mut clocks = vec![UNKNOWN; usize::from(self.shards)];
+        if let Some(own) = clocks.get_mut(usize::from(self.shard.0)) {
+            *own = self.clock.last();
+        }
+        let clocks = clocks.into();
+        self.interest.unconfirmed.push_back(Unconfirmed {
+            round,
+            id,
+            slot,
+            packet_id,
+            reasons,
+            answer,
+            clocks,
+        });
+        for shard in self.others() {
+            self.post(shard, Mail::Round { number: round }, out);
+        }
+    }
+
+    fn answer_confirmed(&mut self, now: Now, out: &mut impl Effects) {
+        while let Some(Unconfirmed {
+            id,
+            slot,
+            packet_id,
+            reasons,
+            answer,
+            clocks,
+            ..
+        }) = self.interest.pop_confirmed()
+        {
+            match answer {
+                Answer::SubAck(requests) => {
+                    self.finish_subscribe(
+                        id, slot, packet_id, &reasons, requests, &clocks, now, out,
+                    );
+                }
+                Answer::UnsubAck => self.finish_unsubscribe(id, packet_id, &reasons, out),
+            }
+        }
     }
 
     /// A batch came from another shard.
     pub fn handle_mail(
         &mut self,
-        _: crate::effects::ShardId,
-        _: crate::mail::MailBatch,
-        _: Now,
-        _: &mut impl Effects,
+        from: ShardId,
+        batch: MailBatch,
+        now: Now,
+        out: &mut impl Effects,
     ) {
+        let (run, mut mails) = batch.into_parts();
+        let run = Rc::new(run);
+        let mut at = 0;
+        let mut round = None;
+        while let Some(item) = next_item(&run, &mut mails, &mut at) {
+            match item {
+                Ok(Item::Publish(mut message, origin)) => {
+                    self.counters.publishes_from_shards += 1;
+                    if message.payload.bytes.len() >= SHARED_PAYLOAD_MIN {
+                        message.payload = Payload {
+                            shared: Some(&run),
+                            ..message.payload
+                        };
+                    }
+                    if origin.retain {
+                        self.retain(&message, origin, now);
+                    }
+                    self.fan_out(&message, origin, from, now, out);
+                }
+                Ok(Item::Mail(Mail::Round { number })) => round = Some(number),
+                Ok(Item::Mail(mail)) => self.handle_one(from, mail, now, out),
+                Err(()) => {
+                    self.counters.mail_malformed += 1;
+                    break;
+                }
+            }
+        }
+        // One confirmation for all rounds of the batch.
+        if let Some(number) = round {
+            self.post(
+                from,
+                Mail::Confirmed {
+                    number,
+                    clock: self.clock.last(),
+                },
+                out,
+            );
+        }
+    }
+
+    fn handle_one(&mut self, from: ShardId, mail: Mail, now: Now, out: &mut impl Effects) {
+        match mail {
+            Mail::Interest { filter, is_wanted } => self.interest.change(from, &filter, is_wanted),
+            Mail::Round { number } => self.post(
+                from,
+                Mail::Confirmed {
+                    number,
+                    clock: self.clock.last(),
+                },
+                out,
+            ),
+            Mail::Confirmed { number, clock } => {
+                self.interest.confirm(from, number, clock);
+                self.answer_confirmed(now, out);
+            }
+            Mail::Claim(claim) => self.handle_claim(claim, now, out),
+            Mail::Granted { number } => self.handle_granted(number, now, out),
+            Mail::Yield(claim) => self.handle_yield(&claim, now, out),
+            Mail::Refused { number } => self.handle_refused(number, now, out),
+            Mail::Shipped {
+                number,
+                parcel: None,
+            } => self.handle_granted(number, now, out),
+            Mail::Shipped {
+                number,
+                parcel: Some(parcel),
+            } => {
+                self.handle_shipped(from, number, *parcel, now, out);
+            }
+            Mail::Settled { client_id, owner } => {
+                self.handle_settled(from, client_id, owner, now, out)
+            }
+            Mail::Ended { client_id } => self.handle_ended(from, client_id),
+            Mail::Move { number, old } => self.handle_move(from, number, old, out),
+            Mail::Moved { number, new } => self.handle_moved(from, number, new, now, out),
+            Mail::Forwarded { number, owed } => self.handle_forwarded(number, owed.open(), now),
+            Mail::Emptied { number } => self.handle_emptied(number, now, out),
+            Mail::RetainedAsk {
+                slot,
+                request,
+                filter,
+                cursor,
+            } => {
+                self.answer_retained(from, slot, request, &filter, cursor, out);
+            }
+            Mail::RetainedAnswer {
+                slot,
+                request,
+                retained,
+                cursor,
+            } => {
+                self.take_retained(slot, request, retained, cursor, now, out);
+            }
+        }
     }
 }

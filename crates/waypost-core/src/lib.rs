@@ -17,6 +17,7 @@
 mod alias;
 mod auth;
 mod broker;
+mod clock;
 mod close;
 mod connect;
 mod connection;
@@ -31,9 +32,12 @@ mod inflight;
 mod interest;
 mod limits;
 mod mail;
+mod moving;
+mod parcel;
 mod permit;
 mod publish;
 mod queue;
+mod registrar;
 mod retained;
 mod send;
 mod session;
@@ -44,6 +48,7 @@ mod waiting;
 mod will;
 
 pub use broker::{Broker, BrokerConfig};
+pub use clock::RetainedClock;
 pub use counters::Counters;
 pub use effects::{
     ConnectionId, DeliveryFlags, Effects, Frame, IdentifierRange, Message, Now, Payload, Peer,

@@ -3,12 +3,80 @@
 //! A publish crosses as plain bytes appended to the batch's run, so that forwarding allocates nothing in steady
 //! state; everything rarer is a [`Mail`] of its own, whose place among the publishes the run remembers.
 
-use crate::effects::{Message, Payload};
 use waypost_mqtt::QoS;
+
+use crate::effects::{Message, Payload, ShardId};
+use crate::index::Cursor;
+use crate::parcel::{OwedParcel, Parcel, RetainedParcel};
 
 /// What rarely crosses between shards.
 #[derive(Debug)]
-pub(crate) enum Mail {}
+pub(crate) enum Mail {
+    /// The sender's first subscriber to a filter came, or its last one went.
+    Interest { filter: Box<str>, is_wanted: bool },
+    /// Confirm everything sent so far.
+    Round { number: u64 },
+    /// Everything up to this round is known; what the sender stamps from now on is above `clock`.
+    Confirmed { number: u64, clock: u64 },
+    /// The sender has a CONNECT with this client id. To its registrar.
+    Claim(Claim),
+    /// Nobody else has a session of that id. From the registrar.
+    Granted { number: u64 },
+    /// Give the session up to whoever claims it. From the registrar to the owner.
+    Yield(Claim),
+    /// The session is another user's. From the owner to the claimant.
+    Refused { number: u64 },
+    /// The session, if it is to live on. From the old owner to the new one.
+    Shipped {
+        number: u64,
+        parcel: Option<Box<Parcel>>,
+    },
+    /// The claim came to an end. From the claimant to the registrar.
+    Settled { client_id: Box<str>, owner: Settled },
+    /// A session ended. From its owner to the registrar.
+    Ended { client_id: Box<str> },
+    /// The sender has the session now: what you publish from here on goes there directly. To everybody.
+    Move { number: u64, old: ShardId },
+    /// Everything before that point was sent. To the old owner and the new one.
+    Moved { number: u64, new: ShardId },
+    /// A message for a session that moves. From the old owner to the new one.
+    Forwarded { number: u64, owed: OwedParcel },
+    /// The last one was sent.
+    Emptied { number: u64 },
+    /// Retained messages for a SUBSCRIBE. To their owner.
+    RetainedAsk {
+        slot: u32,
+        request: u64,
+        filter: Box<str>,
+        cursor: Cursor,
+    },
+    /// Some of them, and where to go on; nowhere if these were the last.
+    RetainedAnswer {
+        slot: u32,
+        request: u64,
+        retained: Vec<RetainedParcel>,
+        cursor: Option<Cursor>,
+    },
+}
+
+/// A client id claimed by the shard that has its CONNECT.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    pub client_id: Box<str>,
+    pub user: Option<Box<str>>,
+    pub clean_start: bool,
+    pub shard: ShardId,
+    /// The claimant's own number for it.
+    pub number: u64,
+}
+
+/// Who has a session after a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    Here,
+    Nobody,
+    AsBefore,
+}
 
 /// How a message came in, beyond what [`Message`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +85,7 @@ pub(crate) struct Origin {
     pub retain: bool,
     /// Hash of the publisher's client id (No Local); 0 = the server itself.
     pub publisher: u64,
-    /// Lamport stamp of a retained publish; 0 for others.
+    /// Stamp of a retained publish; 0 for others.
     pub stamp: u64,
 }
 
@@ -26,7 +94,6 @@ pub(crate) struct Origin {
 pub struct MailBatch {
     run: Vec<u8>,
     mails: Vec<Mail>,
-    clock: u64,
 }
 
 const PUBLISH: u8 = 1;
@@ -55,15 +122,6 @@ impl MailBatch {
     pub(crate) fn push(&mut self, mail: Mail) {
         self.run.push(MAIL);
         self.mails.push(mail);
-    }
-
-    /// Raises the sender's Lamport clock that travels with the batch.
-    pub(crate) fn raise_clock(&mut self, clock: u64) {
-        self.clock = self.clock.max(clock);
-    }
-
-    pub(crate) fn clock(&self) -> u64 {
-        self.clock
     }
 
     pub(crate) fn push_publish(&mut self, message: &Message<'_>, origin: Origin) {

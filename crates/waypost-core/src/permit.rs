@@ -2,7 +2,7 @@
 //!
 //! Not here: users, passwords, tokens and rules.
 
-use std::net::SocketAddr;
+use core::net::SocketAddr;
 
 use waypost_mqtt::ReasonCode;
 

@@ -65,6 +65,10 @@ impl StoredMessage {
         &self.topic
     }
 
+    pub fn properties(&self) -> &[u8] {
+        &self.properties
+    }
+
     pub fn payload(&self) -> Payload<'_> {
         match &self.payload {
             StoredPayload::Own(bytes) => Payload {

@@ -1,6 +1,6 @@
 //! Retained messages: the last word on each topic, for those who subscribe later.
 //!
-//! A retained publish is stamped (Lamport clock, then shard), and the store keeps the highest stamp, so that all
+//! A retained publish is stamped (a number all shards share, then the shard), and the store keeps the highest stamp, so that all
 //! shards agree. A SUBSCRIBE is not answered with everything at once: it leaves a request with a cursor, which goes
 //! on whenever the client has room, and it passes over what the subscription gets live: what was stamped after the
 //! shard that stamped it knew of the subscription.
@@ -12,11 +12,12 @@ use std::rc::Rc;
 use waypost_mqtt::{Filter, QoS};
 
 use crate::broker::Broker;
-use crate::effects::{ConnectionId, Effects, Message, Now};
+use crate::effects::{ConnectionId, Effects, Message, Now, ShardId};
 use crate::flow::Step;
 use crate::hash::shared_hash;
 use crate::index::{Cursor, TopicTree};
-use crate::mail::Origin;
+use crate::mail::{Mail, Origin};
+use crate::parcel::RetainedParcel;
 use crate::queue::{Owed, StoredMessage};
 use crate::timers::{NEVER, Timer, Timers};
 
@@ -30,10 +31,14 @@ pub(crate) struct Retained {
     pub stamp: u64,
 }
 
-/// The shard's number in the low bits of a stamp, the Lamport clock above.
+/// The shard's number in the low bits of a stamp, the clock's above.
 const STAMP_SHARD_BITS: u32 = 16;
 /// Branches of the tree looked at in one step, at most.
 const STEP_BRANCHES: usize = 256;
+/// Steps for one answer to another shard, at most.
+const ANSWER_STEPS_MAX: usize = 16;
+/// Bytes after which an answer to another shard is sent.
+const ANSWER_BYTES: usize = 256 * 1024;
 
 /// The retained messages this shard owns.
 pub(crate) struct RetainedStore {
@@ -42,6 +47,8 @@ pub(crate) struct RetainedStore {
     /// Expiries, earliest first, those of messages long replaced included.
     expiries: BinaryHeap<Reverse<(u64, Box<str>)>>,
     armed_ms: u64,
+    /// Questions to other owners, to tell their answers apart.
+    asked: u64,
 }
 
 impl RetainedStore {
@@ -51,6 +58,7 @@ impl RetainedStore {
             bytes: 0,
             expiries: BinaryHeap::new(),
             armed_ms: NEVER,
+            asked: 0,
         }
     }
 
@@ -136,6 +144,10 @@ pub(crate) struct RetainedRequest {
     pub no_local: bool,
     /// Per shard, its clock when it knew of the subscription: what it stamped later comes live.
     pub confirmed: Box<[u64]>,
+    /// The shard whose messages are read now.
+    pub owner: u16,
+    /// The number under which it was asked, while its answer is awaited; else 0.
+    pub asked: u64,
     pub cursor: Cursor,
     /// Read and not sent yet.
     pub ready: VecDeque<Retained>,
@@ -144,6 +156,14 @@ pub(crate) struct RetainedRequest {
 }
 
 impl RetainedRequest {
+    /// One owner was read to its end.
+    fn next_owner(&mut self, shards: u16) {
+        let has_wildcards = Filter::parse(&self.filter).is_ok_and(Filter::has_wildcards);
+        self.cursor = Cursor::default();
+        self.owner += 1;
+        self.is_read = !has_wildcards || self.owner >= shards;
+    }
+
     fn wants(&self, retained: &Retained, now: Now) -> bool {
         let clock = retained.stamp >> STAMP_SHARD_BITS;
         let shard =
@@ -158,17 +178,26 @@ impl RetainedRequest {
 
 impl Broker {
     pub(crate) fn next_stamp(&mut self) -> u64 {
-        self.clock += 1;
-        (self.clock << STAMP_SHARD_BITS) | u64::from(self.shard.0)
+        (self.clock.tick() << STAMP_SHARD_BITS) | u64::from(self.shard.0)
     }
 
     /// Whether this shard owns what is retained on a topic.
     pub(crate) fn owns_retained(&self, topic: &str) -> bool {
-        self.shards == 1 || self.retained_owner(topic) == self.shard.0
+        self.shards == 1 || owner_of(topic, self.shards) == self.shard.0
     }
 
-    pub(crate) fn retained_owner(&self, topic: &str) -> u16 {
-        u16::try_from(shared_hash(topic) % u64::from(self.shards)).unwrap_or(0)
+    /// Whether a subscription to this filter could be sent retained messages.
+    pub(crate) fn may_have_retained(&self) -> bool {
+        self.shards > 1 || self.retained.len() > 0
+    }
+
+    /// The first shard to be asked for what a filter matches: without wildcards, the only one.
+    pub(crate) fn first_owner(&self, filter: Filter<'_>) -> u16 {
+        if filter.has_wildcards() {
+            0
+        } else {
+            owner_of(filter.as_str(), self.shards)
+        }
     }
 
     /// Stores a retained message, or removes one, if this shard is the topic's owner.
@@ -270,8 +299,9 @@ impl Broker {
         Step::Done
     }
 
-    /// Reads on for the first request of a session.
-    fn read_retained(&mut self, slot: u32, _: &mut impl Effects) -> Step {
+    /// Reads on for the first request of a session: here, or at the next owner.
+    fn read_retained(&mut self, slot: u32, out: &mut impl Effects) -> Step {
+        let (own, shards) = (self.shard.0, self.shards);
         let Some(delivery) = self
             .sessions
             .get_mut(slot)
@@ -282,22 +312,122 @@ impl Broker {
         let Some(request) = delivery.retained.front_mut() else {
             return Step::Stop;
         };
-        let RetainedRequest {
-            filter,
-            cursor,
-            ready,
-            is_read,
-            ..
-        } = request;
-        let Ok(filter) = Filter::parse(filter) else {
-            *is_read = true;
+        if request.asked != 0 {
+            return Step::Stop;
+        }
+        if request.owner == own {
+            let RetainedRequest {
+                filter,
+                cursor,
+                ready,
+                ..
+            } = request;
+            let mut visit = |_: &str, retained: &Retained| ready.push_back(retained.clone());
+            let is_end = Filter::parse(filter).map_or(true, |filter| {
+                self.retained
+                    .tree
+                    .matching_step(filter, cursor, STEP_BRANCHES, &mut visit)
+            });
+            if is_end {
+                request.next_owner(shards);
+            }
             return Step::Done;
+        }
+        self.retained.asked += 1;
+        request.asked = self.retained.asked;
+        let mail = Mail::RetainedAsk {
+            slot,
+            request: request.asked,
+            filter: request.filter.clone(),
+            cursor: request.cursor.clone(),
         };
-        let mut visit = |_: &str, retained: &Retained| ready.push_back(retained.clone());
-        *is_read = self
-            .retained
-            .tree
-            .matching_step(filter, cursor, STEP_BRANCHES, &mut visit);
-        Step::Done
+        let owner = ShardId(request.owner);
+        self.post(owner, mail, out);
+        Step::Stop
     }
+
+    /// As owner: answers with as many as one mail should carry.
+    pub(crate) fn answer_retained(
+        &mut self,
+        to: ShardId,
+        slot: u32,
+        request: u64,
+        filter: &str,
+        mut cursor: Cursor,
+        out: &mut impl Effects,
+    ) {
+        let mut retained = Vec::new();
+        let mut is_end = true;
+        if let Ok(filter) = Filter::parse(filter) {
+            let mut bytes = 0;
+            for _ in 0..ANSWER_STEPS_MAX {
+                let mut visit = |_: &str, found: &Retained| {
+                    let parcel = RetainedParcel::new(found);
+                    bytes += parcel.bytes();
+                    retained.push(parcel);
+                };
+                is_end = self.retained.tree.matching_step(
+                    filter,
+                    &mut cursor,
+                    STEP_BRANCHES,
+                    &mut visit,
+                );
+                if is_end || bytes >= ANSWER_BYTES {
+                    break;
+                }
+            }
+        }
+        let cursor = (!is_end).then_some(cursor);
+        self.post(
+            to,
+            Mail::RetainedAnswer {
+                slot,
+                request,
+                retained,
+                cursor,
+            },
+            out,
+        );
+    }
+
+    /// An owner answered.
+    pub(crate) fn take_retained(
+        &mut self,
+        slot: u32,
+        number: u64,
+        retained: Vec<RetainedParcel>,
+        cursor: Option<Cursor>,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let shards = self.shards;
+        let Some(delivery) = self
+            .sessions
+            .get_mut(slot)
+            .and_then(|session| session.delivery.as_mut())
+        else {
+            return;
+        };
+        let Some(request) = delivery
+            .retained
+            .front_mut()
+            .filter(|request| request.asked == number)
+        else {
+            return;
+        };
+        request.asked = 0;
+        request
+            .ready
+            .extend(retained.into_iter().map(RetainedParcel::open));
+        match cursor {
+            Some(cursor) => request.cursor = cursor,
+            None => request.next_owner(shards),
+        }
+        self.pump(slot, now, out);
+    }
+}
+
+/// The shard that owns what is retained on a topic.
+pub(crate) fn owner_of(topic: &str, shards: u16) -> u16 {
+    u16::try_from(shared_hash(topic) % u64::from(shards.max(1))).unwrap_or(0)
 }

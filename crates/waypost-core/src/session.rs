@@ -8,6 +8,7 @@ use crate::effects::ConnectionId;
 use crate::hash::Hasher;
 use crate::index::{FilterId, SubscriberId};
 use crate::inflight::Inflight;
+use crate::moving::Moving;
 use crate::queue::Queue;
 use crate::retained::RetainedRequest;
 use crate::timers::NEVER;
@@ -37,6 +38,8 @@ pub(crate) struct Session {
     pub delivery: Option<Box<Delivery>>,
     /// `QoS` 2 messages taken over and not released, in the order they came.
     pub received: Option<Box<VecDeque<u16>>>,
+    /// While it changes shards.
+    pub moving: Option<Box<Moving>>,
 }
 
 impl Session {
@@ -54,6 +57,7 @@ impl Session {
             subscriptions: Vec::new(),
             delivery: None,
             received: None,
+            moving: None,
         }
     }
 
@@ -245,14 +249,32 @@ impl Sessions {
     }
 
     pub fn remove(&mut self, slot: u32) -> Option<Session> {
+        let session = self.depart(slot)?;
+        self.free.push(slot);
+        Some(session)
+    }
+
+    /// Takes a session out that moves away. Its slot stays taken, and nobody finds it by its client id.
+    pub fn depart(&mut self, slot: u32) -> Option<Session> {
         let session = self.places.get_mut(slot as usize)?.session.take()?;
         let hash = self.hasher.hash(&session.client_id);
         if let Ok(entry) = self.by_client_id.find_entry(hash, |other| *other == slot) {
             entry.remove();
         }
         self.set_port(slot, Port::NONE);
-        self.free.push(slot);
         Some(session)
+    }
+
+    /// Puts what stays behind in the slot of one that moved away.
+    pub fn leave(&mut self, slot: u32, session: Session) {
+        if let Some(place) = self.places.get_mut(slot as usize) {
+            place.session = Some(session);
+        }
+    }
+
+    /// A session on its way.
+    pub fn moving(&mut self, slot: u32) -> Option<&mut Moving> {
+        self.get_mut(slot)?.moving.as_deref_mut()
     }
 
     #[inline]

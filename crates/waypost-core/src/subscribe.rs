@@ -139,13 +139,15 @@ impl Broker {
             // 5 [MQTT-3.3.1-11]
             RetainHandling::DoNotSend => false,
         };
-        if wants_retained && self.may_have_retained(filter) {
+        if wants_retained && self.may_have_retained() {
             requests.push(RetainedRequest {
                 filter: filter.as_str().into(),
                 qos: options.qos,
                 identifier,
                 no_local: options.no_local,
                 confirmed: Box::default(),
+                owner: self.first_owner(filter),
+                asked: 0,
                 cursor: Cursor::default(),
                 ready: std::collections::VecDeque::new(),
                 is_read: false,
@@ -267,7 +269,7 @@ impl Broker {
         session.subscriptions.remove(at);
         // 5 [MQTT-3.10.4-2]; what was begun is finished, 5 [MQTT-3.10.4-3].
         self.index.remove(filter_id, SubscriberId(slot));
-        self.interest_lost(filter, filter_id, out);
+        self.interest_lost(filter, out);
         true
     }
 
@@ -311,7 +313,7 @@ impl Broker {
             if let Some(filter) = filter
                 && let Ok(filter) = Filter::parse(&filter)
             {
-                self.interest_lost(filter, filter_id, out);
+                self.interest_lost(filter, out);
             }
         }
     }

@@ -30,6 +30,8 @@ pub(crate) struct Waiting {
     pub user: Option<Box<str>>,
     /// Authentication Data for CONNACK.
     pub data: Option<Box<[u8]>>,
+    /// The client id the server gave it.
+    pub assigned: Option<Box<str>>,
     /// Number of the claim, while its answer is awaited.
     pub claim: u64,
 }
@@ -43,6 +45,7 @@ impl Waiting {
             step: 0,
             user: None,
             data: None,
+            assigned: None,
             claim: 0,
         }
     }

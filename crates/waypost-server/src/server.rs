@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use waypost_core::{AllowAll, Broker, BrokerConfig, ShardId};
+use waypost_core::{AllowAll, Broker, BrokerConfig, RetainedClock, ShardId};
 
 use crate::config::Config;
 use crate::control::listen;
@@ -87,6 +87,7 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
         })?;
     let mailboxes: Arc<[_]> = ports.iter().map(|port| Arc::clone(&port.mailbox)).collect();
     let stats = Arc::new(Stats::new(shards));
+    let clock = RetainedClock::default();
     let mut threads = Vec::new();
     let seed = seed().map_err(|source| StartError::Thread {
         what: "the random source",
@@ -98,6 +99,7 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
             shards,
             seed: seed.wrapping_add(u64::from(index)),
             limits: config.limits.clone(),
+            clock: clock.clone(),
         };
         let limits = ShellLimits {
             packet_bytes_max: config.limits.packet_bytes_max as usize,

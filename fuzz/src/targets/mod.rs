@@ -1,5 +1,6 @@
 //! The targets, one per file.
 
+pub mod broker;
 pub mod mqtt_packet;
 pub mod mqtt_properties;
 pub mod mqtt_stream;

@@ -52,6 +52,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("waypost-http", &["waypost-server"]),
     ("waypost-connect", &["waypost-server"]),
+    // The spike behind docs/decisions/0001-event-loop.md, a workspace of its own.
+    ("event-loop", &[]),
 ];
 
 /// Crates that may use any other.

@@ -141,6 +141,18 @@ impl SubscriptionIndex {
         Some(FilterId(id))
     }
 
+    /// Whether exactly one subscriber has this filter.
+    pub fn has_one(&self, filter: FilterId) -> bool {
+        let node = self.nodes.get(filter.0);
+        node.is_some_and(|node| matches!(node.subscribers, Subscribers::One(..)))
+    }
+
+    /// Whether anybody has this filter.
+    pub fn is_subscribed(&self, filter: Filter<'_>) -> bool {
+        let node = self.find(filter).and_then(|id| self.nodes.get(id.0));
+        node.is_some_and(|node| !node.subscribers.is_none())
+    }
+
     /// What this subscriber asked for with this filter.
     pub fn get(&self, filter: FilterId, subscriber: SubscriberId) -> Option<Subscription> {
         self.lists

@@ -3,5 +3,6 @@
 mod basic;
 mod retained;
 mod sessions;
+mod shards;
 mod wills;
 mod world;

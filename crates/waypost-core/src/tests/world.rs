@@ -13,7 +13,7 @@ use crate::broker::Random;
 use crate::mail::MailBatch;
 use crate::{
     AllowAll, Answer, Authenticate, Broker, BrokerConfig, ConnectionId, DeliveryFlags, Effects,
-    Frame, Limits, Message, Now, Peer, Permit, ShardId, Target,
+    Frame, Limits, Message, Now, Peer, Permit, RetainedClock, ShardId, Target,
 };
 
 /// Steps after which a world that does not come to rest has failed.
@@ -205,6 +205,7 @@ impl World {
         make: impl Fn(u16) -> (Box<dyn Permit + Send>, Box<dyn Authenticate + Send>),
     ) -> Self {
         let count = usize::from(shards);
+        let clock = RetainedClock::default();
         let shards = (0..shards)
             .map(|number| {
                 let (permit, authenticate) = make(number);
@@ -213,6 +214,7 @@ impl World {
                     shards,
                     seed: seed + u64::from(number),
                     limits: limits.clone(),
+                    clock: clock.clone(),
                 };
                 Shard {
                     broker: Broker::new(config, permit, authenticate),

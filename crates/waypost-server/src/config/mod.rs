@@ -106,8 +106,8 @@ pub struct ShellLimits {
     pub connections_max: usize,
     /// Connections the kernel holds until they are accepted (`listen(2)`'s backlog).
     pub accept_backlog: u32,
-    /// Bytes one shard may hold in packets that have not arrived whole; beyond it, the connection
-    /// that wants more is not read until others are done.
+    /// Bytes one shard may hold in large packets that have not arrived whole; beyond it, a connection
+    /// that begins another one is closed.
     pub receive_bytes_max: usize,
     /// Bytes waiting in one mailbox between two shards; beyond it the sender's clients are not read.
     pub mailbox_bytes_max: usize,

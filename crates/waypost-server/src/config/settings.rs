@@ -105,8 +105,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         section: "limits",
         key: "receive_bytes_max",
-        doc: "Memory of one shard for packets that have not arrived whole. At the bound the \
-              connection that wants more is not read until others are done.",
+        doc: "Memory of one shard for large packets that have not arrived whole. At the bound a \
+              connection that begins another one is closed (0x97).",
         reload: Reload::AtStart,
         flag: None,
         field: Field::Bytes(number!(1 << 20, 1 << 40, shell.receive_bytes_max)),

@@ -352,6 +352,19 @@ fn slow_and_idle_connections_are_closed() {
     assert_eq!(read_all(&mut silent), "");
     read_all(&mut slow);
     assert!(read_all(&mut idle).starts_with("HTTP/1.1 200"));
+    let counts = &running.stats.server;
+    wait_for(|| counts.http_timeouts.load(Ordering::Relaxed) == 3);
+    assert_eq!(counts.http_connections.load(Ordering::Relaxed), 3);
+    assert_eq!(counts.http_requests.load(Ordering::Relaxed), 1);
+}
+
+/// The connection's end is seen by its peer a moment before it is counted.
+fn wait_for(condition: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < LIMIT, "it never came true");
+        std::thread::yield_now();
+    }
 }
 
 /// Goal: at the bound a connection waits for a place and then gets one; the socket has its own.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use waypost_core::{Broker, Counters};
+use waypost_core::Counters;
 
 /// Whether a metric only grows or goes up and down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,22 +166,6 @@ macro_rules! metrics {
     };
 }
 
-impl Gauges {
-    /// What the broker holds; what the shell holds is still zero.
-    pub fn of(broker: &Broker) -> Self {
-        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        Self {
-            connections: count(broker.connections()),
-            clients: count(broker.sessions_connected()),
-            sessions: count(broker.sessions()),
-            subscriptions: count(broker.subscriptions()),
-            retained_messages: count(broker.retained()),
-            retained_bytes: count(broker.retained_bytes()),
-            ..Self::default()
-        }
-    }
-}
-
 metrics! {
     core {
         connections_opened: "Connections handed to the broker.",
@@ -196,6 +180,8 @@ metrics! {
         receive_maximum_exceeded: "Connections closed because a message came beyond Receive Maximum.",
         sessions_created: "Sessions made.",
         sessions_resumed: "Sessions taken up again by a new connection.",
+        sessions_attached: "Times a session got a connection.",
+        sessions_detached: "Times a session lost its connection.",
         sessions_ended: "Sessions ended, expired ones included.",
         sessions_expired: "Sessions ended because their expiry interval ran out.",
         sessions_refused: "CONNECT packets refused because limits.sessions_max was reached.",
@@ -241,7 +227,8 @@ metrics! {
         packets_received: "MQTT packets received, of any type.",
         packets_sent: "MQTT packets put in outboxes, of any type.",
         dropped_qos0_outbox: "QoS 0 messages dropped, oldest first, because the client's outbox was full.",
-        reads_paused: "Times a connection was not read on: the shard's receive memory or another shard's mailbox was full.",
+        reads_paused: "Times a connection was not read on because another shard's mailbox was full.",
+        receive_bytes_exceeded: "Connections closed for a packet that did not fit in limits.receive_bytes_max together with others.",
         packets_over_limit: "Connections closed for a packet above limits.packet_bytes_max.",
         read_errors: "Connections whose reading failed.",
         write_errors: "Connections whose writing failed.",

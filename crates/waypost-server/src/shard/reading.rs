@@ -232,7 +232,7 @@ impl Shard {
             .filter(|&len| len >= OWN_BUFFER_BYTES_MIN);
         if let Some(len) = large {
             if self.receive_bytes + len > self.limits.receive_bytes_max {
-                self.outlets.counters.reads_paused += 1;
+                self.outlets.counters.receive_bytes_exceeded += 1;
                 self.malformed(index, &out_of_memory());
                 return;
             }

@@ -1,0 +1,315 @@
+//! A session moves from one shard to another, and loses, doubles and reorders nothing.
+//!
+//! The old owner packs it into one parcel and stays behind as a *leaving* session that passes on what is still sent
+//! to it. The new owner adds the subscriptions and tells every shard to *move*: each of them marks that point in what
+//! it sends to either (mail is first in, first out). Before a publisher's mark its messages reach the session by the
+//! old owner, after it directly. What comes directly is held back until the old owner has passed on the last one.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use waypost_mqtt::Filter;
+
+use crate::broker::Broker;
+use crate::counters::Counters;
+use crate::deliver::enqueue;
+use crate::effects::{Effects, Now, ShardId};
+use crate::index::SubscriberId;
+use crate::limits::Limits;
+use crate::mail::{Claim, Mail};
+use crate::parcel::{OwedParcel, Parcel};
+use crate::queue::Owed;
+use crate::session::Session;
+
+/// The sessions on their way, by the claims that set them going.
+#[derive(Debug, Default)]
+pub(crate) struct MovingSessions {
+    /// Slots of those that leave, by the new owner and its number.
+    leaving: BTreeMap<(ShardId, u64), u32>,
+    /// Slots of those that arrive, by this shard's number.
+    arriving: BTreeMap<u64, u32>,
+}
+
+impl MovingSessions {
+    pub fn len(&self) -> usize {
+        self.leaving.len() + self.arriving.len()
+    }
+}
+
+/// What a session on its way is, here.
+#[derive(Debug)]
+pub(crate) enum Moving {
+    Leaving(Leaving),
+    Arriving(Arriving),
+}
+
+#[derive(Debug)]
+pub(crate) struct Leaving {
+    pub to: ShardId,
+    pub number: u64,
+    /// Per publishing shard: whether it sends to the new owner now.
+    moved: Box<[bool]>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Arriving {
+    number: u64,
+    /// Per publishing shard: whether it sends here now.
+    moved: Box<[bool]>,
+    /// The old owner has passed on the last message.
+    is_emptied: bool,
+    /// What came directly, in order.
+    held: VecDeque<Owed>,
+}
+
+impl Leaving {
+    pub fn passes_on(&self, source: ShardId) -> bool {
+        self.moved.get(usize::from(source.0)) == Some(&false)
+    }
+}
+
+impl Arriving {
+    /// Holds back a message that came directly; one from before its publisher's mark comes by the old owner.
+    pub fn hold(&mut self, source: ShardId, owed: Owed, limits: &Limits, counters: &mut Counters) {
+        if self.moved.get(usize::from(source.0)) != Some(&true) {
+            return;
+        }
+        if self.held.len() < limits.queue_messages_max {
+            self.held.push_back(owed);
+        } else {
+            counters.dropped_queue_full += 1;
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.is_emptied && self.moved.iter().all(|moved| *moved)
+    }
+}
+
+fn mark(moved: &mut [bool], source: ShardId) -> bool {
+    if let Some(place) = moved.get_mut(usize::from(source.0)) {
+        *place = true;
+    }
+    moved.iter().all(|moved| *moved)
+}
+
+impl Broker {
+    /// As owner: another shard has a CONNECT with this client id.
+    pub(crate) fn handle_yield(&mut self, claim: &Claim, now: Now, out: &mut impl Effects) {
+        let (to, number) = (claim.shard, claim.number);
+        let Some(slot) = self.sessions.find(&claim.client_id) else {
+            self.post(
+                to,
+                Mail::Shipped {
+                    number,
+                    parcel: None,
+                },
+                out,
+            );
+            return;
+        };
+        // A session belongs to the user who made it.
+        if self
+            .sessions
+            .get(slot)
+            .is_some_and(|session| session.user != claim.user)
+        {
+            self.post(to, Mail::Refused { number }, out);
+            return;
+        }
+        let kept = self.take_over(slot, claim.clean_start, now, out);
+        let parcel = kept
+            .and_then(|slot| self.pack(slot, to, number))
+            .map(Box::new);
+        self.post(to, Mail::Shipped { number, parcel }, out);
+    }
+
+    /// Packs a session and leaves in its slot what passes on.
+    fn pack(&mut self, slot: u32, to: ShardId, number: u64) -> Option<Parcel> {
+        let session = self.sessions.depart(slot)?;
+        let subscriber = SubscriberId(slot);
+        let subscriptions = session
+            .subscriptions
+            .iter()
+            .filter_map(|filter| {
+                Some((
+                    self.index.filter_string(*filter),
+                    self.index.get(*filter, subscriber)?,
+                ))
+            })
+            .collect();
+        let mut left = Session::new(Box::default(), None, session.publisher);
+        left.subscriptions.clone_from(&session.subscriptions);
+        let moved = vec![false; usize::from(self.shards)].into();
+        left.moving = Some(Box::new(Moving::Leaving(Leaving { to, number, moved })));
+        self.sessions.leave(slot, left);
+        self.moving.leaving.insert((to, number), slot);
+        Some(Parcel::new(session, subscriptions))
+    }
+
+    /// As new owner: the session came.
+    pub(crate) fn handle_shipped(
+        &mut self,
+        from: ShardId,
+        number: u64,
+        parcel: Parcel,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let (mut session, subscriptions) = parcel.open();
+        let mut moved = vec![false; usize::from(self.shards)];
+        mark(&mut moved, self.shard);
+        session.moving = Some(Box::new(Moving::Arriving(Arriving {
+            number,
+            moved: moved.into(),
+            is_emptied: false,
+            held: VecDeque::new(),
+        })));
+        let slot = self.sessions.insert(session);
+        self.moving.arriving.insert(number, slot);
+        let mut filters = Vec::with_capacity(subscriptions.len());
+        for (filter, subscription) in &subscriptions {
+            if let Ok(filter) = Filter::parse(filter) {
+                let (filter_id, _) = self.index.insert(filter, SubscriberId(slot), *subscription);
+                filters.push(filter_id);
+                self.interest_gained(filter, filter_id, out);
+            }
+        }
+        filters.sort_unstable();
+        if let Some(session) = self.sessions.get_mut(slot) {
+            session.subscriptions = filters;
+        }
+        for shard in self.others() {
+            self.post(shard, Mail::Move { number, old: from }, out);
+        }
+        self.arrive_if_complete(slot, now, out);
+    }
+
+    /// As anybody: from here on, what this shard publishes goes to the session's new owner.
+    pub(crate) fn handle_move(
+        &mut self,
+        new: ShardId,
+        number: u64,
+        old: ShardId,
+        out: &mut impl Effects,
+    ) {
+        self.post(new, Mail::Moved { number, new }, out);
+        if old == self.shard {
+            // The new owner's own mark is this very mail.
+            self.mark_leaving(new, number, new, out);
+            self.mark_leaving(new, number, self.shard, out);
+        } else {
+            self.post(old, Mail::Moved { number, new }, out);
+        }
+    }
+
+    /// A publisher's mark came.
+    pub(crate) fn handle_moved(
+        &mut self,
+        from: ShardId,
+        number: u64,
+        new: ShardId,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        if new != self.shard {
+            self.mark_leaving(new, number, from, out);
+            return;
+        }
+        let Some(slot) = self.moving.arriving.get(&number).copied() else {
+            return;
+        };
+        if let Some(Moving::Arriving(arriving)) = self.sessions.moving(slot) {
+            mark(&mut arriving.moved, from);
+        }
+        self.arrive_if_complete(slot, now, out);
+    }
+
+    fn mark_leaving(&mut self, new: ShardId, number: u64, source: ShardId, out: &mut impl Effects) {
+        let Some(slot) = self.moving.leaving.get(&(new, number)).copied() else {
+            return;
+        };
+        let Some(Moving::Leaving(leaving)) = self.sessions.moving(slot) else {
+            return;
+        };
+        if mark(&mut leaving.moved, source) {
+            self.moving.leaving.remove(&(new, number));
+            self.remove_subscriptions(slot, out);
+            self.sessions.remove(slot);
+            self.post(new, Mail::Emptied { number }, out);
+        }
+    }
+
+    /// As new owner: a message that came by the old one.
+    pub(crate) fn handle_forwarded(&mut self, number: u64, owed: Owed, now: Now) {
+        let Self {
+            moving,
+            sessions,
+            limits,
+            counters,
+            ..
+        } = self;
+        if let Some(session) = moving
+            .arriving
+            .get(&number)
+            .and_then(|slot| sessions.get_mut(*slot))
+        {
+            enqueue(session, owed, limits, counters, now);
+        }
+    }
+
+    /// As new owner: nothing more comes by the old one.
+    pub(crate) fn handle_emptied(&mut self, number: u64, now: Now, out: &mut impl Effects) {
+        let Some(slot) = self.moving.arriving.get(&number).copied() else {
+            return;
+        };
+        if let Some(Moving::Arriving(arriving)) = self.sessions.moving(slot) {
+            arriving.is_emptied = true;
+        }
+        self.arrive_if_complete(slot, now, out);
+    }
+
+    fn arrive_if_complete(&mut self, slot: u32, now: Now, out: &mut impl Effects) {
+        let Self {
+            sessions,
+            moving,
+            limits,
+            counters,
+            ..
+        } = self;
+        let Some(session) = sessions.get_mut(slot) else {
+            return;
+        };
+        let Some(Moving::Arriving(arriving)) = session.moving.as_deref_mut() else {
+            return;
+        };
+        if !arriving.is_complete() {
+            return;
+        }
+        let number = arriving.number;
+        let held = std::mem::take(&mut arriving.held);
+        session.moving = None;
+        moving.arriving.remove(&number);
+        for owed in held {
+            enqueue(session, owed, limits, counters, now);
+        }
+        self.finish_claim(number, slot, now, out);
+    }
+
+    /// Passes a message on to the shard a session moved to.
+    pub(crate) fn pass_on(
+        &mut self,
+        to: ShardId,
+        number: u64,
+        owed: &Owed,
+        out: &mut impl Effects,
+    ) {
+        self.post(
+            to,
+            Mail::Forwarded {
+                number,
+                owed: OwedParcel::new(owed),
+            },
+            out,
+        );
+    }
+}

@@ -1,0 +1,261 @@
+//! What is shipped between shards: owned, so that it may change threads.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use waypost_mqtt::QoS;
+
+use crate::index::{Cursor, Subscription};
+use crate::inflight::{Identifiers, Inflight, Slot, Waits};
+use crate::queue::{Owed, StoredMessage};
+use crate::retained::{Retained, RetainedRequest};
+use crate::session::{Delivery, Session};
+
+/// A whole session.
+#[derive(Debug)]
+pub(crate) struct Parcel {
+    pub client_id: Box<str>,
+    pub user: Option<Box<str>>,
+    pub publisher: u64,
+    pub expiry_s: u32,
+    pub subscriptions: Vec<(String, Subscription)>,
+    pub received: Option<Box<VecDeque<u16>>>,
+    inflight: Vec<SlotParcel>,
+    last_id: u16,
+    queue: Vec<OwedParcel>,
+    retained: Vec<RequestParcel>,
+    dropped: u64,
+}
+
+#[derive(Debug)]
+struct SlotParcel {
+    packet_id: u16,
+    waits: Waits,
+    retain: bool,
+    message: Option<MessageParcel>,
+    identifiers: Identifiers,
+}
+
+/// A message owed to one session.
+#[derive(Debug)]
+pub(crate) struct OwedParcel {
+    message: MessageParcel,
+    identifiers: Identifiers,
+    qos: QoS,
+    retain: bool,
+}
+
+/// A message.
+#[derive(Debug)]
+pub(crate) struct MessageParcel {
+    topic: Box<str>,
+    properties: Box<[u8]>,
+    payload: Box<[u8]>,
+    /// All shards of a server have one monotonic clock.
+    expires_ms: u64,
+}
+
+/// A retained message.
+#[derive(Debug)]
+pub(crate) struct RetainedParcel {
+    message: MessageParcel,
+    qos: QoS,
+    publisher: u64,
+    stamp: u64,
+}
+
+#[derive(Debug)]
+struct RequestParcel {
+    filter: Box<str>,
+    qos: QoS,
+    identifier: u32,
+    no_local: bool,
+    confirmed: Box<[u64]>,
+    owner: u16,
+    cursor: Cursor,
+    ready: Vec<RetainedParcel>,
+    is_read: bool,
+}
+
+impl Parcel {
+    /// Packs a session without its subscriptions' index entries.
+    pub fn new(session: Session, subscriptions: Vec<(String, Subscription)>) -> Self {
+        let Delivery {
+            inflight,
+            mut queue,
+            retained,
+            dropped,
+            ..
+        } = session
+            .delivery
+            .map(|delivery| *delivery)
+            .unwrap_or_default();
+        let (slots, last_id) = inflight.into_slots();
+        let inflight = slots
+            .map(|slot| SlotParcel {
+                packet_id: slot.packet_id,
+                waits: slot.waits,
+                retain: slot.retain,
+                message: slot.message.as_deref().map(MessageParcel::new),
+                identifiers: slot.identifiers,
+            })
+            .collect();
+        Self {
+            client_id: session.client_id,
+            user: session.user,
+            publisher: session.publisher,
+            expiry_s: session.expiry_s,
+            subscriptions,
+            received: session.received,
+            inflight,
+            last_id,
+            queue: std::iter::from_fn(|| queue.pop())
+                .map(|owed| OwedParcel::new(&owed))
+                .collect(),
+            retained: retained.into_iter().map(RequestParcel::new).collect(),
+            dropped,
+        }
+    }
+
+    /// Unpacks the session; its subscriptions are left to be added.
+    pub fn open(self) -> (Session, Vec<(String, Subscription)>) {
+        let mut session = Session::new(self.client_id, self.user, self.publisher);
+        session.expiry_s = self.expiry_s;
+        session.received = self.received;
+        let slots = self.inflight.into_iter().map(|slot| Slot {
+            packet_id: slot.packet_id,
+            waits: slot.waits,
+            retain: slot.retain,
+            sent: false,
+            message: slot.message.map(MessageParcel::open),
+            identifiers: slot.identifiers,
+        });
+        let mut delivery = Delivery {
+            inflight: Inflight::from_slots(slots, self.last_id),
+            retained: self.retained.into_iter().map(RequestParcel::open).collect(),
+            dropped: self.dropped,
+            ..Delivery::default()
+        };
+        for owed in self.queue {
+            // It was within the bounds where it comes from.
+            let _ = delivery.queue.push(owed.open(), usize::MAX, usize::MAX);
+        }
+        delivery.retained_after = delivery.queue.tail();
+        session.delivery = Some(Box::new(delivery));
+        (session, self.subscriptions)
+    }
+}
+
+impl OwedParcel {
+    pub fn new(owed: &Owed) -> Self {
+        Self {
+            message: MessageParcel::new(&owed.message),
+            identifiers: owed.identifiers.clone(),
+            qos: owed.qos,
+            retain: owed.retain,
+        }
+    }
+
+    pub fn open(self) -> Owed {
+        let Self {
+            message,
+            identifiers,
+            qos,
+            retain,
+        } = self;
+        Owed {
+            message: message.open(),
+            identifiers,
+            qos,
+            retain,
+        }
+    }
+}
+
+impl MessageParcel {
+    fn new(message: &StoredMessage) -> Self {
+        Self {
+            topic: message.topic().into(),
+            properties: message.properties().into(),
+            payload: message.payload().bytes.into(),
+            expires_ms: message.expires_ms,
+        }
+    }
+
+    fn open(self) -> Rc<StoredMessage> {
+        let Self {
+            topic,
+            properties,
+            payload,
+            expires_ms,
+        } = self;
+        Rc::new(StoredMessage::from_parts(
+            topic, properties, payload, expires_ms,
+        ))
+    }
+
+    fn bytes(&self) -> usize {
+        self.topic.len() + self.properties.len() + self.payload.len()
+    }
+}
+
+impl RetainedParcel {
+    pub fn new(retained: &Retained) -> Self {
+        Self {
+            message: MessageParcel::new(&retained.message),
+            qos: retained.qos,
+            publisher: retained.publisher,
+            stamp: retained.stamp,
+        }
+    }
+
+    pub fn open(self) -> Retained {
+        let Self {
+            message,
+            qos,
+            publisher,
+            stamp,
+        } = self;
+        Retained {
+            message: message.open(),
+            qos,
+            publisher,
+            stamp,
+        }
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.message.bytes()
+    }
+}
+
+impl RequestParcel {
+    fn new(request: RetainedRequest) -> Self {
+        Self {
+            filter: request.filter,
+            qos: request.qos,
+            identifier: request.identifier,
+            no_local: request.no_local,
+            confirmed: request.confirmed,
+            owner: request.owner,
+            cursor: request.cursor,
+            ready: request.ready.iter().map(RetainedParcel::new).collect(),
+            is_read: request.is_read,
+        }
+    }
+
+    fn open(self) -> RetainedRequest {
+        RetainedRequest {
+            filter: self.filter,
+            qos: self.qos,
+            identifier: self.identifier,
+            no_local: self.no_local,
+            confirmed: self.confirmed,
+            owner: self.owner,
+            cursor: self.cursor,
+            ready: self.ready.into_iter().map(RetainedParcel::open).collect(),
+            is_read: self.is_read,
+            asked: 0,
+        }
+    }
+}
