@@ -61,7 +61,7 @@ pub enum Tempo {
 pub struct Phase {
     /// Deliveries in it.
     pub delivered: u64,
-    /// From the first publish to the last delivery.
+    /// From the first publish to the last delivery, at least the phase's duration.
     pub elapsed: Duration,
     /// From when a message was due to each delivery of it.
     pub latency: Histogram,
@@ -245,7 +245,10 @@ impl Load {
         let ledger = &mut self.ledger;
         Ok(Phase {
             delivered: ledger.delivered - before,
-            elapsed: ledger.last_delivery.saturating_duration_since(start),
+            elapsed: ledger
+                .last_delivery
+                .saturating_duration_since(start)
+                .max(duration),
             latency: std::mem::replace(&mut ledger.latency, Histogram::new()),
         })
     }

@@ -1,0 +1,348 @@
+//! What a user of the commands sees: real processes against a server of their own.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::{Value, json};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_waypost");
+
+/// `waypost serve` on free ports, ended when dropped.
+struct Server {
+    process: Child,
+    url: String,
+    directory: tempfile::TempDir,
+}
+
+impl Server {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut process = Command::new(PROGRAM)
+            .args([
+                "serve",
+                "--mqtt",
+                "127.0.0.1:0",
+                "--http",
+                "127.0.0.1:0",
+                "--shards",
+                "1",
+            ])
+            .arg("--data-dir")
+            .arg(directory.path().join("data"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(process.stdout.take().unwrap());
+        let address = output
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| Some(line.strip_prefix("mqtt ")?.trim().to_owned()))
+            .expect("the server says where it listens");
+        Self {
+            process,
+            url: format!("mqtt://{address}"),
+            directory,
+        }
+    }
+
+    fn command(&self, command: &str, arguments: &[&str]) -> Command {
+        let mut process = Command::new(PROGRAM);
+        process
+            .arg(command)
+            .args(["--url", &self.url])
+            .args(arguments);
+        process
+    }
+
+    fn run(&self, command: &str, arguments: &[&str]) -> Output {
+        self.command(command, arguments).output().unwrap()
+    }
+
+    /// A subscriber; when this returns the server knows it.
+    fn subscribe(&self, arguments: &[&str]) -> Subscriber {
+        let mut process = self
+            .command("sub", arguments)
+            .args(["--json", "--debug", "-W", "60"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = process.stdout.take().unwrap();
+        // Read from the beginning: a full pipe would make the subscriber a slow one.
+        let reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            stdout.read_to_string(&mut text).map(|_| text)
+        });
+        let mut stderr = BufReader::new(process.stderr.take().unwrap()).lines();
+        let subscribed = stderr.any(|line| line.unwrap().starts_with("subscribed to"));
+        assert!(subscribed, "SUBACK came");
+        Subscriber { process, reader }
+    }
+
+    fn file(&self, name: &str, content: &str) -> String {
+        let path = self.directory.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path.display().to_string()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+struct Subscriber {
+    process: Child,
+    reader: std::thread::JoinHandle<std::io::Result<String>>,
+}
+
+impl Subscriber {
+    /// Its messages, once it has as many as it wanted.
+    fn messages(mut self) -> Vec<Value> {
+        let text = self.reader.join().unwrap().unwrap();
+        assert_eq!(self.process.wait().unwrap().code(), Some(0));
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn what_pub_sends_sub_shows() {
+    let server = Server::start();
+    for qos in ["0", "1", "2"] {
+        for version in ["mqttv5", "mqttv311"] {
+            let subscriber = server.subscribe(&["-t", "a/+", "-q", qos, "-C", "2"]);
+            let sent = server.run(
+                "pub",
+                &["-t", "a/b", "-m", "grüß", "-q", qos, "-V", version],
+            );
+            assert!(sent.status.success(), "{}", text(&sent.stderr));
+            let sent = server.run("pub", &["-t", "a/c", "-n", "-q", qos, "-V", version]);
+            assert!(sent.status.success(), "{}", text(&sent.stderr));
+            let messages = subscriber.messages();
+            let qos = json!(qos.parse::<u8>().unwrap());
+            for (message, (topic, payload)) in messages.iter().zip([("a/b", "grüß"), ("a/c", "")])
+            {
+                assert_eq!(message["topic"], topic);
+                assert_eq!(message["payload"], payload);
+                assert_eq!(message["qos"], qos);
+            }
+        }
+    }
+}
+
+#[test]
+fn lines_and_properties_pass_through() {
+    let server = Server::start();
+    let subscriber = server.subscribe(&["-t", "a", "-C", "3"]);
+    let mut publisher = server
+        .command("pub", &["-t", "a", "-l", "-q", "1"])
+        .args(["-D", "publish", "user-property", "k", "v"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(publisher.stdin.as_mut().unwrap(), b"one\n\nthree").unwrap();
+    drop(publisher.stdin.take());
+    assert!(publisher.wait().unwrap().success());
+    let messages = subscriber.messages();
+    let payloads: Vec<_> = messages
+        .iter()
+        .map(|message| message["payload"].clone())
+        .collect();
+    assert_eq!(payloads, ["one", "", "three"]);
+    assert_eq!(
+        messages[0]["properties"],
+        json!({"user_properties": [["k", "v"]]})
+    );
+}
+
+#[test]
+fn replay_loses_nothing_and_keeps_each_users_order() {
+    let server = Server::start();
+    let users = [
+        json!("ann"),
+        json!("a/b+#"),
+        json!(7),
+        Value::Null,
+        json!("zoë"),
+        json!("f"),
+    ];
+    let mut content = String::new();
+    for number in 0..1_200 {
+        let user = &users[number * 7 % users.len()];
+        let record = json!({"user": user, "room": number % 3, "n": number});
+        writeln!(content, "{record}").unwrap();
+    }
+    let file = server.file("chat.jsonl", &content);
+    for (qos, connections) in [("0", "100"), ("1", "2"), ("2", "4")] {
+        let subscriber = server.subscribe(&["-t", "chat/#", "-q", qos, "-C", "1200"]);
+        let replay = server.run(
+            "replay",
+            &[
+                &file,
+                "--topic",
+                "chat/{room}/{user}",
+                "--client",
+                "{user}",
+                "--client-default",
+                "guest",
+                "-q",
+                qos,
+                "--connections-max",
+                connections,
+                "--json",
+            ],
+        );
+        assert!(replay.status.success(), "{}", text(&replay.stderr));
+        let figures: Value = serde_json::from_slice(&replay.stdout).unwrap();
+        assert_eq!(figures["records"], 1_200);
+        assert_eq!(figures["sent"], 1_200);
+        assert_eq!(figures["acked"], if qos == "0" { 0 } else { 1_200 });
+        assert_eq!(figures["failed"], 0);
+        let peak = figures["connections_peak"].as_u64().unwrap();
+        assert!(peak <= connections.parse().unwrap(), "{peak} connections");
+
+        let mut last = HashMap::new();
+        let mut names: Vec<String> = Vec::new();
+        let messages = subscriber.messages();
+        assert_eq!(messages.len(), 1_200);
+        for message in &messages {
+            let record: Value = serde_json::from_str(message["payload"].as_str().unwrap()).unwrap();
+            let number = record["n"].as_u64().unwrap();
+            let before = last.insert(record["user"].to_string(), number);
+            assert!(
+                before.is_none_or(|before| before < number),
+                "QoS {qos}: {record}"
+            );
+            let topic = message["topic"].as_str().unwrap();
+            names.push(topic.rsplit('/').next().unwrap().to_owned());
+        }
+        names.sort();
+        names.dedup();
+        assert_eq!(names, ["7", "a%2Fb%2B%23", "ann", "f", "guest", "zoë"]);
+    }
+}
+
+#[test]
+fn bad_records_are_named_or_counted() {
+    let server = Server::start();
+    let file = server.file(
+        "bad.jsonl",
+        "{\"a\":\"x\"}\n{\"a\":\n{\"b\":1}\n{\"a\":\"y\"}\n",
+    );
+    let check = |arguments: &[&str], code: i32, part: &str| {
+        let outcome = server.run("replay", &[&[file.as_str()], arguments].concat());
+        let stderr = text(&outcome.stderr);
+        assert_eq!(outcome.status.code(), Some(code), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(part), "{arguments:?}: {stderr}");
+        outcome
+    };
+    check(&["--topic", "t"], 2, "bad.jsonl:2: not JSON");
+    check(
+        &["--topic", "{c}"],
+        2,
+        "bad.jsonl:1: --topic: no field `c`; this record has: a",
+    );
+    check(&["--topic", "{c"], 2, "never closed");
+    let skipped = check(&["--topic", "t/{a}", "--skip-bad", "--json"], 0, "");
+    let figures: Value = serde_json::from_slice(&skipped.stdout).unwrap();
+    assert_eq!(
+        (&figures["sent"], &figures["skipped"]),
+        (&json!(2), &json!(2))
+    );
+}
+
+#[test]
+fn failures_say_what_to_do_and_have_their_codes() {
+    let server = Server::start();
+    let check = |command: &mut Command, code: i32, part: &str| {
+        let outcome = command.output().unwrap();
+        let stderr = text(&outcome.stderr);
+        assert_eq!(outcome.status.code(), Some(code), "{command:?}: {stderr}");
+        assert!(stderr.contains(part), "{command:?}: {stderr}");
+        assert!(
+            !stderr.contains('\x1b'),
+            "no colours beside a terminal: {stderr}"
+        );
+    };
+    check(
+        &mut server.command("sub", &["-t", "a", "-W", "0.1"]),
+        27,
+        "timed out",
+    );
+    check(
+        &mut server.command("pub", &["-t", "a/+", "-m", "x"]),
+        2,
+        "not a topic",
+    );
+    check(
+        &mut server.command("sub", &["-t", "a/#/b"]),
+        2,
+        "not a topic filter",
+    );
+    let plain = |arguments: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.args(arguments);
+        command
+    };
+    // Port 9 (discard) is where nothing listens.
+    check(
+        &mut plain(&["pub", "-p", "9", "-t", "a", "-m", "x"]),
+        1,
+        "waypost serve",
+    );
+    for scheme in ["mqtts", "ws", "wss", "unix"] {
+        let url = format!("{scheme}://localhost");
+        let not_built = "is not built in this revision";
+        check(
+            &mut plain(&["pub", "--url", &url, "-t", "a", "-m", "x"]),
+            2,
+            not_built,
+        );
+    }
+    let missing = Path::new("no-such-file.jsonl").display().to_string();
+    check(
+        &mut server.command("replay", &[&missing, "--topic", "t"]),
+        2,
+        &missing,
+    );
+}
+
+#[test]
+fn bench_counts_no_faults() {
+    let server = Server::start();
+    for scenario in ["pair", "room", "qos1", "qos2"] {
+        let outcome = server.run("bench", &[scenario, "--seconds", "0.2", "--json"]);
+        assert!(outcome.status.success(), "{}", text(&outcome.stderr));
+        let figures: Value = serde_json::from_slice(&outcome.stdout).unwrap();
+        assert!(
+            figures["delivered_per_s"].as_f64().unwrap() > 0.0,
+            "{figures}"
+        );
+        assert!(
+            figures["latency_p99_ms"].as_f64().unwrap() > 0.0,
+            "{figures}"
+        );
+        for fault in ["missing", "duplicates", "reordered"] {
+            assert_eq!(figures[fault], 0, "{figures}");
+        }
+    }
+}
