@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn the_backlog_is_the_one_asked_for() {
-        // Linux completes backlog + 1 handshakes for a listener that does not accept.
+        // What limits.accept_backlog sets: Linux completes backlog + 1 handshakes for a listener that does not accept.
         let listener = listen("127.0.0.1:0".parse().unwrap(), 2).unwrap();
         let address = listener.local_addr().unwrap();
         let patience = std::time::Duration::from_millis(200);

@@ -173,6 +173,10 @@ fn metrics_are_what_the_shards_published() {
         "{}",
         answer.body
     );
+    let info = format!("\nwaypost_info{{version=\"{}\"}} 1\n", crate::VERSION);
+    assert!(answer.body.contains(&info), "{}", answer.body);
+    let uptime = "\nwaypost_uptime_seconds 0.";
+    assert!(answer.body.contains(uptime), "{}", answer.body);
 }
 
 #[test]
