@@ -233,14 +233,10 @@ impl<'a> Plan<'a> {
             };
             match prepared {
                 Err(RecordError::Bad { .. }) if self.arguments.skip_bad => {
-                    tally.records += 1;
                     tally.skipped += 1;
                 }
                 Err(error) => return Err(error),
-                Ok(prepared) => {
-                    tally.records += 1;
-                    return Ok(Some(prepared));
-                }
+                Ok(prepared) => return Ok(Some(prepared)),
             }
         }
     }

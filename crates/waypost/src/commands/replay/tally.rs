@@ -13,8 +13,6 @@ use crate::client::event::Closed;
 pub struct Tally {
     /// The QoS of every message.
     pub qos: QoS,
-    /// Records read, the skipped ones too.
-    pub records: u64,
     /// Bad records passed over.
     pub skipped: u64,
     /// Messages handed to a connection.
@@ -84,10 +82,15 @@ impl Tally {
         self.published - self.sent - self.lost
     }
 
+    /// Records dealt with, the skipped ones too.
+    pub fn records(&self) -> u64 {
+        self.published + self.skipped
+    }
+
     /// For a script.
     pub fn to_json(&self, elapsed: Duration) -> Value {
         json!({
-            "records": self.records,
+            "records": self.records(),
             "skipped": self.skipped,
             "published": self.published,
             "by_qos": [{
@@ -110,7 +113,7 @@ impl Tally {
 
     /// For a reader.
     pub fn to_text(&self, elapsed: Duration) -> String {
-        let mut text = format!("{} records", self.records);
+        let mut text = format!("{} records", self.records());
         if self.skipped > 0 {
             text += &format!(", {} bad ones skipped", self.skipped);
         }
