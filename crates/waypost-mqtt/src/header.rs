@@ -57,6 +57,17 @@ fn decode_long_header(bytes: &[u8]) -> Result<Option<FixedHeader>, DecodeError> 
     let Some((&first_byte, rest)) = bytes.split_first() else {
         return Ok(None);
     };
+    let packet = PacketType::from_first_byte(first_byte);
+    if packet.is_none() {
+        // No length makes it a packet, so none is waited for.
+        return Err(DecodeError::new(
+            0,
+            packet,
+            "type",
+            &rules::TYPE_RESERVED,
+            None,
+        ));
+    }
     match decode_variable_byte_integer(rest) {
         VariableByteInteger::Value { value, len } => Ok(Some(FixedHeader {
             first_byte,
@@ -64,16 +75,13 @@ fn decode_long_header(bytes: &[u8]) -> Result<Option<FixedHeader>, DecodeError> 
             remaining_len: value as usize,
         })),
         VariableByteInteger::Incomplete => Ok(None),
-        VariableByteInteger::TooLong => {
-            let packet = PacketType::from_first_byte(first_byte);
-            Err(DecodeError::new(
-                4,
-                packet,
-                "Remaining Length",
-                &rules::INTEGER_TOO_LONG,
-                None,
-            ))
-        }
+        VariableByteInteger::TooLong => Err(DecodeError::new(
+            4,
+            packet,
+            "Remaining Length",
+            &rules::INTEGER_TOO_LONG,
+            None,
+        )),
     }
 }
 
@@ -163,6 +171,16 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn the_reserved_type_is_refused_before_its_length_is_there() {
+        // 3.1.1 §2.2.1, 5 §2.1.2
+        for bytes in [&[0x0A][..], &[0x0A, 0xC0]] {
+            let error = decode_header(bytes).unwrap_err();
+            assert_eq!((error.offset, error.field), (0, "type"));
+        }
+        assert_eq!(decode_header(&[]), Ok(None));
     }
 
     #[test]

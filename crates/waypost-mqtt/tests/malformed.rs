@@ -51,6 +51,8 @@ fn fixed_header() {
         V5 C "30 84 00 0001 'a' 00", 1, "Remaining Length", "5 [MQTT-1.5.5-1]", 0x81;
         V5 C "C0 8080808000", 4, "Remaining Length", "5 §1.5.5", 0x81;
         V4 C "C0 FFFFFFFF7F", 4, "Remaining Length", "5 §1.5.5", 0x81;
+        V4 C r#"11 @ "MQTT" 04 02 0000 "c""#, 0, "flags", "3.1.1 [MQTT-2.2.2-1]", 0x81;
+        V5 S "C1 @", 0, "flags", "5 [MQTT-2.1.3-1]", 0x81;
         V4 C "C1 @", 0, "flags", "3.1.1 [MQTT-2.2.2-1]", 0x81;
         V5 C "C1 @", 0, "flags", "5 [MQTT-2.1.3-1]", 0x81;
         V5 S "D8 @", 0, "flags", "5 [MQTT-2.1.3-1]", 0x81;

@@ -203,6 +203,9 @@ fn version_3_1_is_read_as_it_was_written() {
     assert_eq!(client(r#"8A @ 0001 "a" 00"#), Ok(()));
     assert_eq!(client(r#"AA @ 0001 "a""#), Ok(()));
     assert_eq!(client("6A @ 0001"), Ok(()));
+    // 3.1 §2.1, §3.1, §3.14: CONNECT and DISCONNECT do not use the flags.
+    assert_eq!(client(r#"14 @ "MQIsdp" 03 02 003C "c""#), Ok(()));
+    assert_eq!(client("E1 @"), Ok(()));
     // 3.1 §3.1: the Remaining Length takes precedence over the User Name flag.
     assert_eq!(client(r#"10 @ "MQIsdp" 03 C2 003C "c""#), Ok(()));
     assert_eq!(client(r#"10 @ "MQIsdp" 03 C2 003C "c" "user""#), Ok(()));

@@ -35,7 +35,7 @@ pub(super) fn decode(
     reader.version = None;
     let version = decode_version(&mut reader)?;
     reader.version = Some(version);
-    super::check_shortest(&reader, header)?;
+    super::check_fixed_header(&reader, header)?;
     let (flags, will_qos) = decode_flags(&mut reader)?;
     let keep_alive = reader.two_bytes("Keep Alive")?;
     let properties = reader.properties(Place::Connect)?;

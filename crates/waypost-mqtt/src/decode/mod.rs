@@ -55,12 +55,10 @@ pub fn decode(
 
 /// Decodes a packet whose fixed header is yet to be checked.
 fn decode_checked(mut reader: Reader<'_>, header: FixedHeader) -> Result<Packet<'_>, DecodeError> {
-    check_type(&reader)?;
-    check_flags(&reader, header.first_byte)?;
-    if reader.packet == PacketType::Connect {
-        return connect::decode(reader, header).map(Packet::Connect);
+    // A CONNECT first has to say which version's rules its fixed header follows.
+    if reader.packet != PacketType::Connect {
+        check_fixed_header(&reader, header)?;
     }
-    check_shortest(&reader, header)?;
     Ok(match reader.packet {
         PacketType::Connect => Packet::Connect(connect::decode(reader, header)?),
         PacketType::ConnAck => Packet::ConnAck(connect::decode_connack(reader)?),
@@ -86,13 +84,21 @@ fn decode_checked(mut reader: Reader<'_>, header: FixedHeader) -> Result<Packet<
     })
 }
 
-/// That this version has the type and this side may send it (3.1.1 §2.2.1, 5 §2.1.2).
-fn check_type(reader: &Reader<'_>) -> Result<(), DecodeError> {
-    let is_v5 = reader.is_v5();
-    let is_known = is_v5 || reader.packet != PacketType::Auth;
-    if !is_known {
+/// What the fixed header says beyond the length.
+fn check_fixed_header(reader: &Reader<'_>, header: FixedHeader) -> Result<(), DecodeError> {
+    if reader.packet == PacketType::Auth && !reader.is_v5() {
         return Err(reader.error(0, "type", &rules::TYPE_UNKNOWN));
     }
+    check_flags(reader, header.first_byte)?;
+    // 5 [MQTT-1.5.5-1]: the Remaining Length is in its shortest form. Version 3 does not ask for it.
+    if reader.is_v5() && !header.is_shortest() {
+        return Err(reader.error(1, "Remaining Length", &rules::INTEGER_NOT_SHORTEST));
+    }
+    check_sender(reader)
+}
+
+/// That this side may send the type (3.1.1 §2.2.1, 5 §2.1.2).
+fn check_sender(reader: &Reader<'_>) -> Result<(), DecodeError> {
     let is_from_client = match reader.packet {
         PacketType::Connect
         | PacketType::Subscribe
@@ -101,7 +107,7 @@ fn check_type(reader: &Reader<'_>) -> Result<(), DecodeError> {
         PacketType::ConnAck | PacketType::SubAck | PacketType::UnsubAck | PacketType::PingResp => {
             false
         }
-        PacketType::Disconnect if !is_v5 => true,
+        PacketType::Disconnect if !reader.is_v5() => true,
         _ => return Ok(()),
     };
     if is_from_client == (reader.sender == Role::Client) {
@@ -122,20 +128,13 @@ fn check_flags(reader: &Reader<'_>, first_byte: u8) -> Result<(), DecodeError> {
         _ => (0, &rules::FLAGS),
     };
     let flags = first_byte & 0x0F;
-    // 3.1 §2.1: these three packets are sent at QoS 1 and may be re-sent with DUP.
-    let is_resent = reader.is_v31() && expected != 0 && flags == 0b1010;
-    if flags == expected || is_resent {
+    // 3.1 §2.1: the three with flags are sent at QoS 1 and may be re-sent with DUP; to the others
+    // the flags mean nothing.
+    let is_fine_in_v31 = reader.is_v31() && (expected == 0 || flags == 0b1010);
+    if flags == expected || is_fine_in_v31 {
         return Ok(());
     }
     Err(reader.error(0, "flags", rule))
-}
-
-/// 5 [MQTT-1.5.5-1]: the Remaining Length is in its shortest form. Version 3 does not ask for it.
-fn check_shortest(reader: &Reader<'_>, header: FixedHeader) -> Result<(), DecodeError> {
-    if reader.is_v5() && !header.is_shortest() {
-        return Err(reader.error(1, "Remaining Length", &rules::INTEGER_NOT_SHORTEST));
-    }
-    Ok(())
 }
 
 /// That the bytes are not one whole packet.

@@ -50,11 +50,12 @@ pub(super) fn decode(mut reader: Reader<'_>, first_byte: u8) -> Result<Publish<'
 pub(super) fn decode_ack(mut reader: Reader<'_>) -> Result<Ack<'_>, DecodeError> {
     let packet_id = reader.packet_id()?;
     // 5 §3.4.2.1: without a Reason Code it is 0x00; 5 §3.4.2.2.1: without a length no properties.
-    let (reason, properties) = if reader.is_empty() {
-        (ReasonCode::Success, Properties::EMPTY)
-    } else {
+    let (reason, properties) = if reader.is_v5() && !reader.is_empty() {
         decode_ack_reason(&mut reader)?
+    } else {
+        (ReasonCode::Success, Properties::EMPTY)
     };
+    reader.finish()?;
     Ok(Ack {
         packet_id,
         reason,
@@ -65,9 +66,6 @@ pub(super) fn decode_ack(mut reader: Reader<'_>) -> Result<Ack<'_>, DecodeError>
 fn decode_ack_reason<'a>(
     reader: &mut Reader<'a>,
 ) -> Result<(ReasonCode, Properties<'a>), DecodeError> {
-    if !reader.is_v5() {
-        reader.finish()?;
-    }
     let (place, rule) = match reader.packet {
         PacketType::PubRec => (Place::PubRec, &rules::PUBREC_REASON),
         PacketType::PubRel => (Place::PubRel, &rules::PUBREL_REASON),
@@ -75,7 +73,5 @@ fn decode_ack_reason<'a>(
         _ => (Place::PubAck, &rules::PUBACK_REASON),
     };
     let reason = reader.reason("Reason Code", rule)?;
-    let properties = reader.properties_or_end(place)?;
-    reader.finish()?;
-    Ok((reason, properties))
+    Ok((reason, reader.properties_or_end(place)?))
 }
