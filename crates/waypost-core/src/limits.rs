@@ -61,7 +61,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             packet_bytes_max: 16 * 1024 * 1024,
-            outbox_bytes_max: 1024 * 1024,
+            outbox_bytes_max: 16 * 1024 * 1024,
             queue_messages_max: 10_000,
             queue_bytes_max: 64 * 1024 * 1024,
             inflight_max: 256,

@@ -105,6 +105,7 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
             packet_bytes_max: config.limits.packet_bytes_max as usize,
             outbox_bytes_max: config.limits.outbox_bytes_max,
             receive_bytes_max: config.shell.receive_bytes_max,
+            outboxes_bytes_max: config.shell.outboxes_bytes_max,
             drain_timeout_ms: u64::try_from(config.server.drain_timeout.as_millis())
                 .unwrap_or(u64::MAX),
         };

@@ -215,7 +215,10 @@ fn retained_messages_have_one_owner_and_reach_every_shard() {
             world.subscribe(s, "r/7", 0);
             assert_eq!(world.take(s), ["PUBLISH q0 retain r/7=new7"]);
             world.retain(p[2], "r/7", "live", 0);
-            assert_eq!(world.take(s), ["PUBLISH q0 r/7=live SubscriptionIdentifier(3)"]);
+            assert_eq!(
+                world.take(s),
+                ["PUBLISH q0 r/7=live SubscriptionIdentifier(3)"]
+            );
             world.retain(p[0], "r/7", "new7", 0);
         }
         for n in 0..30 {

@@ -109,6 +109,9 @@ pub struct ShellLimits {
     /// Bytes one shard may hold in large packets that have not arrived whole; beyond it, a connection
     /// that begins another one is closed.
     pub receive_bytes_max: usize,
+    /// Bytes that may wait in all outboxes of one shard together; beyond it each client may have
+    /// only a small part of `limits.outbox_bytes_max` waiting.
+    pub outboxes_bytes_max: usize,
     /// Bytes waiting in one mailbox between two shards; beyond it the sender's clients are not read.
     pub mailbox_bytes_max: usize,
 }
@@ -119,6 +122,7 @@ impl Default for ShellLimits {
             connections_max: 1_000_000,
             accept_backlog: 4_096,
             receive_bytes_max: 256 << 20,
+            outboxes_bytes_max: 512 << 20,
             mailbox_bytes_max: 16 << 20,
         }
     }

@@ -104,6 +104,16 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         section: "limits",
+        key: "outboxes_bytes_max",
+        doc: "Memory of one shard for what waits to be written to all its clients. Beyond it a \
+              client that is slow to read may have no more than 64 KiB waiting: the rest goes the \
+              way of a full outbox (limits.outbox_bytes_max).",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Bytes(number!(1 << 20, 1 << 40, shell.outboxes_bytes_max)),
+    },
+    Setting {
+        section: "limits",
         key: "receive_bytes_max",
         doc: "Memory of one shard for large packets that have not arrived whole. At the bound a \
               connection that begins another one is closed (0x97).",

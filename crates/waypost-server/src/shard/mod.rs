@@ -28,7 +28,7 @@ use crate::mailbox::{Handover, Inbound, Mailbox};
 use crate::metrics::{Gauges, ShardStats};
 use clock::Clock;
 use connection::Connection;
-use outlets::Outlets;
+use outlets::{OutboxBounds, Outlets};
 
 /// The waker's token; connections have theirs from 0 up.
 const WAKER: Token = Token(usize::MAX);
@@ -50,6 +50,8 @@ pub(crate) struct ShellLimits {
     pub(crate) packet_bytes_max: usize,
     /// Bytes that may wait for one connection before QoS 0 messages are dropped, oldest first.
     pub(crate) outbox_bytes_max: usize,
+    /// Bytes that may wait in all outboxes of the shard together.
+    pub(crate) outboxes_bytes_max: usize,
     /// Bytes of large packets on their way in, in all connections of a shard together.
     pub(crate) receive_bytes_max: usize,
     /// How long a drain waits for clients to read what is left for them.
@@ -117,7 +119,7 @@ impl Shard {
             broker,
             poll: port.poll,
             inbox: port.mailbox,
-            outlets: Outlets::new(mailboxes.len(), limits.outbox_bytes_max, POOL_BYTES_MAX),
+            outlets: Outlets::new(mailboxes.len(), OutboxBounds::of(&limits), POOL_BYTES_MAX),
             mailboxes,
             limits,
             stats,

@@ -7,6 +7,7 @@ use slab::Slab;
 use waypost_core::{ConnectionId, DeliveryFlags, Effects, MailBatch, Message, ShardId, Target};
 use waypost_mqtt::{Packet, ProtocolVersion, PublishHead, QoS, encode, encode_publish_head};
 
+use super::ShellLimits;
 use super::connection::{Connection, ConnectionState};
 use super::outbox::BufferPool;
 use crate::metrics::ShellCounters;
@@ -29,9 +30,37 @@ pub(super) struct Outlets {
     pub(super) counters: ShellCounters,
     /// Bytes that wait in all outboxes.
     pub(super) outbox_bytes: usize,
-    outbox_bytes_max: usize,
+    pub(super) bounds: OutboxBounds,
     /// The publish being delivered, encoded once per form that its targets ask for.
     encoded: Encoded,
+}
+
+/// How much may wait for one client, and for all of them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OutboxBounds {
+    each_bytes_max: usize,
+    all_bytes_max: usize,
+}
+
+/// What each client may have waiting while all outboxes together are beyond their bound.
+const SHORT_OUTBOX_BYTES_MAX: usize = 64 * 1024;
+
+impl OutboxBounds {
+    pub(super) fn of(limits: &ShellLimits) -> Self {
+        Self {
+            each_bytes_max: limits.outbox_bytes_max,
+            all_bytes_max: limits.outboxes_bytes_max,
+        }
+    }
+
+    /// The bound of one outbox while `all_bytes` wait in all of them.
+    pub(super) fn each(self, all_bytes: usize) -> usize {
+        if all_bytes > self.all_bytes_max {
+            self.each_bytes_max.min(SHORT_OUTBOX_BYTES_MAX)
+        } else {
+            self.each_bytes_max
+        }
+    }
 }
 
 /// A PUBLISH encoded for one set of flags, reused while the targets ask for the same.
@@ -44,7 +73,7 @@ struct Encoded {
 }
 
 impl Outlets {
-    pub(super) fn new(shards: usize, outbox_bytes_max: usize, pool_bytes_max: usize) -> Self {
+    pub(super) fn new(shards: usize, bounds: OutboxBounds, pool_bytes_max: usize) -> Self {
         Self {
             connections: Slab::new(),
             pool: BufferPool::new(pool_bytes_max),
@@ -54,7 +83,7 @@ impl Outlets {
             mail: (0..shards).map(|_| MailBatch::default()).collect(),
             counters: ShellCounters::default(),
             outbox_bytes: 0,
-            outbox_bytes_max,
+            bounds,
             encoded: Encoded::default(),
         }
     }
@@ -81,7 +110,7 @@ impl Outlets {
 
     /// Makes room for a QoS 0 message at a client that does not read. False: there is none.
     fn make_room(&mut self, index: usize) -> bool {
-        let bytes_max = self.outbox_bytes_max;
+        let bytes_max = self.bounds.each(self.outbox_bytes);
         let Some(connection) = self.connections.get_mut(index) else {
             return false;
         };
@@ -176,7 +205,7 @@ impl Effects for Outlets {
             let Some(connection) = self.connections.get_mut(index) else {
                 continue;
             };
-            let full = connection.outbox.len() > self.outbox_bytes_max;
+            let full = connection.outbox.len() > self.bounds.each(self.outbox_bytes);
             if full && droppable && connection.blocked && !self.make_room(index) {
                 self.count_dropped(index, 1);
                 continue;
@@ -221,9 +250,16 @@ impl Effects for Outlets {
     }
 
     fn outbox_bytes(&self, connection: ConnectionId) -> usize {
-        self.connections
+        let len = self
+            .connections
             .get(connection.0 as usize)
-            .map_or(0, |connection| connection.outbox.len())
+            .map_or(0, |connection| connection.outbox.len());
+        // Beyond the shard's bound an outbox counts as full as soon as it has its short share.
+        if len > self.bounds.each(self.outbox_bytes) {
+            len.max(self.bounds.each_bytes_max)
+        } else {
+            len
+        }
     }
 
     fn close(&mut self, connection: ConnectionId) {

@@ -35,7 +35,6 @@ impl Shard {
     }
 
     fn flush(&mut self, index: usize) {
-        let half = self.limits.outbox_bytes_max / 2;
         let Some(connection) = self.outlets.connections.get_mut(index) else {
             return;
         };
@@ -43,21 +42,22 @@ impl Shard {
         if connection.blocked || connection.state == ConnectionState::Lingering {
             return;
         }
-        connection.congested |= connection.outbox.len() > half;
-        let before = connection.outbox.len();
+        let waiting = connection.outbox.len();
+        let bytes_max = self.outlets.bounds.each(self.outlets.outbox_bytes);
+        connection.congested |= waiting > bytes_max / 2;
         let written = connection
             .outbox
             .write_to(&mut connection.socket, &mut self.outlets.pool);
         let left = connection.outbox.len();
-        self.outlets.outbox_bytes -= before - left;
-        self.outlets.counters.bytes_sent += (before - left) as u64;
+        self.outlets.outbox_bytes -= waiting - left;
+        self.outlets.counters.bytes_sent += (waiting - left) as u64;
         if written.is_err() {
             self.outlets.counters.write_errors += 1;
             self.lost(index);
             return;
         }
         connection.blocked = left > 0;
-        if connection.congested && connection.outbox.len() < half / 2 {
+        if connection.congested && left < bytes_max / 4 {
             connection.congested = false;
             if connection.state == ConnectionState::Open {
                 self.relieved.push(index);
