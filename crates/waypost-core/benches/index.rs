@@ -118,6 +118,7 @@ struct TimeSpec {
     nanoseconds: i64,
 }
 
+// SAFETY: the signature is that of POSIX.
 unsafe extern "C" {
     fn clock_gettime(clock: i32, time: *mut TimeSpec) -> i32;
 }

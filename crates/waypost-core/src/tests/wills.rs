@@ -101,7 +101,7 @@ fn a_delayed_will_waits_for_the_client_or_the_end_of_its_session() {
 
 #[test]
 fn takeover_publishes_the_will_when_connection_or_session_ends_with_it() {
-    // 5 §3.1.4, non-normative comment after [MQTT-3.1.4-3]
+    // 5 §3.1.4, the non-normative comment on takeover
     for (name, first, second, expected) in [
         (
             "no delay",
