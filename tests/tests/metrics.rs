@@ -11,6 +11,8 @@
 )]
 
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use waypost_mqtt::{
@@ -84,6 +86,7 @@ fn connections_and_sessions_are_counted() {
         ("waypost_packets_received_total", 1),
         ("waypost_packets_sent_total", 1),
         ("waypost_bytes_received_total", 15),
+        ("waypost_bytes_sent_total", 4),
         ("waypost_connections", 1),
         ("waypost_clients", 1),
         ("waypost_sessions", 1),
@@ -116,6 +119,22 @@ fn connections_and_sessions_are_counted() {
     rises(&server, &[("waypost_sessions_resumed_total", 1)], || {
         RawClient::connect_with(&server, &staying).0.disconnect();
     });
+}
+
+/// Method: a socket closed with unread bytes in it resets its connection.
+#[test]
+fn failed_connections_are_counted() {
+    let server = quiet().start();
+    let unread = rises(&server, &[("waypost_packets_sent_total", 1)], || {
+        let mut client = RawClient::open(server.mqtt(), V5);
+        client.send(&Packet::Connect(connect_packet(V5, "unread")));
+        client
+    });
+    let expect = [
+        ("waypost_read_errors_total", 1),
+        ("waypost_connections_closed_total", 1),
+    ];
+    rises(&server, &expect, || drop(unread));
 }
 
 #[test]
@@ -459,7 +478,7 @@ fn a_reader_that_stops_is_counted() {
 }
 
 /// Goal: without file descriptors nothing breaks, and it is counted. Method: take them away from
-/// the running server.
+/// the running server; an HTTP connection that is open already goes on telling.
 #[test]
 fn accepting_without_descriptors_is_counted() {
     let server = quiet().start();
@@ -468,13 +487,28 @@ fn accepting_without_descriptors_is_counted() {
         current: Some(current),
         maximum: Some(1_000),
     };
-    let mut watcher = RawClient::connect(&server, V5, "watcher");
+    let mut http = BufReader::new(TcpStream::connect(server.http()).unwrap());
+    http.get_ref().set_read_timeout(Some(LIMIT)).unwrap();
+    let mut accept_errors = || {
+        http.get_mut()
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            .unwrap();
+        loop {
+            let mut line = String::new();
+            http.read_line(&mut line).unwrap();
+            if let Some(value) = line.strip_prefix("waypost_accept_errors_total ") {
+                return value.trim().parse::<u64>().unwrap();
+            }
+        }
+    };
+    assert_eq!(accept_errors(), 0);
     prlimit(pid, Resource::Nofile, limit(0)).unwrap();
     let mut waiting = RawClient::open(server.mqtt(), V5);
     waiting.send(&Packet::Connect(connect_packet(V5, "waiting")));
-    watcher.fence();
+    wait_for("accepting to fail", LIMIT, || {
+        (accept_errors() > 0).then_some(())
+    });
     prlimit(pid, Resource::Nofile, limit(1_000)).unwrap();
     // It waited in the backlog.
     assert_eq!(waiting.receive().conn_ack().reason, ReasonCode::Success);
-    assert!(metrics(&server)["waypost_accept_errors_total"] > 0.0);
 }
