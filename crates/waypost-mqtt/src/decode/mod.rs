@@ -41,14 +41,14 @@ pub fn decode(
         ));
     };
     let reader = Reader::new(body, header.header_len, packet_type, Some(version), sender);
-    // What carries messages may come from either side, in every version; with the right flags and
-    // a length of one byte the fixed header holds nothing more to check.
-    match (header.header_len, header.first_byte) {
-        (2, 0x30..=0x3F) => publish::decode(reader, header.first_byte).map(Packet::Publish),
-        (2, 0x40) => publish::decode_ack(reader).map(Packet::PubAck),
-        (2, 0x50) => publish::decode_ack(reader).map(Packet::PubRec),
-        (2, 0x62) => publish::decode_ack(reader).map(Packet::PubRel),
-        (2, 0x70) => publish::decode_ack(reader).map(Packet::PubComp),
+    // What carries messages may come from either side, in every version; with these flags and a
+    // length in its shortest form the fixed header holds nothing more to check.
+    match (header.is_shortest(), header.first_byte) {
+        (true, 0x30..=0x3F) => publish::decode(reader, header.first_byte).map(Packet::Publish),
+        (true, 0x40) => publish::decode_ack(reader).map(Packet::PubAck),
+        (true, 0x50) => publish::decode_ack(reader).map(Packet::PubRec),
+        (true, 0x62) => publish::decode_ack(reader).map(Packet::PubRel),
+        (true, 0x70) => publish::decode_ack(reader).map(Packet::PubComp),
         _ => decode_checked(reader, header),
     }
 }
