@@ -47,6 +47,7 @@ pub(super) struct World {
     wires: Vec<Wire>,
     /// By sender and receiver.
     links: Vec<VecDeque<MailBatch>>,
+    names: std::collections::BTreeMap<usize, Client>,
     pub now: Now,
     random: Random,
     pub limits: Limits,
@@ -225,6 +226,7 @@ impl World {
         Self {
             shards,
             wires: Vec::new(),
+            names: std::collections::BTreeMap::new(),
             links: (0..count * count).map(|_| VecDeque::new()).collect(),
             now: Now {
                 monotonic_ms: 1_000_000,
@@ -234,6 +236,20 @@ impl World {
             limits,
             is_mail_held: false,
         }
+    }
+
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Remembers the connection a script calls by a number.
+    pub fn name_wire(&mut self, name: usize, client: Client) {
+        self.names.insert(name, client);
+    }
+
+    /// The connection last remembered under a number.
+    pub fn newest_wire(&self, name: usize) -> Client {
+        self.names[&name]
     }
 
     pub fn broker(&self, shard: usize) -> &Broker {
