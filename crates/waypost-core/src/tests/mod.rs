@@ -1,9 +1,11 @@
 //! The broker as its clients see it. Every test runs real brokers in a [`world::World`].
 
 mod basic;
+mod flow;
 mod promises;
 mod retained;
 mod sessions;
 mod shards;
+mod subscriptions;
 mod wills;
 mod world;

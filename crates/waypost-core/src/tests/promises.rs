@@ -6,7 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use waypost_mqtt::{Packet, ProtocolVersion, QoS, ReasonCode, RetainHandling, Role, SubscriptionOptions, Topic, decode};
+use waypost_mqtt::{
+    Packet, ProtocolVersion, QoS, ReasonCode, RetainHandling, Role, SubscriptionOptions, Topic,
+    decode,
+};
 
 use super::world::{Client, Options, World, options, v3, v5};
 use crate::Limits;
@@ -70,7 +73,12 @@ struct Play {
 
 impl Play {
     fn new(shards: u16, subjects: usize, seed: u64) -> Self {
-        let limits = Limits { inflight_max: 4, burst_messages_max: 5, outbox_bytes_max: 4_000, ..Limits::default() };
+        let limits = Limits {
+            inflight_max: 4,
+            burst_messages_max: 5,
+            outbox_bytes_max: 4_000,
+            ..Limits::default()
+        };
         Self {
             world: World::seeded(shards, limits, seed),
             subjects: (0..subjects).map(|_| Subject::default()).collect(),
@@ -81,15 +89,32 @@ impl Play {
     fn options(&self, subject: usize, shard: usize, is_v5: bool, is_persistent: bool) -> Options {
         let id = format!("client{subject}");
         let options = if is_v5 { v5(&id) } else { v3(&id) };
-        (if is_persistent { options.persistent(10_000) } else { options }).at(shard)
+        (if is_persistent {
+            options.persistent(10_000)
+        } else {
+            options
+        })
+        .at(shard)
     }
 
     /// Looks at everything a client received, as a client does.
     fn read(&mut self, subject: usize) {
-        let Some(wire) = self.subjects[subject].wire else { return };
+        let Some(wire) = self.subjects[subject].wire else {
+            return;
+        };
         let seed = self.seed;
-        let Subject { is_v5, delivered, taken_over, owed, .. } = &mut self.subjects[subject];
-        let version = if *is_v5 { ProtocolVersion::V5 } else { ProtocolVersion::V311 };
+        let Subject {
+            is_v5,
+            delivered,
+            taken_over,
+            owed,
+            ..
+        } = &mut self.subjects[subject];
+        let version = if *is_v5 {
+            ProtocolVersion::V5
+        } else {
+            ProtocolVersion::V311
+        };
         for bytes in self.world.take_bytes(wire) {
             match decode(&bytes, version, Role::Server).unwrap() {
                 Packet::Publish(publish) => {
@@ -99,7 +124,10 @@ impl Play {
                     } else if publish.qos == QoS::ExactlyOnce {
                         owed.push(("PUBREC", id));
                         if !taken_over.insert(id) {
-                            assert!(publish.dup, "seed {seed}: {id} used again before its PUBREL");
+                            assert!(
+                                publish.dup,
+                                "seed {seed}: {id} used again before its PUBREL"
+                            );
                             continue;
                         }
                     }
@@ -108,13 +136,26 @@ impl Play {
                     }
                     let text = std::str::from_utf8(publish.payload).unwrap();
                     let (publisher, number) = text.split_once('-').unwrap();
-                    let topic = TOPICS.into_iter().find(|topic| *topic == publish.topic).unwrap();
-                    let delivery =
-                        (publisher.parse().unwrap(), number.parse().unwrap(), topic, u8::from(publish.qos));
-                    if publish.dup && publish.qos == QoS::AtLeastOnce && delivered.contains(&delivery) {
+                    let topic = TOPICS
+                        .into_iter()
+                        .find(|topic| *topic == publish.topic)
+                        .unwrap();
+                    let delivery = (
+                        publisher.parse().unwrap(),
+                        number.parse().unwrap(),
+                        topic,
+                        u8::from(publish.qos),
+                    );
+                    if publish.dup
+                        && publish.qos == QoS::AtLeastOnce
+                        && delivered.contains(&delivery)
+                    {
                         continue;
                     }
-                    assert!(!delivered.contains(&delivery), "seed {seed}: {subject} got {delivery:?} twice");
+                    assert!(
+                        !delivered.contains(&delivery),
+                        "seed {seed}: {subject} got {delivery:?} twice"
+                    );
                     delivered.push(delivery);
                 }
                 Packet::PubRel(ack) => {
@@ -131,7 +172,9 @@ impl Play {
 
     fn acknowledge(&mut self, subject: usize, count: usize) {
         for _ in 0..count {
-            let Some(wire) = self.subjects[subject].wire else { return };
+            let Some(wire) = self.subjects[subject].wire else {
+                return;
+            };
             if self.subjects[subject].owed.is_empty() {
                 return;
             }
@@ -156,7 +199,11 @@ impl Play {
             let mut last = BTreeMap::new();
             for (publisher, number, topic, qos) in &subject.delivered {
                 let before = last.insert((publisher, topic, qos), number);
-                assert!(before < Some(number), "seed {}: {at} got {number} after {before:?}", self.seed);
+                assert!(
+                    before < Some(number),
+                    "seed {}: {at} got {number} after {before:?}",
+                    self.seed
+                );
             }
         }
     }
@@ -179,7 +226,12 @@ impl Play {
             self.acknowledge(at, usize::MAX);
         }
         self.check_order();
-        for (at, subject) in self.subjects.iter().enumerate().filter(|(_, subject)| subject.has_session) {
+        for (at, subject) in self
+            .subjects
+            .iter()
+            .enumerate()
+            .filter(|(_, subject)| subject.has_session)
+        {
             let mut expected = subject.expected.clone();
             let mut delivered = subject.delivered.clone();
             expected.sort_unstable();
@@ -187,7 +239,12 @@ impl Play {
             assert_eq!(delivered, expected, "seed {}, client {at}", self.seed);
         }
         for shard in 0..self.world.shards() {
-            assert_eq!(self.world.broker(shard).messages_owed(), 0, "seed {}", self.seed);
+            assert_eq!(
+                self.world.broker(shard).messages_owed(),
+                0,
+                "seed {}",
+                self.seed
+            );
         }
     }
 
@@ -204,9 +261,25 @@ impl Play {
         for shard in 0..self.world.shards() {
             let broker = self.world.broker(shard);
             let seed = self.seed;
-            assert_eq!((broker.sessions(), broker.connections(), broker.subscriptions()), (0, 0, 0), "seed {seed}");
-            assert_eq!((broker.retained(), broker.retained_bytes()), (0, 0), "seed {seed}");
-            assert_eq!((broker.shared_state(), broker.messages_owed()), ([0; 3], 0), "seed {seed}");
+            assert_eq!(
+                (
+                    broker.sessions(),
+                    broker.connections(),
+                    broker.subscriptions()
+                ),
+                (0, 0, 0),
+                "seed {seed}"
+            );
+            assert_eq!(
+                (broker.retained(), broker.retained_bytes()),
+                (0, 0),
+                "seed {seed}"
+            );
+            assert_eq!(
+                (broker.shared_state(), broker.messages_owed()),
+                ([0; 3], 0),
+                "seed {seed}"
+            );
             assert_eq!(broker.counters().invariants_broken, 0);
             let fresh = World::new().broker(0).index.nodes();
             assert_eq!(broker.index.nodes(), fresh, "seed {seed}");
@@ -221,11 +294,17 @@ impl Play {
     fn step(&mut self, dice: &mut Dice) {
         let at = dice.below(self.subjects.len());
         let (op, shard) = (dice.below(20), dice.below(self.world.shards()));
-        let (is_v5, is_persistent, filter) = (!dice.one_in(3), !dice.one_in(3), FILTERS[dice.below(FILTERS.len())]);
+        let (is_v5, is_persistent, filter) = (
+            !dice.one_in(3),
+            !dice.one_in(3),
+            FILTERS[dice.below(FILTERS.len())],
+        );
         let qos = u8::try_from(dice.below(3)).unwrap();
         match (op, self.subjects[at].wire) {
             (0..3, _) | (_, None) => {
-                let expects = is_persistent && self.subjects[at].has_session && self.subjects[at].is_persistent;
+                let expects = is_persistent
+                    && self.subjects[at].has_session
+                    && self.subjects[at].is_persistent;
                 let was_connected = self.subjects[at].wire.is_some();
                 self.lose(at);
                 if was_connected && dice.one_in(2) {
@@ -238,11 +317,16 @@ impl Play {
                 }
                 let options = self.options(at, shard, is_v5, is_persistent);
                 let (wire, connack) = self.world.try_connect(&options);
-                let expected = if expects { "CONNACK 00 present" } else { "CONNACK 00" };
+                let expected = if expects {
+                    "CONNACK 00 present"
+                } else {
+                    "CONNACK 00"
+                };
                 assert_eq!(connack, expected, "seed {}", self.seed);
                 self.world.name_wire(at, wire);
                 let subject = &mut self.subjects[at];
-                (subject.wire, subject.is_v5, subject.is_persistent) = (Some(wire), is_v5, is_persistent);
+                (subject.wire, subject.is_v5, subject.is_persistent) =
+                    (Some(wire), is_v5, is_persistent);
                 subject.has_session = true;
             }
             (3..5, Some(wire)) => {
@@ -254,17 +338,31 @@ impl Play {
                 self.lose(at);
             }
             (5..8, Some(wire)) => {
-                let retain_handling =
-                    if dice.one_in(2) { RetainHandling::DoNotSend } else { RetainHandling::SendAtSubscribe };
-                let retain_handling = if is_v5 && self.subjects[at].is_v5 { retain_handling } else { RetainHandling::default() };
-                let options = SubscriptionOptions { retain_handling, ..options(qos) };
+                let retain_handling = if dice.one_in(2) {
+                    RetainHandling::DoNotSend
+                } else {
+                    RetainHandling::SendAtSubscribe
+                };
+                let retain_handling = if is_v5 && self.subjects[at].is_v5 {
+                    retain_handling
+                } else {
+                    RetainHandling::default()
+                };
+                let options = SubscriptionOptions {
+                    retain_handling,
+                    ..options(qos)
+                };
                 let suback = self.world.subscribe_with(wire, &[(filter, options)], 0);
                 assert!(suback.starts_with("SUBACK"), "seed {}: {suback}", self.seed);
                 self.subjects[at].subscriptions.insert(filter, qos);
             }
             (8, Some(wire)) => {
                 let unsuback = self.world.unsubscribe(wire, filter);
-                assert!(unsuback.starts_with("UNSUBACK"), "seed {}: {unsuback}", self.seed);
+                assert!(
+                    unsuback.starts_with("UNSUBACK"),
+                    "seed {}: {unsuback}",
+                    self.seed
+                );
                 self.subjects[at].subscriptions.remove(filter);
             }
             (9..16, Some(wire)) => {
@@ -284,13 +382,21 @@ impl Play {
         }
     }
 
-    fn publish(&mut self, at: usize, wire: Client, topic: &'static str, qos: u8, is_retained: bool) {
+    fn publish(
+        &mut self,
+        at: usize,
+        wire: Client,
+        topic: &'static str,
+        qos: u8,
+        is_retained: bool,
+    ) {
         self.subjects[at].published += 1;
         let number = self.subjects[at].published;
         let payload = format!("{at}-{number}");
         let packet_id = 1_000 + u16::try_from(number % 10_000).unwrap();
         let nothing = waypost_mqtt::PropertyBuffer::new();
-        self.world.publish_with(wire, topic, &payload, qos, packet_id, is_retained, &nothing);
+        self.world
+            .publish_with(wire, topic, &payload, qos, packet_id, is_retained, &nothing);
         if qos == 2 {
             self.world.ack(wire, "PUBREL", packet_id);
         }
@@ -302,7 +408,9 @@ impl Play {
                 .filter(|(filter, _)| waypost_mqtt::Filter::parse(filter).unwrap().matches(name))
                 .map(|(_, granted)| *granted)
                 .max();
-            let Some(granted) = granted.filter(|_| subject.has_session) else { continue };
+            let Some(granted) = granted.filter(|_| subject.has_session) else {
+                continue;
+            };
             let qos = qos.min(granted);
             if qos > 0 || subject.wire.is_some() {
                 subject.expected.push((at, number, topic, qos));
@@ -376,7 +484,10 @@ fn sessions_that_move_while_mail_is_under_way_lose_and_double_nothing() {
                 }
                 5 => {
                     // Acknowledgements only count on the connection they belong to.
-                    if play.subjects[at].wire.is_some_and(|wire| !play.world.is_parked(wire)) {
+                    if play.subjects[at]
+                        .wire
+                        .is_some_and(|wire| !play.world.is_parked(wire))
+                    {
                         let count = dice.below(6);
                         play.acknowledge(at, count);
                     }
@@ -403,5 +514,8 @@ fn sessions_that_move_while_mail_is_under_way_lose_and_double_nothing() {
 
 /// Seeds to run; `WAYPOST_SEEDS` asks for more.
 fn seeds(default: u64) -> u64 {
-    std::env::var("WAYPOST_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+    std::env::var("WAYPOST_SEEDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(default)
 }
