@@ -35,19 +35,19 @@ use repository::Repository;
 const HELP: &str = "\
 cargo xtask TASK: everything a developer runs
 
-  test                         all that CI runs: setup, fmt, lint, clippy, tests, clients, fuzz; about 15 minutes cold
+  test                         all that CI runs: setup, fmt, lint, clippy, tests, clients, fuzz; 15 to 30 minutes cold
   setup                        installs what the tests with real clients need (apt, pip into .venv, npm)
   lint                         checks the house: crate arrows, I/O, file length, fuzz targets, settings, metrics, left-overs
   fuzz [TARGET]                mutates the corpus against every fuzz target, or one; --seconds N (60 in all), --seed S
   conformance                  writes docs/conformance.md from the statement lists and the tests; --check only compares
-  simulate                     many seeds of the core's deterministic simulation; --seeds N (300), --minutes M (3), --from SEED
+  simulate                     the core's deterministic simulation, at least --seeds N (300) and --minutes M (3), --from SEED
   bench                        runs the benchmarks and appends a JSON line to docs/evidence/bench.jsonl;
                                --seconds N per phase (3), --macro-only, --print (appends nothing)
   help                         this text
 
 One test only:                 cargo test -p waypost-tests --test conformance_5 will
-One fuzz target, two minutes:  cargo xtask fuzz decode --seconds 120
-A failed simulation again:     cargo xtask simulate --seeds 1 --from 4711
+One fuzz target, two minutes:  cargo xtask fuzz mqtt_packet --seconds 120
+A failed simulation again:     cargo xtask simulate --seeds 1 --minutes 0 --from 4711
 ";
 
 fn main() -> ExitCode {

@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use crate::{failure::Failure, fuzz, lint, process, repository::Repository, setup};
+use crate::{failure::Failure, fuzz, lint, process, repository::Repository, setup, simulate};
 
 /// All fuzz targets together.
 const FUZZ_SECONDS: u64 = 90;
@@ -68,6 +68,7 @@ pub fn run(root: &Path) -> Result<(), Failure> {
     });
     step("tests", &mut || tests(root));
     step("fuzz", &mut || plain(fuzz::all(root, FUZZ_SECONDS, None)));
+    step("simulation", &mut || plain(simulate::default(root)));
     // What `cargo run --release -- serve` builds; its tests ran above.
     step("release build", &mut || {
         plain(cargo(
