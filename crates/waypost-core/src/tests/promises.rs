@@ -421,7 +421,7 @@ impl Play {
 
 #[test]
 fn what_is_promised_is_kept_on_any_number_of_shards() {
-    for seed in 0..seeds(60) {
+    for seed in seeds(60) {
         let mut dice = Dice::new(seed);
         let mut play = Play::new(u16::try_from(seed % 4 + 1).unwrap(), 5, seed);
         for _ in 0..300 {
@@ -435,7 +435,7 @@ fn what_is_promised_is_kept_on_any_number_of_shards() {
 /// Persistent subscribers hop from shard to shard, cut off and taken over at any moment, with mail under way.
 #[test]
 fn sessions_that_move_while_mail_is_under_way_lose_and_double_nothing() {
-    for seed in 0..seeds(150) {
+    for seed in seeds(150) {
         let mut dice = Dice::new(seed);
         let shards = 2 + u16::try_from(seed % 3).unwrap();
         let mut play = Play::new(shards, 6, seed);
@@ -512,10 +512,11 @@ fn sessions_that_move_while_mail_is_under_way_lose_and_double_nothing() {
     }
 }
 
-/// Seeds to run; `WAYPOST_SEEDS` asks for more.
-fn seeds(default: u64) -> u64 {
-    std::env::var("WAYPOST_SEEDS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(default)
+/// The seeds to run: the first few, or those that `WAYPOST_SEEDS=FROM..TO` asks for.
+fn seeds(count: u64) -> std::ops::Range<u64> {
+    let Ok(text) = std::env::var("WAYPOST_SEEDS") else {
+        return 0..count;
+    };
+    let (from, to) = text.split_once("..").expect("WAYPOST_SEEDS=FROM..TO");
+    from.parse().unwrap()..to.parse().unwrap()
 }
