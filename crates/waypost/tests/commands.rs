@@ -35,7 +35,7 @@ impl Server {
                 "--http",
                 "127.0.0.1:0",
                 "--shards",
-                "1",
+                "2",
             ])
             .arg("--data-dir")
             .arg(directory.path().join("data"))
