@@ -79,23 +79,19 @@ impl Broker {
                 else {
                     return;
                 };
-                match connect.properties.authentication_method() {
-                    // 5 [MQTT-4.12.0-2]
-                    Some(method) => {
-                        self.send_auth(
-                            id,
-                            ReasonCode::ContinueAuthentication,
-                            method,
-                            Some(&data),
-                            out,
-                        );
-                    }
+                let Some(method) = connect.properties.authentication_method() else {
                     // 5 [MQTT-4.12.0-6]: no AUTH to a client that named no method.
-                    None => {
-                        self.refuse(id, ReasonCode::NotAuthorized, now, out);
-                        return;
-                    }
-                }
+                    self.refuse(id, ReasonCode::NotAuthorized, now, out);
+                    return;
+                };
+                // 5 [MQTT-4.12.0-2]
+                self.send_auth(
+                    id,
+                    ReasonCode::ContinueAuthentication,
+                    method,
+                    Some(&data),
+                    out,
+                );
                 waiting.for_what = For::Client;
                 if let Some(connection) = self.connections.get_mut(id) {
                     connection.waiting = Some(waiting);

@@ -224,7 +224,7 @@ impl Broker {
             rounds -= 1;
             match timer {
                 Timer::Connection(slot) => {
-                    self.connection_due(ConnectionId(slot), due_ms, now, out)
+                    self.connection_due(ConnectionId(slot), due_ms, now, out);
                 }
                 Timer::Session(slot) => self.session_due(slot, due_ms, now, out),
                 Timer::Retained => {

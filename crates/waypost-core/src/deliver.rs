@@ -16,9 +16,11 @@ use crate::effects::{
 use crate::hash::Hasher;
 use crate::index::{CachedMatch, Merged};
 use crate::inflight::Identifiers;
+use crate::interest::post;
 use crate::limits::Limits;
-use crate::mail::Origin;
+use crate::mail::{Mail, Origin};
 use crate::moving::Moving;
+use crate::parcel::OwedParcel;
 use crate::queue::{Owed, StoredMessage};
 use crate::session::{Port, Session, Sessions};
 
@@ -102,7 +104,8 @@ impl Broker {
             out.deliver_many(message, targets, matched.identifiers());
         }
         for (to, number, owed) in passed_on {
-            self.pass_on(to, number, &owed, out);
+            let owed = OwedParcel::new(&owed);
+            post(to, Mail::Forwarded { number, owed }, out);
         }
         true
     }

@@ -239,11 +239,6 @@ impl Inflight {
         self.resend_at < self.slots.len()
     }
 
-    /// Identifiers in use.
-    pub fn len(&self) -> usize {
-        self.slots.len() - self.finished
-    }
-
     /// Messages that would be sent again.
     pub fn owed(&self) -> usize {
         self.slots
@@ -322,7 +317,7 @@ mod tests {
             inflight.slots.len()
         );
         assert!(inflight.finish(stuck));
-        assert_eq!((inflight.len(), inflight.unacknowledged), (0, 0));
+        assert_eq!((inflight.slots.len(), inflight.unacknowledged), (0, 0));
     }
 
     #[test]

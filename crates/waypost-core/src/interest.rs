@@ -108,17 +108,17 @@ impl Interest {
     }
 }
 
+/// Sends mail to another shard.
+pub(crate) fn post(to: ShardId, mail: Mail, out: &mut impl Effects) {
+    out.mailbox(to).push(mail);
+}
+
 impl Broker {
     pub(crate) fn others(&self) -> impl Iterator<Item = ShardId> + use<> {
         let own = self.shard.0;
         (0..self.shards)
             .filter(move |shard| *shard != own)
             .map(ShardId)
-    }
-
-    /// Sends mail to another shard.
-    pub(crate) fn post(&self, to: ShardId, mail: Mail, out: &mut impl Effects) {
-        out.mailbox(to).push(mail);
     }
 
     /// Sends a message to the shards that want it. Returns whether there was one.
@@ -194,7 +194,7 @@ impl Broker {
 
     fn tell_interest(&mut self, filter: Filter<'_>, is_wanted: bool, out: &mut impl Effects) {
         for shard in self.others() {
-            self.post(
+            post(
                 shard,
                 Mail::Interest {
                     filter: filter.as_str().into(),
@@ -275,7 +275,7 @@ impl Broker {
             clocks,
         });
         for shard in self.others() {
-            self.post(shard, Mail::Round { number: round }, out);
+            post(shard, Mail::Round { number: round }, out);
         }
     }
 
@@ -338,7 +338,7 @@ impl Broker {
         }
         // One confirmation for all rounds of the batch.
         if let Some(number) = round {
-            self.post(
+            post(
                 from,
                 Mail::Confirmed {
                     number,
@@ -352,7 +352,7 @@ impl Broker {
     fn handle_one(&mut self, from: ShardId, mail: Mail, now: Now, out: &mut impl Effects) {
         match mail {
             Mail::Interest { filter, is_wanted } => self.interest.change(from, &filter, is_wanted),
-            Mail::Round { number } => self.post(
+            Mail::Round { number } => post(
                 from,
                 Mail::Confirmed {
                     number,
@@ -365,13 +365,15 @@ impl Broker {
                 self.answer_confirmed(now, out);
             }
             Mail::Claim(claim) => self.handle_claim(claim, now, out),
-            Mail::Granted { number } => self.handle_granted(number, now, out),
-            Mail::Yield(claim) => self.handle_yield(&claim, now, out),
-            Mail::Refused { number } => self.handle_refused(number, now, out),
-            Mail::Shipped {
+            Mail::Granted { number }
+            | Mail::Shipped {
                 number,
                 parcel: None,
-            } => self.handle_granted(number, now, out),
+            } => {
+                self.handle_granted(number, now, out);
+            }
+            Mail::Yield(claim) => self.handle_yield(&claim, now, out),
+            Mail::Refused { number } => self.handle_refused(number, now, out),
             Mail::Shipped {
                 number,
                 parcel: Some(parcel),
@@ -379,9 +381,9 @@ impl Broker {
                 self.handle_shipped(from, number, *parcel, now, out);
             }
             Mail::Settled { client_id, owner } => {
-                self.handle_settled(from, client_id, owner, now, out)
+                self.handle_settled(from, &client_id, owner, now, out);
             }
-            Mail::Ended { client_id } => self.handle_ended(from, client_id),
+            Mail::Ended { client_id } => self.handle_ended(from, &client_id),
             Mail::Move { number, old } => self.handle_move(from, number, old, out),
             Mail::Moved { number, new } => self.handle_moved(from, number, new, now, out),
             Mail::Forwarded { number, owed } => self.handle_forwarded(number, owed.open(), now),

@@ -14,9 +14,10 @@ use crate::counters::Counters;
 use crate::deliver::enqueue;
 use crate::effects::{Effects, Now, ShardId};
 use crate::index::SubscriberId;
+use crate::interest::post;
 use crate::limits::Limits;
 use crate::mail::{Claim, Mail};
-use crate::parcel::{OwedParcel, Parcel};
+use crate::parcel::Parcel;
 use crate::queue::Owed;
 use crate::session::Session;
 
@@ -97,7 +98,7 @@ impl Broker {
     pub(crate) fn handle_yield(&mut self, claim: &Claim, now: Now, out: &mut impl Effects) {
         let (to, number) = (claim.shard, claim.number);
         let Some(slot) = self.sessions.find(&claim.client_id) else {
-            self.post(
+            post(
                 to,
                 Mail::Shipped {
                     number,
@@ -113,14 +114,14 @@ impl Broker {
             .get(slot)
             .is_some_and(|session| session.user != claim.user)
         {
-            self.post(to, Mail::Refused { number }, out);
+            post(to, Mail::Refused { number }, out);
             return;
         }
         let kept = self.take_over(slot, claim.clean_start, now, out);
         let parcel = kept
             .and_then(|slot| self.pack(slot, to, number))
             .map(Box::new);
-        self.post(to, Mail::Shipped { number, parcel }, out);
+        post(to, Mail::Shipped { number, parcel }, out);
     }
 
     /// Packs a session and leaves in its slot what passes on.
@@ -179,7 +180,7 @@ impl Broker {
             session.subscriptions = filters;
         }
         for shard in self.others() {
-            self.post(shard, Mail::Move { number, old: from }, out);
+            post(shard, Mail::Move { number, old: from }, out);
         }
         self.arrive_if_complete(slot, now, out);
     }
@@ -192,13 +193,13 @@ impl Broker {
         old: ShardId,
         out: &mut impl Effects,
     ) {
-        self.post(new, Mail::Moved { number, new }, out);
+        post(new, Mail::Moved { number, new }, out);
         if old == self.shard {
             // The new owner's own mark is this very mail.
             self.mark_leaving(new, number, new, out);
             self.mark_leaving(new, number, self.shard, out);
         } else {
-            self.post(old, Mail::Moved { number, new }, out);
+            post(old, Mail::Moved { number, new }, out);
         }
     }
 
@@ -235,7 +236,7 @@ impl Broker {
             self.moving.leaving.remove(&(new, number));
             self.remove_subscriptions(slot, out);
             self.sessions.remove(slot);
-            self.post(new, Mail::Emptied { number }, out);
+            post(new, Mail::Emptied { number }, out);
         }
     }
 
@@ -293,23 +294,5 @@ impl Broker {
             enqueue(session, owed, limits, counters, now);
         }
         self.finish_claim(number, slot, now, out);
-    }
-
-    /// Passes a message on to the shard a session moved to.
-    pub(crate) fn pass_on(
-        &mut self,
-        to: ShardId,
-        number: u64,
-        owed: &Owed,
-        out: &mut impl Effects,
-    ) {
-        self.post(
-            to,
-            Mail::Forwarded {
-                number,
-                owed: OwedParcel::new(owed),
-            },
-            out,
-        );
     }
 }

@@ -1,6 +1,5 @@
 //! What is shipped between shards: owned, so that it may change threads.
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 use waypost_mqtt::QoS;
@@ -9,7 +8,7 @@ use crate::index::{Cursor, Subscription};
 use crate::inflight::{Identifiers, Inflight, Slot, Waits};
 use crate::queue::{Owed, StoredMessage};
 use crate::retained::{Retained, RetainedRequest};
-use crate::session::{Delivery, Session};
+use crate::session::{Delivery, Received, Session};
 
 /// A whole session.
 #[derive(Debug)]
@@ -19,7 +18,7 @@ pub(crate) struct Parcel {
     pub publisher: u64,
     pub expiry_s: u32,
     pub subscriptions: Vec<(String, Subscription)>,
-    pub received: Option<Box<VecDeque<u16>>>,
+    pub received: Option<Box<Received>>,
     inflight: Vec<SlotParcel>,
     last_id: u16,
     queue: Vec<OwedParcel>,

@@ -94,10 +94,7 @@ impl Broker {
                 return;
             }
             // 5 §3.3.4: more than Receive Maximum. 3.1.1 has none: its identifiers are the bound.
-            let unfinished = session
-                .received
-                .as_ref()
-                .map_or(0, |received| received.len());
+            let unfinished = session.received_count();
             if is_v5 && unfinished >= usize::from(self.limits.receive_maximum) {
                 self.counters.receive_maximum_exceeded += 1;
                 self.disconnect(id, ReasonCode::ReceiveMaximumExceeded, now, out);
@@ -235,7 +232,7 @@ impl Broker {
             if !reason.is_error()
                 && let Some(session) = self.sessions.get_mut(slot)
             {
-                session.received().push_back(packet_id.value());
+                session.receive(packet_id.value());
             }
             // 5 [MQTT-4.3.3-8], 3.1.1 [MQTT-4.3.3-2]
             self.send(id, &Packet::PubRec(ack), out);
@@ -257,7 +254,7 @@ impl Broker {
         let is_v5 = self
             .connections
             .get(id)
-            .is_some_and(|connection| connection.is_v5());
+            .is_some_and(super::connection::Connection::is_v5);
         let reason = if released || !is_v5 {
             ReasonCode::Success
         } else {

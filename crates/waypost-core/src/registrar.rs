@@ -13,6 +13,7 @@ use crate::broker::Broker;
 use crate::connect::Admission;
 use crate::effects::{ConnectionId, Effects, Frame, Now, ShardId};
 use crate::hash::shared_hash;
+use crate::interest::post;
 use crate::mail::{Claim, Mail, Settled};
 use crate::waiting::{For, Waiting};
 
@@ -102,7 +103,7 @@ impl Broker {
         if registrar == self.shard {
             self.handle_claim(claim, now, out);
         } else {
-            self.post(registrar, Mail::Claim(claim), out);
+            post(registrar, Mail::Claim(claim), out);
         }
     }
 
@@ -132,11 +133,11 @@ impl Broker {
         let (claimant, number) = (claim.shard, claim.number);
         match owner {
             Some(owner) if owner == self.shard && owner != claimant => {
-                self.handle_yield(&claim, now, out)
+                self.handle_yield(&claim, now, out);
             }
-            Some(owner) if owner != claimant => self.post(owner, Mail::Yield(claim), out),
+            Some(owner) if owner != claimant => post(owner, Mail::Yield(claim), out),
             _ if claimant == self.shard => self.handle_granted(number, now, out),
-            _ => self.post(claimant, Mail::Granted { number }, out),
+            _ => post(claimant, Mail::Granted { number }, out),
         }
     }
 
@@ -207,9 +208,9 @@ impl Broker {
     fn settle(&mut self, client_id: Box<str>, owner: Settled, now: Now, out: &mut impl Effects) {
         let registrar = self.registrar_of(&client_id);
         if registrar == self.shard {
-            self.handle_settled(self.shard, client_id, owner, now, out);
+            self.handle_settled(self.shard, &client_id, owner, now, out);
         } else {
-            self.post(registrar, Mail::Settled { client_id, owner }, out);
+            post(registrar, Mail::Settled { client_id, owner }, out);
         }
     }
 
@@ -217,12 +218,12 @@ impl Broker {
     pub(crate) fn handle_settled(
         &mut self,
         from: ShardId,
-        client_id: Box<str>,
+        client_id: &str,
         owner: Settled,
         now: Now,
         out: &mut impl Effects,
     ) {
-        let Some(entry) = self.registrar.entries.get_mut(&client_id) else {
+        let Some(entry) = self.registrar.entries.get_mut(client_id) else {
             return;
         };
         match owner {
@@ -236,7 +237,7 @@ impl Broker {
             let owner = entry.owner;
             self.start_claim(claim, owner, now, out);
         } else if entry.owner.is_none() {
-            self.registrar.entries.remove(&client_id);
+            self.registrar.entries.remove(client_id);
         }
     }
 
@@ -247,21 +248,21 @@ impl Broker {
         }
         let registrar = self.registrar_of(&client_id);
         if registrar == self.shard {
-            self.handle_ended(self.shard, client_id);
+            self.handle_ended(self.shard, &client_id);
         } else {
-            self.post(registrar, Mail::Ended { client_id }, out);
+            post(registrar, Mail::Ended { client_id }, out);
         }
     }
 
     /// As registrar: the owner says that the session ended.
-    pub(crate) fn handle_ended(&mut self, from: ShardId, client_id: Box<str>) {
-        let Some(entry) = self.registrar.entries.get_mut(&client_id) else {
+    pub(crate) fn handle_ended(&mut self, from: ShardId, client_id: &str) {
+        let Some(entry) = self.registrar.entries.get_mut(client_id) else {
             return;
         };
         if entry.owner == Some(from) {
             entry.owner = None;
             if !entry.is_busy {
-                self.registrar.entries.remove(&client_id);
+                self.registrar.entries.remove(client_id);
             }
         }
     }

@@ -16,6 +16,7 @@ use crate::effects::{ConnectionId, Effects, Message, Now, ShardId};
 use crate::flow::Step;
 use crate::hash::shared_hash;
 use crate::index::{Cursor, TopicTree};
+use crate::interest::post;
 use crate::mail::{Mail, Origin};
 use crate::parcel::RetainedParcel;
 use crate::queue::{Owed, StoredMessage};
@@ -342,7 +343,7 @@ impl Broker {
             cursor: request.cursor.clone(),
         };
         let owner = ShardId(request.owner);
-        self.post(owner, mail, out);
+        post(owner, mail, out);
         Step::Stop
     }
 
@@ -378,7 +379,7 @@ impl Broker {
             }
         }
         let cursor = (!is_end).then_some(cursor);
-        self.post(
+        post(
             to,
             Mail::RetainedAnswer {
                 slot,

@@ -1,7 +1,7 @@
 //! Packets other than PUBLISH on their way out.
 
 use waypost_mqtt::{
-    Ack, Auth, ConnAck, Disconnect, Packet, Properties, ReasonCode, SubAck, UnsubAck, encode,
+    Ack, ConnAck, Disconnect, Packet, Properties, ReasonCode, SubAck, UnsubAck, encode,
 };
 
 use crate::broker::Broker;
@@ -62,6 +62,6 @@ fn without_properties<'a>(packet: &Packet<'a>) -> Option<Packet<'a>> {
             properties,
             ..disconnect
         }),
-        Packet::Auth(Auth { .. }) | _ => return None,
+        _ => return None,
     })
 }

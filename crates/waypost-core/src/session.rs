@@ -37,7 +37,7 @@ pub(crate) struct Session {
     pub subscriptions: Vec<FilterId>,
     pub delivery: Option<Box<Delivery>>,
     /// `QoS` 2 messages taken over and not released, in the order they came.
-    pub received: Option<Box<VecDeque<u16>>>,
+    pub received: Option<Box<Received>>,
     /// While it changes shards.
     pub moving: Option<Box<Moving>>,
 }
@@ -80,15 +80,26 @@ impl Session {
         self.ends_ms.min(will_ms).min(self.resume_ms)
     }
 
-    pub fn received(&mut self) -> &mut VecDeque<u16> {
-        self.received.get_or_insert_default()
-    }
-
     /// Whether this `QoS` 2 message was taken over and not released yet.
     pub fn has_received(&self, packet_id: u16) -> bool {
         self.received
             .as_ref()
-            .is_some_and(|received| received.contains(&packet_id))
+            .is_some_and(|received| received.ids.contains(&packet_id))
+    }
+
+    /// `QoS` 2 messages taken over and not released.
+    pub fn received_count(&self) -> usize {
+        self.received
+            .as_ref()
+            .map_or(0, |received| received.ids.len())
+    }
+
+    /// A `QoS` 2 message is taken over.
+    pub fn receive(&mut self, packet_id: u16) {
+        self.received
+            .get_or_insert_default()
+            .ids
+            .push_back(packet_id);
     }
 
     /// The client released it; `false` if there was nothing to release.
@@ -96,15 +107,22 @@ impl Session {
         let Some(received) = &mut self.received else {
             return false;
         };
-        let Some(at) = received.iter().position(|id| *id == packet_id) else {
+        let Some(at) = received.ids.iter().position(|id| *id == packet_id) else {
             return false;
         };
-        received.remove(at);
-        if received.is_empty() && received.capacity() > 64 {
+        received.ids.remove(at);
+        if received.ids.is_empty() && received.ids.capacity() > 64 {
             self.received = None;
         }
         true
     }
+}
+
+/// Identifiers of `QoS` 2 messages taken over and not released, in the order they came. Only sessions that ever sent
+/// one have it.
+#[derive(Debug, Default)]
+pub(crate) struct Received {
+    ids: VecDeque<u16>,
 }
 
 /// Everything on its way to one client at `QoS` 1 and 2. Only sessions that ever had such a message have it.

@@ -284,7 +284,7 @@ impl Broker {
         let is_v5 = self
             .connections
             .get(id)
-            .is_some_and(|connection| connection.is_v5());
+            .is_some_and(super::connection::Connection::is_v5);
         let reasons = if is_v5 {
             ReasonCodes::new(reasons)
         } else {

@@ -255,7 +255,7 @@ fn a_slow_reader_is_served_from_its_queue_and_slows_nobody() {
         of_slow.extend(world.take(slow));
         assert!(of_slow.len() > acked, "{acked} and then nothing");
         acked += 1;
-        world.ack(slow, "PUBACK", acked as u16);
+        world.ack(slow, "PUBACK", u16::try_from(acked).unwrap());
     }
     let expected: Vec<_> = (0..200)
         .map(|n| format!("PUBLISH q1 #{} t=message {n:04}", n + 1))

@@ -86,7 +86,7 @@ impl Play {
         }
     }
 
-    fn options(&self, subject: usize, shard: usize, is_v5: bool, is_persistent: bool) -> Options {
+    fn options(subject: usize, shard: usize, is_v5: bool, is_persistent: bool) -> Options {
         let id = format!("client{subject}");
         let options = if is_v5 { v5(&id) } else { v3(&id) };
         (if is_persistent {
@@ -118,7 +118,7 @@ impl Play {
         for bytes in self.world.take_bytes(wire) {
             match decode(&bytes, version, Role::Server).unwrap() {
                 Packet::Publish(publish) => {
-                    let id = publish.packet_id.map_or(0, |id| id.value());
+                    let id = publish.packet_id.map_or(0, waypost_mqtt::PacketId::value);
                     if publish.qos == QoS::AtLeastOnce {
                         owed.push(("PUBACK", id));
                     } else if publish.qos == QoS::ExactlyOnce {
@@ -215,7 +215,7 @@ impl Play {
                 continue;
             }
             if self.subjects[at].wire.is_none() {
-                let options = self.options(at, 0, self.subjects[at].is_v5, true);
+                let options = Self::options(at, 0, self.subjects[at].is_v5, true);
                 let (wire, connack) = self.world.try_connect(&options);
                 assert_eq!(connack, "CONNACK 00 present", "seed {}", self.seed);
                 self.subjects[at].wire = Some(wire);
@@ -315,7 +315,7 @@ impl Play {
                 if !expects {
                     self.subjects[at].forget_session();
                 }
-                let options = self.options(at, shard, is_v5, is_persistent);
+                let options = Self::options(at, shard, is_v5, is_persistent);
                 let (wire, connack) = self.world.try_connect(&options);
                 let expected = if expects {
                     "CONNACK 00 present"
@@ -440,7 +440,7 @@ fn sessions_that_move_while_mail_is_under_way_lose_and_double_nothing() {
         let shards = 2 + u16::try_from(seed % 3).unwrap();
         let mut play = Play::new(shards, 6, seed);
         for at in 0..6 {
-            let options = play.options(at, at % usize::from(shards), at % 2 == 0, true);
+            let options = Play::options(at, at % usize::from(shards), at % 2 == 0, true);
             let wire = play.world.connect(&options);
             play.world.name_wire(at, wire);
             let subject = &mut play.subjects[at];
@@ -476,7 +476,7 @@ fn sessions_that_move_while_mail_is_under_way_lose_and_double_nothing() {
                         play.world.cut(wire);
                     }
                     let wire = play.world.open_at(shard);
-                    let options = play.options(at, shard, play.subjects[at].is_v5, true);
+                    let options = Play::options(at, shard, play.subjects[at].is_v5, true);
                     play.world.send_connect(wire, &options);
                     play.world.name_wire(at, wire);
                     play.subjects[at].owed.clear();

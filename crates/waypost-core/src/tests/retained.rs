@@ -233,7 +233,7 @@ fn many_retained_messages_go_out_as_there_is_room() {
     let mut acked = 0;
     while acked < seen.len() {
         acked += 1;
-        world.ack(s, "PUBACK", acked as u16);
+        world.ack(s, "PUBACK", u16::try_from(acked).unwrap());
         seen.extend(world.take(s));
     }
     let of_500: Vec<_> = seen.iter().filter(|line| line.contains("a/500")).collect();

@@ -203,7 +203,7 @@ fn an_absent_session_is_owed_qos_1_and_2_in_order() {
                 "t",
                 &at.to_string(),
                 qos,
-                10 + at as u16,
+                10 + u16::try_from(at).unwrap(),
                 false,
                 &PropertyBuffer::new(),
             );

@@ -85,7 +85,7 @@ fn a_client_id_is_one_session_on_all_shards() {
             );
             world.publish(back, "u", "mine", 2);
             assert_eq!(world.take(back), ["PUBREC #10"]);
-            assert_eq!(world.broker(0).counters().publishes_repeated > 0, true);
+            assert!(world.broker(0).counters().publishes_repeated > 0);
             let (clean, connack) = world.try_connect(&v5(id).at(1));
             assert_eq!(connack, "CONNACK 00");
             world.cut(clean);

@@ -21,6 +21,10 @@ const STEPS_MAX: usize = 200_000;
 
 /// A client's end of a connection.
 #[derive(Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fault or a fact of its own"
+)]
 struct Wire {
     shard: usize,
     id: u32,
@@ -294,7 +298,7 @@ impl World {
                 if std::mem::take(&mut wire.was_above) && !wire.is_closed {
                     let (shard, id) = (wire.shard, ConnectionId(wire.id));
                     self.call(shard, |broker, now, net| {
-                        broker.handle_writable(id, now, net)
+                        broker.handle_writable(id, now, net);
                     });
                 }
             }
@@ -334,7 +338,7 @@ impl World {
         let batch = self.links[link].pop_front().unwrap();
         let from = ShardId(u16::try_from(from).unwrap());
         self.call(to, |broker, now, net| {
-            broker.handle_mail(from, batch, now, net)
+            broker.handle_mail(from, batch, now, net);
         });
         true
     }
@@ -369,7 +373,7 @@ impl World {
                 .iter()
                 .any(|wire| wire.shard == shard && wire.id == id && !wire.is_closed)
         };
-        let id = (0..).find(|id| !used(*id)).unwrap();
+        let id = (0..=u32::MAX).find(|id| !used(*id)).unwrap();
         self.wires.push(Wire {
             shard,
             id,
@@ -379,7 +383,7 @@ impl World {
             address: Some(([127, 0, 0, 1], 50_000).into()),
         };
         self.call(shard, |broker, now, net| {
-            broker.handle_open(ConnectionId(id), peer, now, net)
+            broker.handle_open(ConnectionId(id), peer, now, net);
         });
         self.wires.len() - 1
     }
@@ -451,7 +455,7 @@ impl World {
             ConnectionId(self.wires[client].id),
         );
         self.call(shard, |broker, now, net| {
-            broker.handle_verdict(id, answer, now, net)
+            broker.handle_verdict(id, answer, now, net);
         });
         self.settle();
     }
@@ -465,7 +469,7 @@ impl World {
 
     pub fn publish_system(&mut self, topic: &str, payload: &str, retain: bool) {
         self.call(0, |broker, now, net| {
-            broker.publish_system(topic, payload.as_bytes(), retain, now, net)
+            broker.publish_system(topic, payload.as_bytes(), retain, now, net);
         });
         self.settle();
     }
