@@ -48,7 +48,7 @@ impl Broker {
         }
         let here = self.fan_out(message, origin, self.shard, now, out);
         let elsewhere = self.forward(message, origin, out);
-        if !here && !elsewhere {
+        if !here && !elsewhere && origin.publisher != 0 {
             self.counters.publishes_unmatched += 1;
         }
         here || elsewhere
@@ -190,9 +190,15 @@ impl FanOut<'_> {
             return;
         };
         let is_persistent = session.is_persistent();
+        let is_live = session.delivery().is_live();
         let connection = port.connection().filter(|connection| {
-            session.delivery().is_live()
-                && out.outbox_bytes(*connection) <= self.limits.outbox_bytes_max / 2
+            let is_slow =
+                is_live && out.outbox_bytes(*connection) > self.limits.outbox_bytes_max / 2;
+            if is_slow {
+                self.counters.slow_readers += 1;
+                session.delivery().is_slow = true;
+            }
+            is_live && !is_slow
         });
         let all = self.matched.identifiers_of(merged);
         if session.moving.is_some() {

@@ -12,7 +12,8 @@ pub struct Limits {
     /// Messages that may wait for one session. When full, the newest is dropped, so that what a client missed
     /// is the end of a long absence and never a hole in it. (`QoS` 0 does not wait in the core.)
     pub queue_messages_max: usize,
-    /// Payload bytes that may wait for one session; the same policy.
+    /// Memory that may wait for one session, in bytes: topics, properties, payloads and 160 bytes a message; the same
+    /// policy.
     pub queue_bytes_max: usize,
     /// Unacknowledged messages sent to one client at a time, where its Receive Maximum does not say less. The others
     /// wait in the session's queue.
@@ -62,7 +63,7 @@ impl Default for Limits {
         Self {
             packet_bytes_max: 16 * 1024 * 1024,
             outbox_bytes_max: 16 * 1024 * 1024,
-            queue_messages_max: 10_000,
+            queue_messages_max: 1_000_000,
             queue_bytes_max: 64 * 1024 * 1024,
             inflight_max: 256,
             receive_maximum: 1_000,

@@ -19,6 +19,9 @@ pub(crate) struct StoredMessage {
     pub expires_ms: u64,
 }
 
+/// What a message that waits costs besides its bytes: its own record, its allocations, its place in a queue.
+const MESSAGE_OVERHEAD_BYTES: usize = 160;
+
 #[derive(Debug)]
 enum StoredPayload {
     Own(Box<[u8]>),
@@ -101,9 +104,14 @@ impl StoredMessage {
         }
     }
 
-    /// What it is charged with in a bound.
+    /// Its topic, properties and payload.
     pub fn bytes(&self) -> usize {
         self.topic.len() + self.properties.len() + self.payload().bytes.len()
+    }
+
+    /// What it is charged with where it waits.
+    fn queued_bytes(&self) -> usize {
+        MESSAGE_OVERHEAD_BYTES + self.bytes()
     }
 }
 
@@ -139,7 +147,7 @@ pub(crate) struct Queue {
 impl Queue {
     /// Puts a message at the end, unless a bound is reached.
     pub fn push(&mut self, owed: Owed, messages_max: usize, bytes_max: usize) -> Result<(), Owed> {
-        let bytes = owed.message.bytes();
+        let bytes = owed.message.queued_bytes();
         if self.messages.len() >= messages_max || self.bytes + bytes > bytes_max {
             return Err(owed);
         }
@@ -152,7 +160,7 @@ impl Queue {
     pub fn drop_expired(&mut self, now: Now) -> usize {
         let before = self.messages.len();
         self.messages.retain(|owed| !owed.message.is_expired(now));
-        self.bytes = self.messages.iter().map(|owed| owed.message.bytes()).sum();
+        self.bytes = self.messages.iter().map(|owed| owed.message.queued_bytes()).sum();
         let dropped = before - self.messages.len();
         self.taken += dropped as u64;
         dropped
@@ -164,7 +172,7 @@ impl Queue {
 
     pub fn pop(&mut self) -> Option<Owed> {
         let owed = self.messages.pop_front()?;
-        self.bytes -= owed.message.bytes();
+        self.bytes -= owed.message.queued_bytes();
         self.taken += 1;
         if self.messages.is_empty() {
             self.messages.shrink_to(16);

@@ -491,8 +491,8 @@ fn refused_connects() {
     check(r#"10 @ "MQTT" 00 02 0000 "c""#, Some(V4), Unsupported);
     check(r#"10 @ "MQIsdp" 04 02 0000 "c""#, Some(V4), Unsupported);
     check(r#"10 @ "MQTT" 84 02 0000 "c""#, Some(V4), Unsupported);
-    // 5 [MQTT-3.1.2-2]
-    check(r#"10 @ "MQTT" 06 02 0000 "c""#, Some(V5), Unsupported);
+    // 5 [MQTT-3.1.2-2] only allows an answer, so the older MUST decides its form
+    check(r#"10 @ "MQTT" 06 02 0000 "c""#, Some(V4), Unsupported);
     // 3.1.1 [MQTT-3.1.2-1]
     check(r#"10 @ "HTTP" 04 02 0000 "c""#, None, Unsupported);
     // 3.1.1 [MQTT-3.1.4-1]: a malformed one gets no CONNACK

@@ -84,13 +84,8 @@ fn decode_version(reader: &mut Reader<'_>) -> Result<ProtocolVersion, DecodeErro
         ("MQTT", 4) => Ok(ProtocolVersion::V311),
         ("MQTT", 5) => Ok(ProtocolVersion::V5),
         _ => {
-            // Who speaks a later version can read 0x84 in the form of version 5. All others, with
-            // bridges that set the high bit to try a private variant of theirs, read 0x01.
-            let form = if name == "MQTT" && (6..0x80).contains(&level) {
-                ProtocolVersion::V5
-            } else {
-                ProtocolVersion::V311
-            };
+            // 3.1.1 [MQTT-3.1.2-2] wants 0x01 in its own form; version 5 only allows an answer.
+            let form = ProtocolVersion::V311;
             reader.version = Some(form);
             let mut error = reader.error(offset, "Protocol Version", &rules::PROTOCOL_VERSION);
             error.connack = Some(form);
