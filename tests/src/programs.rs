@@ -57,14 +57,14 @@ impl Program {
 
 /// The command for `program`, or none, said on stderr, where it is not installed.
 ///
-/// `cargo xtask test` installs them all and sets `WAYPOST_CLIENTS=required`, which makes a missing one a failure.
+/// `cargo xtask test` installs them all and sets `TEST_CLIENTS=required`, which makes a missing one a failure.
 pub fn required_program(program: Program) -> Option<Command> {
     if program.is_installed() {
         let mut command = Command::new(program.path());
         command.current_dir(CLIENTS).stdin(Stdio::null());
         return Some(command);
     }
-    let required = std::env::var_os("WAYPOST_CLIENTS").is_some_and(|value| value == "required");
+    let required = std::env::var_os("TEST_CLIENTS").is_some_and(|value| value == "required");
     assert!(
         !required,
         "{program:?} is not installed: `cargo xtask setup` installs it"

@@ -263,11 +263,11 @@ pub fn waypost() -> Command {
     command
 }
 
-/// The `waypost` program: `$WAYPOST_BIN`, or the one beside this test, built first if need be.
+/// The `waypost` program: `$TEST_WAYPOST`, or the one beside this test, built first if need be.
 fn waypost_binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
-        if let Some(path) = std::env::var_os("WAYPOST_BIN") {
+        if let Some(path) = std::env::var_os("TEST_WAYPOST") {
             return PathBuf::from(path);
         }
         // target/<profile>/deps/<this test>

@@ -18,7 +18,7 @@ const SEEDS: u64 = 300;
 const MINUTES: u64 = 3;
 
 /// Seeds between two looks at the clock.
-const BATCH: u64 = 100;
+const BATCH: u64 = 1000;
 
 pub fn run(root: &Path, mut arguments: Arguments) -> Result<(), Failure> {
     let seeds = arguments.option::<u64>("--seeds")?.unwrap_or(SEEDS);

@@ -113,8 +113,8 @@ fn tests(root: &Path) -> (Count, Result<(), Failure>) {
     command
         .args(["test", "--workspace", "--locked", "--no-fail-fast"])
         // The end-to-end tests need not build it again, and must not skip a client.
-        .env("WAYPOST_BIN", target.join("debug/waypost"))
-        .env("WAYPOST_CLIENTS", "required")
+        .env("TEST_WAYPOST", target.join("debug/waypost"))
+        .env("TEST_CLIENTS", "required")
         .current_dir(root)
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
