@@ -160,7 +160,11 @@ impl Queue {
     pub fn drop_expired(&mut self, now: Now) -> usize {
         let before = self.messages.len();
         self.messages.retain(|owed| !owed.message.is_expired(now));
-        self.bytes = self.messages.iter().map(|owed| owed.message.queued_bytes()).sum();
+        self.bytes = self
+            .messages
+            .iter()
+            .map(|owed| owed.message.queued_bytes())
+            .sum();
         let dropped = before - self.messages.len();
         self.taken += dropped as u64;
         dropped

@@ -144,7 +144,7 @@ fn the_queue_of_an_absent_session_is_bounded() {
             ]
         );
     }
-    let mut world = World::with_limits(|limits| limits.queue_bytes_max = 2 * 171 + 170);
+    let mut world = World::with_limits(|limits| limits.queue_bytes_max = 2 * 171 + 168);
     let p = world.connect(&v5("p"));
     let s = world.connect(&v5("s").persistent(100));
     world.subscribe(s, "t", 1);
