@@ -1,6 +1,6 @@
 //! The broker of one shard: what comes in, and who handles it.
 
-use waypost_mqtt::{DecodeError, Packet, QoS, ReasonCode};
+use waypost_mqtt::{Ack, Auth, DecodeError, Disconnect, Packet, QoS, ReasonCode};
 
 use crate::clock::RetainedClock;
 use crate::connection::{Connections, Phase};
@@ -148,6 +148,17 @@ impl Broker {
     ) {
         match packet {
             Packet::Publish(publish) => self.handle_publish(id, session, publish, frame, now, out),
+            // These have no answer that could refuse them.
+            Packet::PubAck(Ack { properties, .. })
+            | Packet::PubRec(Ack { properties, .. })
+            | Packet::PubRel(Ack { properties, .. })
+            | Packet::PubComp(Ack { properties, .. })
+            | Packet::Disconnect(Disconnect { properties, .. })
+            | Packet::Auth(Auth { properties, .. })
+                if self.too_many_user_properties(*properties) =>
+            {
+                self.disconnect(id, ReasonCode::QuotaExceeded, now, out);
+            }
             Packet::PubAck(ack) => self.handle_puback(id, session, ack, now, out),
             Packet::PubRec(ack) => self.handle_pubrec(id, session, ack, now, out),
             Packet::PubRel(ack) => self.handle_pubrel(id, session, ack, out),

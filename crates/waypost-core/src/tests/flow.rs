@@ -1,6 +1,6 @@
 //! Windows, queues, expiry, aliases and sizes: what bounds the flow to and from a client.
 
-use waypost_mqtt::{Ack, Packet, PacketId, Property, PropertyBuffer, ReasonCode};
+use waypost_mqtt::{Ack, Disconnect, Packet, PacketId, Property, PropertyBuffer, ReasonCode};
 
 use super::world::{World, options, v3, v5};
 
@@ -476,6 +476,35 @@ fn too_many_user_properties_are_refused() {
             world.broker(0).counters().user_properties_exceeded,
             u64::from(!ok)
         );
+    }
+}
+
+#[test]
+fn too_many_user_properties_in_a_packet_without_answer_close_the_connection() {
+    let mut buffer = PropertyBuffer::new();
+    for _ in 0..4 {
+        buffer.push(Property::UserProperty("name", "value"));
+    }
+    let ack = Ack {
+        packet_id: PacketId::new(1).unwrap(),
+        reason: ReasonCode::Success,
+        properties: buffer.as_properties(),
+    };
+    let disconnect = Disconnect {
+        reason: ReasonCode::Success,
+        properties: buffer.as_properties(),
+    };
+    for packet in [
+        Packet::PubAck(ack),
+        Packet::PubRec(ack),
+        Packet::PubRel(ack),
+        Packet::PubComp(ack),
+        Packet::Disconnect(disconnect),
+    ] {
+        let mut world = World::with_limits(|limits| limits.user_properties_max = 3);
+        let c = world.connect(&v5("c"));
+        world.send(c, &packet);
+        assert_eq!(world.take(c), ["DISCONNECT 97", "closed"]);
     }
 }
 
