@@ -108,7 +108,7 @@ counters! {
     retained_refused,
     /// Retained messages sent because of a SUBSCRIBE.
     retained_sent,
-    /// Retained messages left out of a SUBSCRIBE because `retained_pending_max` of them already waited.
+    /// Filters whose retained messages were left out because `retained_pending_max` filters already waited for theirs.
     retained_pending_exceeded,
     /// Topics or filters refused for more levels than `topic_levels_max`.
     topic_levels_exceeded,

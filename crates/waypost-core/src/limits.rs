@@ -54,7 +54,7 @@ pub struct Limits {
     /// Messages handed to one client in one step when its queue or its retained messages are sent. The rest follows
     /// when its outbox has room.
     pub burst_messages_max: usize,
-    /// Retained messages that wait for one session after its SUBSCRIBEs. Beyond: left out.
+    /// Filters of one session that wait for their retained messages after its SUBSCRIBEs. Beyond: a filter gets none.
     pub retained_pending_max: usize,
 }
 

@@ -316,8 +316,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         section: "limits",
         key: "retained_pending_max",
-        doc: "Retained messages that may wait for one session after its SUBSCRIBEs. Beyond it \
-              they are left out.",
+        doc: "Filters of one session that may wait for their retained messages after its \
+              SUBSCRIBEs. Beyond it a filter gets none.",
         reload: Reload::AtStart,
         flag: None,
         field: Field::Count(number!(0, 1_000_000_000, limits.retained_pending_max)),

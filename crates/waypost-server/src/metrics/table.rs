@@ -213,7 +213,7 @@ metrics! {
         retained_expired: "Retained messages that expired.",
         retained_refused: "Retained messages not stored because the store was full.",
         retained_sent: "Retained messages sent because of a SUBSCRIBE.",
-        retained_pending_exceeded: "Retained messages left out of a SUBSCRIBE because limits.retained_pending_max already waited.",
+        retained_pending_exceeded: "Filters whose retained messages were left out because limits.retained_pending_max filters already waited for theirs.",
         topic_levels_exceeded: "Topics and filters refused for more levels than limits.topic_levels_max.",
         slow_readers: "Times a session stopped being live because its outbox was above half its limit.",
         publishes_forwarded: "Messages sent to other shards.",
