@@ -17,6 +17,7 @@
     clippy::missing_panics_doc
 )]
 
+pub mod bytes;
 mod programs;
 mod raw_client;
 mod server;
