@@ -9,4 +9,19 @@
     clippy::indexing_slicing
 )]
 
+mod connack;
+mod connect;
+mod data;
+mod ending;
+mod level_3;
 mod ping;
+mod publish;
+mod qos;
+mod redelivery;
+mod retained;
+mod session;
+mod subscribe;
+mod topics;
+mod unsubscribe;
+mod will;
+mod wire;
