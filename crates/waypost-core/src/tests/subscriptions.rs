@@ -482,6 +482,7 @@ fn authentication_that_goes_wrong_closes() {
     for (reason, method, data, expected) in [
         (
             ReasonCode::ContinueAuthentication,
+            // 5 [MQTT-4.12.0-4]
             "count",
             "5",
             "CONNACK 87",
@@ -492,12 +493,17 @@ fn authentication_that_goes_wrong_closes() {
             "2",
             "CONNACK 82",
         ),
+        // 5 [MQTT-4.12.0-3]
         (ReasonCode::ReAuthenticate, "count", "2", "CONNACK 82"),
     ] {
         let (c, _) = world.try_connect(&by_counting());
         auth(&mut world, c, reason, method, data);
         assert_eq!(world.take(c), [expected, "closed"]);
     }
+    // 5 [MQTT-3.15.2-2], [MQTT-3.15.2-3]: an AUTH fits where there is room for what it must say.
+    let terse = by_counting().with(Property::MaximumPacketSize(24));
+    let (_, first) = world.try_connect(&terse);
+    assert!(first.starts_with("AUTH 18"), "{first}");
     // 5 [MQTT-3.1.2-30]: nothing but AUTH.
     let (c, _) = world.try_connect(&by_counting());
     world.send(c, &Packet::PingReq);
