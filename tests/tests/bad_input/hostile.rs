@@ -72,9 +72,9 @@ fn topics_of_65_536_levels() {
                 .eq([ReasonCode::TopicFilterInvalid])
         );
     }
-    let will = [text("deep-will"), listed(&[]), text(&deep), text("gone")];
+    let deep_will = [text("deep-will"), listed(&[]), text(&deep), text("gone")];
     let mut client = RawClient::open(server.mqtt(), V5);
-    client.send_raw(&connect_bytes(0x06, &[], &will));
+    client.send_raw(&connect_bytes(0x06, &[], &deep_will));
     assert_eq!(
         client.receive().conn_ack().reason,
         ReasonCode::TopicNameInvalid

@@ -302,7 +302,7 @@ fn match_cache_entries_max() {
     let mut client = RawClient::connect(&server, V5, "cache");
     client.subscribe("cache/+", QoS::AtMostOnce);
     let mut publisher = RawClient::connect(&server, V5, "pub");
-    for number in (0..N).chain(0..N + 1).chain(0..2 * N).chain(0..2 * N) {
+    for number in (0..N).chain(0..=N).chain(0..2 * N).chain(0..2 * N) {
         let topic = format!("cache/{number}");
         publisher.publish(&topic, QoS::AtMostOnce, b"x");
         assert_eq!(client.receive().publish().topic, topic);

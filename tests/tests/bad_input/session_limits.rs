@@ -6,7 +6,7 @@ use waypost_mqtt::{
     Ack, Packet, Property, PropertyBuffer, ProtocolVersion::V5, Publish, QoS, ReasonCode,
 };
 use waypost_tests::{
-    LIMIT, RawClient, bytes::publish_bytes, connect_packet, empty_publish, subscribe_bytes,
+    LIMIT, RawClient, Server, bytes::publish_bytes, connect_packet, empty_publish, subscribe_bytes,
 };
 
 use crate::{
@@ -239,6 +239,29 @@ fn retained_pending_max() {
         left_out += count - N;
         let name = "waypost_retained_pending_exceeded_total";
         expect_metric(&server, name, left_out as u64);
+    }
+}
+
+/// A client's own Maximum Packet Size: an answer that cannot be made to fit is dropped and counted; the connection goes on.
+#[test]
+fn answers_too_large_for_a_client() {
+    let server = Server::start();
+    let mut maximum = PropertyBuffer::new();
+    maximum.push(Property::MaximumPacketSize(20));
+    let connect = waypost_mqtt::Connect {
+        properties: maximum.as_properties(),
+        ..connect_packet(V5, "tiny")
+    };
+    let mut client = RawClient::open(server.mqtt(), V5);
+    client.send(&Packet::Connect(connect));
+    assert_eq!(client.receive().conn_ack().reason, ReasonCode::Success);
+    for (filters, dropped) in [(15, 0), (16, 1), (32, 2)] {
+        client.send_raw(&subscribe_bytes(V5, 1, &vec![("t", 0); filters]));
+        if dropped == 0 {
+            assert_eq!(client.receive().bytes().len(), 20);
+        }
+        client.expect_nothing();
+        expect_metric(&server, "waypost_packets_too_large_total", dropped);
     }
 }
 

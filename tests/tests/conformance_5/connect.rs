@@ -72,10 +72,10 @@ fn other_protocols_and_versions_are_refused() {
     let server = server();
     let rest = b"\x02\0\x3C\0\0\x01c";
     let names: [&[u8]; 6] = [b"MQTTX", b"mqtt", b"MQTt", b"", b"HTTP", b"\xC3\xA4QTT"];
-    let versions = [0, 1, 2, 3, 6, 7, 127, 131, 255];
-    let named = names.map(|name| [&text(name), &b"\x05"[..], rest].concat());
-    let versioned = versions.map(|version| [&b"\0\x04MQTT"[..], &[version], rest].concat());
-    for body in named.into_iter().chain(versioned) {
+    let other_names = names.map(|name| [&text(name), &b"\x05"[..], rest].concat());
+    let other_versions = [0, 1, 2, 3, 6, 7, 127, 131, 255]
+        .map(|version| [&b"\0\x04MQTT"[..], &[version], rest].concat());
+    for body in other_names.into_iter().chain(other_versions) {
         eprintln!("{body:02x?}");
         let mut client = RawClient::open(server.mqtt(), V5);
         client.send_raw(&with_fixed_header(0x10, &body));

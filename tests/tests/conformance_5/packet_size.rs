@@ -44,7 +44,7 @@ fn messages_too_large_for_a_client_are_left_out() {
         bytes.push((received.publish().qos as u8, received.bytes().len()));
         match (received.publish().qos, received.publish().packet_id) {
             (QoS::AtLeastOnce, Some(packet_id)) => {
-                small.send(&Packet::PubAck(Ack::new(packet_id, ReasonCode::Success)))
+                small.send(&Packet::PubAck(Ack::new(packet_id, ReasonCode::Success)));
             }
             (_, Some(packet_id)) => small.send(&Packet::PubRec(Ack::new(
                 packet_id,
@@ -144,12 +144,11 @@ fn packets_beyond_the_servers_maximum_are_refused() {
 /// client's Maximum Packet Size has no room for Reason String and User Properties, without them.
 #[test]
 fn explanations_give_way_to_the_packet_size() {
+    const LIMIT: u32 = 24;
     let server = server();
     let packet_id = PacketId::new(9).unwrap();
     let reserved = properties([Property::UserProperty("waypost-offset", "1")]);
     let reserved = reserved.as_bytes();
-    // The largest answer without an explanation has 8 bytes: a SUBACK for three filters.
-    const LIMIT: u32 = 24;
     let (mut client, _) =
         connect_properties(&server, "terse", [Property::MaximumPacketSize(LIMIT)]);
     let check = |client: &mut RawClient, sent: &[u8], expected: u8| {

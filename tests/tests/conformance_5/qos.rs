@@ -225,10 +225,10 @@ fn what_is_unacknowledged_is_sent_again() {
         client.cut();
         (client, _) = connect_session(&server, "again", false, 600);
         let packets = client.drain();
-        let (publishes, others): (Vec<_>, Vec<_>) = packets
+        let (messages, others): (Vec<_>, Vec<_>) = packets
             .iter()
             .partition(|packet| matches!(packet.packet(), Packet::Publish(_)));
-        let found: Vec<_> = publishes
+        let found: Vec<_> = messages
             .iter()
             .map(|packet| {
                 assert!(packet.publish().dup);

@@ -162,6 +162,54 @@ fn shared_subscriptions_are_not_available_yet() {
     client.expect_nothing();
 }
 
+/// [MQTT-4.8.2-1], [MQTT-4.8.2-2]: a `$share` filter without ShareName, with a wildcard in it, or without a filter behind it is
+/// malformed; [MQTT-3.8.3-4]: No Local with a shared one is a Protocol Error.
+#[test]
+fn ill_formed_shared_subscriptions_are_refused() {
+    let filters = [
+        "$share//t",
+        "$share/+/t",
+        "$share/#",
+        "$share/a+b/t",
+        "$share/g",
+        "$share/g/",
+    ];
+    for filter in filters {
+        let bytes = subscribe_with_bytes(&[], &request(filter.as_bytes(), 0));
+        check_disconnected([(filter, bytes, MalformedPacket)]);
+    }
+    let no_local = subscribe_with_bytes(&[], &request(b"$share/g/t", 0x04));
+    check_disconnected([("No Local", no_local, ProtocolError)]);
+}
+
+/// [W5-3.9.2.1.2-a], [W5-3.11.2.1.2-a]: SUBACK and UNSUBACK have at most one Reason String, whatever there is to explain.
+#[test]
+fn answers_explain_themselves_once_at_most() {
+    let server = server();
+    let mut client = RawClient::connect(&server, V5, "explained");
+    let deep = "/".repeat(1_000);
+    let requests = [("$share/g/t", 0), (&deep, 0), ("$queue/t", 1), ("good", 2)];
+    client.send_raw(&subscribe_bytes(V5, 1, &requests));
+    let sub_ack = client.receive();
+    assert_eq!(codes(&sub_ack), [0x9E, 0x8F, 0x9E, 2]);
+    client.send_raw(&unsubscribe_bytes(
+        V5,
+        2,
+        &["$share/g/t", &deep, "none", "good"],
+    ));
+    let unsub_ack = client.receive();
+    assert_eq!(codes(&unsub_ack).len(), 4);
+    for properties in [
+        sub_ack.sub_ack().properties,
+        unsub_ack.unsub_ack().properties,
+    ] {
+        let explanations = properties
+            .iter()
+            .filter(|p| matches!(p, Property::ReasonString(_)));
+        assert!(explanations.count() <= 1);
+    }
+}
+
 /// [MQTT-3.8.3-3]: No Local keeps a client's own messages from it, and nobody else's; a new SUBSCRIBE can change it.
 #[test]
 fn no_local() {

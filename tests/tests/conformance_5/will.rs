@@ -37,22 +37,25 @@ fn disconnect_with(client: &mut RawClient, reason: ReasonCode) {
     }));
 }
 
+/// A way to end a connection.
+type Ending = fn(&mut RawClient);
+
 /// [MQTT-3.1.2-7], [MQTT-3.1.2-8]: the Will is published when the connection ends without DISCONNECT 0x00: a lost network,
 /// DISCONNECT 0x04, a Protocol Error, a malformed packet; at its QoS.
 #[test]
 fn the_will_is_published_when_the_connection_fails() {
     let server = server();
     let mut witness = witness(&server, "will-witness", "will/#");
-    let endings: [(&str, fn(&mut RawClient)); 4] = [
+    let endings: [(&str, Ending); 4] = [
         ("DISCONNECT 0x04", |client| {
             disconnect_with(client, ReasonCode::DisconnectWithWillMessage);
         }),
         ("DISCONNECT 0x80", |client| {
-            disconnect_with(client, ReasonCode::UnspecifiedError)
+            disconnect_with(client, ReasonCode::UnspecifiedError);
         }),
         ("Protocol Error", |client| client.send_raw(&[0xD0, 0])),
         ("malformed", |client| {
-            client.send_raw(&publish_bytes(0x36, b"x", Some(1), &[]))
+            client.send_raw(&publish_bytes(0x36, b"x", Some(1), &[]));
         }),
     ];
     let qualities = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce];
