@@ -98,7 +98,13 @@ impl Broker {
                 }
             }
             // 5 [MQTT-4.12.0-4]
-            Authentication::Reject(reason) => self.refuse(id, reason, now, out),
+            Authentication::Reject(reason) => {
+                if let Ok(Packet::Connect(connect)) =
+                    decode(&waiting.packet, ProtocolVersion::V5, Role::Client)
+                {
+                    self.deny(id, connect.client_id, connect.user_name, reason, now, out);
+                }
+            }
             Authentication::Pending => {
                 waiting.for_what = For::Authentication;
                 self.park(id, waiting, out);

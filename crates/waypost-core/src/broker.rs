@@ -34,6 +34,25 @@ pub struct BrokerConfig {
     pub clock: RetainedClock,
 }
 
+/// A session as an operator sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client<'a> {
+    /// Its client id.
+    pub client_id: &'a str,
+    /// The user who made it; `None` = anonymous.
+    pub user: Option<&'a str>,
+    /// Its connection, if there is one.
+    pub connection: Option<ConnectionId>,
+    /// Subscriptions it has.
+    pub subscriptions: usize,
+    /// Messages that wait for it.
+    pub queued: usize,
+    /// Messages sent on this connection and not acknowledged.
+    pub in_flight: usize,
+    /// Messages it lost because its queue was full.
+    pub dropped: u64,
+}
+
 /// The broker of one shard. See the crate's documentation for the way in and out.
 pub struct Broker {
     pub(crate) shard: ShardId,
@@ -329,6 +348,26 @@ impl Broker {
             .filter_map(|session| session.delivery.as_ref())
             .map(|delivery| delivery.owed())
             .sum()
+    }
+
+    /// Every session, with what an operator wants to see of it.
+    pub fn clients(&self) -> impl Iterator<Item = Client<'_>> {
+        self.sessions
+            .iter()
+            .filter(|session| session.moving.is_none())
+            .map(|session| {
+                let delivery = session.delivery.as_deref();
+                Client {
+                    client_id: &session.client_id,
+                    user: session.user.as_deref(),
+                    connection: session.connection,
+                    subscriptions: session.subscriptions.len(),
+                    queued: delivery.map_or(0, |delivery| delivery.queue.len()),
+                    in_flight: delivery
+                        .map_or(0, |delivery| usize::from(delivery.inflight.unacknowledged)),
+                    dropped: delivery.map_or(0, |delivery| delivery.dropped),
+                }
+            })
     }
 
     /// What the shards know of each other: filters the others want, client ids this one is the registrar of, and

@@ -49,7 +49,7 @@ impl Broker {
             .unwrap_or(true);
         connection.packet_bytes_max = connect.properties.maximum_packet_size().unwrap_or(u32::MAX);
         if let Some(reason) = self.refusal(connect) {
-            self.refuse(id, reason, now, out);
+            self.deny(id, connect.client_id, connect.user_name, reason, now, out);
             return;
         }
         let method = connect.properties.authentication_method();
@@ -57,7 +57,8 @@ impl Broker {
             && !self.authenticate.supports(method)
         {
             // 5 [MQTT-4.12.0-1]
-            self.refuse(id, ReasonCode::BadAuthenticationMethod, now, out);
+            let reason = ReasonCode::BadAuthenticationMethod;
+            self.deny(id, connect.client_id, connect.user_name, reason, now, out);
             return;
         }
         let credentials = Credentials {
@@ -152,7 +153,9 @@ impl Broker {
                 Verdict::Allow => {}
                 Verdict::Deny => {
                     self.counters.publishes_denied += 1;
-                    self.refuse(id, ReasonCode::NotAuthorized, now, out);
+                    let client_id = admission.assigned.as_deref().unwrap_or(connect.client_id);
+                    let user = admission.user.as_deref();
+                    self.deny(id, client_id, user, ReasonCode::NotAuthorized, now, out);
                     return;
                 }
                 Verdict::Pending => {
@@ -229,7 +232,8 @@ impl Broker {
             && session.user != admission.user
         {
             // A session belongs to the user who made it. 5 [MQTT-3.1.4-2]
-            self.refuse(id, ReasonCode::NotAuthorized, now, out);
+            let user = admission.user.as_deref();
+            self.deny(id, client_id, user, ReasonCode::NotAuthorized, now, out);
             return;
         }
         let kept = found.and_then(|slot| self.take_over(slot, connect.clean_start, now, out));
@@ -243,7 +247,7 @@ impl Broker {
                 } else {
                     ReasonCode::ServerUnavailable
                 };
-                self.refuse(id, reason, now, out);
+                self.deny(id, client_id, admission.user.as_deref(), reason, now, out);
                 return;
             }
             None => {
@@ -401,6 +405,25 @@ impl Broker {
             }),
             out,
         );
+    }
+
+    /// Refuses a client whose CONNECT is in order, and tells those who want to know.
+    #[cold]
+    pub(crate) fn deny(
+        &mut self,
+        id: ConnectionId,
+        client_id: &str,
+        user: Option<&str>,
+        reason: ReasonCode,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let peer = self
+            .connections
+            .get(id)
+            .and_then(|connection| connection.peer);
+        self.announce_refused(client_id, user, peer, reason, now, out);
+        self.refuse(id, reason, now, out);
     }
 
     /// Refuses a CONNECT. 5 [MQTT-3.2.2-7], 3.1.1 [MQTT-3.2.2-5]: CONNACK, then the connection closes.

@@ -149,26 +149,28 @@ impl FanOut<'_> {
             self.deliver_acknowledged(merged, port, qos, retain, out);
         } else if let Some(connection) = port.connection() {
             let target = target(connection, port, qos, retain, identifiers(merged));
-            self.push(target, port);
+            if port.is_careful() {
+                self.push_carefully(target);
+            } else {
+                self.targets.push(target);
+            }
         }
     }
 
-    #[inline]
-    fn push(&mut self, mut target: Target, port: Port) {
-        if port.is_careful() {
-            let identifiers = target.identifiers.of(self.matched.identifiers());
-            if !fit(
-                self.connections,
-                self.hasher,
-                self.message,
-                &mut target,
-                identifiers,
-            ) {
-                self.counters.dropped_too_large += 1;
-                return;
-            }
+    #[cold]
+    fn push_carefully(&mut self, mut target: Target) {
+        let identifiers = target.identifiers.of(self.matched.identifiers());
+        if fit(
+            self.connections,
+            self.hasher,
+            self.message,
+            &mut target,
+            identifiers,
+        ) {
+            self.targets.push(target);
+        } else {
+            self.counters.dropped_too_large += 1;
         }
-        self.targets.push(target);
     }
 
     #[cold]

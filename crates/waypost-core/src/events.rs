@@ -52,31 +52,35 @@ impl Broker {
         let Some(session) = self.sessions.get(slot) else {
             return;
         };
-        let text = match event {
-            Event::Denied(why) => why,
-            _ => reason.text(),
-        };
-        let mut json = String::with_capacity(256);
-        let _ = write!(json, "{{\"time_ms\":{},\"client_id\":", now.wall_ms);
-        push_string(&mut json, &session.client_id);
-        json.push_str(",\"username\":");
-        match &session.user {
-            Some(user) => push_string(&mut json, user),
-            None => json.push_str("null"),
+        let json = json(
+            event,
+            &session.client_id,
+            session.user.as_deref(),
+            peer,
+            reason,
+            now,
+        );
+        self.tell(topic, &json, now, out);
+    }
+
+    /// Tells those who want to know that a client got no session.
+    pub(crate) fn announce_refused(
+        &mut self,
+        client_id: &str,
+        user: Option<&str>,
+        peer: Option<SocketAddr>,
+        reason: ReasonCode,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let event = Event::Denied(reason.text());
+        if self.is_wanted(event.topic()) {
+            let json = json(event, client_id, user, peer, reason, now);
+            self.tell(event.topic(), &json, now, out);
         }
-        match peer {
-            Some(address) => {
-                let _ = write!(json, ",\"address\":\"{address}\"");
-            }
-            None => json.push_str(",\"address\":null"),
-        }
-        let _ = write!(json, ",\"reason_code\":{},\"reason\":", reason.as_u8());
-        push_string(&mut json, text);
-        if let Event::Subscribed(filter) | Event::Unsubscribed(filter) = event {
-            json.push_str(",\"filter\":");
-            push_string(&mut json, filter);
-        }
-        json.push('}');
+    }
+
+    fn tell(&mut self, topic: &str, json: &str, now: Now, out: &mut impl Effects) {
         let message = Message {
             topic,
             payload: Payload {
@@ -100,6 +104,42 @@ impl Broker {
         !self.cache.lookup(topic, &self.index).merged().is_empty()
             || self.is_wanted_elsewhere(topic)
     }
+}
+
+fn json(
+    event: Event<'_>,
+    client_id: &str,
+    user: Option<&str>,
+    peer: Option<SocketAddr>,
+    reason: ReasonCode,
+    now: Now,
+) -> String {
+    let text = match event {
+        Event::Denied(why) => why,
+        _ => reason.text(),
+    };
+    let mut json = String::with_capacity(256);
+    let _ = write!(json, "{{\"time_ms\":{},\"client_id\":", now.wall_ms);
+    push_string(&mut json, client_id);
+    json.push_str(",\"username\":");
+    match user {
+        Some(user) => push_string(&mut json, user),
+        None => json.push_str("null"),
+    }
+    match peer {
+        Some(address) => {
+            let _ = write!(json, ",\"address\":\"{address}\"");
+        }
+        None => json.push_str(",\"address\":null"),
+    }
+    let _ = write!(json, ",\"reason_code\":{},\"reason\":", reason.as_u8());
+    push_string(&mut json, text);
+    if let Event::Subscribed(filter) | Event::Unsubscribed(filter) = event {
+        json.push_str(",\"filter\":");
+        push_string(&mut json, filter);
+    }
+    json.push('}');
+    json
 }
 
 /// A JSON string (RFC 8259 §7).

@@ -47,7 +47,7 @@ mod topics;
 mod waiting;
 mod will;
 
-pub use broker::{Broker, BrokerConfig};
+pub use broker::{Broker, BrokerConfig, Client};
 pub use clock::RetainedClock;
 pub use counters::Counters;
 pub use effects::{

@@ -81,7 +81,7 @@ impl Default for Limits {
             client_id_bytes_max: 1_024,
             user_properties_max: 1_000,
             burst_messages_max: 1_000,
-            retained_pending_max: 1_000_000,
+            retained_pending_max: 10_000,
         }
     }
 }

@@ -172,7 +172,19 @@ impl Broker {
         };
         if let Some(id) = connection {
             out.read(id, true);
-            self.refuse(id, ReasonCode::NotAuthorized, now, out);
+            let waiting = self
+                .connections
+                .get_mut(id)
+                .and_then(|connection| connection.waiting.take());
+            let user = waiting.and_then(|waiting| waiting.user);
+            self.deny(
+                id,
+                &client_id,
+                user.as_deref(),
+                ReasonCode::NotAuthorized,
+                now,
+                out,
+            );
         }
         self.settle(client_id, Settled::AsBefore, now, out);
     }

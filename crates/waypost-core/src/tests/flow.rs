@@ -133,6 +133,20 @@ fn the_queue_of_an_absent_session_is_bounded() {
             world.publish(p, "t", &n.to_string(), 1);
         }
         assert_eq!(world.broker(0).counters().dropped_queue_full, count - 3);
+        let seen = world
+            .broker(0)
+            .clients()
+            .find(|client| client.client_id == "s")
+            .unwrap();
+        assert_eq!(
+            (
+                seen.queued,
+                seen.dropped,
+                seen.subscriptions,
+                seen.connection
+            ),
+            (3, count - 3, 1, None)
+        );
         let s = world.connect(&v5("s").persistent(100));
         let lines = world.take(s);
         assert_eq!(

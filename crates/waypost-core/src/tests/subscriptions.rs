@@ -216,6 +216,7 @@ fn events_tell_what_happens_to_clients() {
     world.subscribe(c, "$share/g/t", 1);
     world.unsubscribe(c, "t");
     world.publish(c, "$SYS/x", "x", 0);
+    world.try_connect(&v5("c\"1").user("bob"));
     world.disconnect(c, ReasonCode::Success);
     let lines = world.take(watcher);
     let event = |topic: &str, code: u8, reason: &str, rest: &str| {
@@ -230,6 +231,7 @@ fn events_tell_what_happens_to_clients() {
         event("denied", 0x9E, "Shared Subscriptions not supported", ""),
         event("unsubscribed", 0, "Success", ",\"filter\":\"t\""),
         event("denied", 0x87, "the topic is the server's", ""),
+        event("denied", 0x87, "Not authorized", "").replace("alice", "bob"),
         event("disconnected", 0, "Success", ""),
     ];
     let bodies: Vec<_> = lines
