@@ -36,7 +36,7 @@ impl Server {
                 "1",
                 "--data-dir",
             ])
-            .arg(&directory)
+            .arg(directory.join("data"))
             .stdout(Stdio::piped());
         let mut server = Self::spawn(&mut command, 0, directory)?;
         let stdout = server.child.stdout.take().map(BufReader::new);
