@@ -168,6 +168,20 @@ impl Broker {
                 }
             }
         }
+        // 5 [MQTT-3.1.2-24], [MQTT-3.2.0-1]: who cannot be sent a CONNACK cannot be sent anything.
+        if connect.properties.maximum_packet_size().is_some() {
+            let (assigned, data) = (admission.assigned.as_deref(), admission.data.as_deref());
+            let buffer = self.connack_properties(connect, assigned, data);
+            let conn_ack = ConnAck {
+                session_present: false,
+                reason: ReasonCode::Success,
+                properties: buffer.as_properties(),
+            };
+            if !self.takes(id, &Packet::ConnAck(conn_ack)) {
+                self.refuse(id, ReasonCode::PacketTooLarge, now, out);
+                return;
+            }
+        }
         if self.shards == 1 {
             self.attach(id, connect, admission, now, out);
         } else {
@@ -363,6 +377,27 @@ impl Broker {
         data: Option<&[u8]>,
         out: &mut impl Effects,
     ) {
+        let buffer = self.connack_properties(connect, assigned, data);
+        let reason = ReasonCode::Success;
+        let properties = buffer.as_properties();
+        self.send(
+            id,
+            &Packet::ConnAck(ConnAck {
+                session_present,
+                reason,
+                properties,
+            }),
+            out,
+        );
+    }
+
+    /// What an accepting CONNACK says.
+    fn connack_properties(
+        &self,
+        connect: &Connect<'_>,
+        assigned: Option<&str>,
+        data: Option<&[u8]>,
+    ) -> PropertyBuffer {
         let mut buffer = PropertyBuffer::new();
         if connect.version == ProtocolVersion::V5 {
             let limits = &self.limits;
@@ -394,17 +429,7 @@ impl Broker {
                 }
             }
         }
-        let reason = ReasonCode::Success;
-        let properties = buffer.as_properties();
-        self.send(
-            id,
-            &Packet::ConnAck(ConnAck {
-                session_present,
-                reason,
-                properties,
-            }),
-            out,
-        );
+        buffer
     }
 
     /// Refuses a client whose CONNECT is in order, and tells those who want to know.

@@ -13,29 +13,26 @@ impl Broker {
         let Some(connection) = self.connections.get(id) else {
             return;
         };
-        let bytes_max = connection.packet_bytes_max;
-        if bytes_max == u32::MAX {
-            out.send(id, packet);
-            return;
-        }
-        // 5 [MQTT-3.1.2-24]
-        let version = connection.version;
-        let mut measure = |packet: &Packet<'_>| {
-            let bytes = &mut self.scratch.packet;
-            bytes.clear();
-            encode(packet, version, bytes);
-            bytes.len() <= bytes_max as usize
-        };
-        if measure(packet) {
+        if connection.packet_bytes_max == u32::MAX || self.takes(id, packet) {
             out.send(id, packet);
             return;
         }
         // 5 [MQTT-3.4.2-2] and its like: without Reason String and User Properties.
         match without_properties(packet) {
-            Some(bare) if measure(&bare) => out.send(id, &bare),
+            Some(bare) if self.takes(id, &bare) => out.send(id, &bare),
             // 5 [MQTT-3.1.2-25]: as though it had been sent.
             _ => self.counters.packets_too_large += 1,
         }
+    }
+
+    /// 5 [MQTT-3.1.2-24]: whether a packet is within the client's Maximum Packet Size.
+    pub(crate) fn takes(&mut self, id: ConnectionId, packet: &Packet<'_>) -> bool {
+        self.connections.get(id).is_some_and(|connection| {
+            let bytes = &mut self.scratch.packet;
+            bytes.clear();
+            encode(packet, connection.version, bytes);
+            bytes.len() <= connection.packet_bytes_max as usize
+        })
     }
 }
 

@@ -494,6 +494,25 @@ fn too_many_user_properties_are_refused() {
 }
 
 #[test]
+fn a_client_too_small_for_a_connack_is_not_connected() {
+    // 5 [MQTT-3.1.2-24], [MQTT-3.2.0-1]
+    let mut world = World::new();
+    let old = world.connect(&v5("c"));
+    for (bytes_max, expected) in [
+        (17, &["CONNACK 95", "closed"][..]),
+        (5, &["CONNACK 95", "closed"]),
+        (4, &["closed"]),
+    ] {
+        let c = world.open();
+        world.send_connect(c, &v5("c").with(Property::MaximumPacketSize(bytes_max)));
+        assert_eq!(world.take(c), expected, "{bytes_max}");
+        assert!(!world.is_closed(old), "the session stays with its client");
+    }
+    world.connect(&v5("c").with(Property::MaximumPacketSize(18)));
+    assert!(world.is_closed(old));
+}
+
+#[test]
 fn too_many_user_properties_in_a_packet_without_answer_close_the_connection() {
     let mut buffer = PropertyBuffer::new();
     for _ in 0..4 {
