@@ -191,6 +191,26 @@ fn explanations_give_way_to_the_packet_size() {
     client.expect_closed();
 }
 
+/// [MQTT-3.1.2-24], [MQTT-3.2.0-1], [MQTT-3.2.2-7]: a client whose maximum has no room for an accepting CONNACK is refused with 0x95, or
+/// without a word where not even that fits; it is not left waiting, and a session it asked for stays with its client.
+#[test]
+fn a_client_too_small_for_connack_is_refused() {
+    let server = server();
+    let mut client = RawClient::connect(&server, V5, "too-small");
+    for maximum in [1_u32, 4, 5, 10] {
+        let properties = [&[0x27][..], &maximum.to_be_bytes()].concat();
+        let mut small = RawClient::open(server.mqtt(), V5);
+        small.send_raw(&connect_bytes(CLEAN, &properties, &[text("too-small")]));
+        if maximum >= 5 {
+            let answer = small.receive();
+            assert_eq!(answer.conn_ack().reason, ReasonCode::PacketTooLarge);
+            assert!(answer.bytes().len() <= maximum as usize);
+        }
+        small.expect_closed();
+    }
+    client.fence();
+}
+
 /// [MQTT-3.1.2-29]: with Request Problem Information 0 there is no Reason String and no User Property but in PUBLISH, CONNACK and
 /// DISCONNECT.
 #[test]
