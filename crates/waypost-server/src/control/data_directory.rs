@@ -1,9 +1,9 @@
 //! The data directory: one server at a time, for its owner only, with the administrator's socket.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -45,7 +45,8 @@ pub enum DataDirectoryError {
     },
     /// Other users could look into it.
     #[error(
-        "the data directory {} is open to other users (mode {mode:o}); close it: chmod 700 '{}'",
+        "the data directory {} is open to other users (mode {mode:o}) and has files in it that are \
+         not ours; choose another with --data-dir, or close it: chmod 700 '{}'",
         path.display(),
         path.display()
     )]
@@ -99,7 +100,8 @@ pub struct DataDirectory {
 }
 
 impl DataDirectory {
-    /// Makes the directory if it is missing (mode 0700), and locks it.
+    /// Makes the directory if it is missing (mode 0700), or closes it to other users if it is new
+    /// or was a data directory before, and locks it.
     pub fn open(path: &Path) -> Result<Self, DataDirectoryError> {
         make(path).map_err(failed("make the data directory", path))?;
         // Whoever looks for the socket finds the same path, from wherever it was started.
@@ -115,8 +117,12 @@ impl DataDirectory {
         }
         let mode = metadata.mode() & 0o7777;
         if mode & 0o077 != 0 {
-            let path = path.clone();
-            return Err(DataDirectoryError::OpenToOthers { path, mode });
+            if !is_ours_to_close(path).map_err(failed("look into", path))? {
+                let path = path.clone();
+                return Err(DataDirectoryError::OpenToOthers { path, mode });
+            }
+            fs::set_permissions(path, Permissions::from_mode(0o700))
+                .map_err(failed("close to other users", path))?;
         }
         Ok(Self {
             _lock: lock(path)?,
@@ -168,6 +174,21 @@ fn make(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
         made => made,
     }
+}
+
+/// Whether nothing but our own files can be in a directory: then its mode is ours to change. That
+/// of somebody's home, or of `/tmp`, is not.
+fn is_ours_to_close(path: &Path) -> io::Result<bool> {
+    if path.join(LOCK_FILE).exists() {
+        return Ok(true);
+    }
+    // A freshly made file system has this one directory.
+    let mut others = fs::read_dir(path)?.filter(|entry| {
+        !entry
+            .as_ref()
+            .is_ok_and(|entry| entry.file_name() == "lost+found")
+    });
+    Ok(others.next().is_none())
 }
 
 fn lock(directory: &Path) -> Result<File, DataDirectoryError> {
@@ -259,7 +280,6 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDi
 
 #[cfg(test)]
 mod tests {
-    use std::fs::Permissions;
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::UnixStream;
 
@@ -282,19 +302,34 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_open_to_others_is_refused_with_the_line_that_closes_it() {
+    fn a_directory_with_other_files_that_is_open_to_others_is_refused() {
         let temporary = tempfile::tempdir().unwrap();
         let path = temporary.path().canonicalize().unwrap();
+        fs::write(path.join("diary.txt"), "not ours").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
         assert_eq!(
             DataDirectory::open(&path).unwrap_err().to_string(),
             format!(
-                "the data directory {0} is open to other users (mode 755); close it: chmod 700 '{0}'",
+                "the data directory {0} is open to other users (mode 755) and has files in it that \
+                 are not ours; choose another with --data-dir, or close it: chmod 700 '{0}'",
                 path.display()
             )
         );
+        assert_eq!(mode(&path), 0o755, "what is not ours stays as it is");
         fs::set_permissions(&path, Permissions::from_mode(0o700)).unwrap();
         DataDirectory::open(&path).unwrap();
+    }
+
+    #[test]
+    fn an_empty_directory_or_one_of_ours_is_closed_to_others() {
+        let temporary = tempfile::tempdir().unwrap();
+        let path = temporary.path().canonicalize().unwrap();
+        fs::create_dir(path.join("lost+found")).unwrap();
+        for _ in 0..2 {
+            fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+            DataDirectory::open(&path).unwrap();
+            assert_eq!(mode(&path), 0o700);
+        }
     }
 
     #[test]
