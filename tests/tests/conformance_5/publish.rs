@@ -145,6 +145,43 @@ fn the_applications_properties_are_forwarded_unchanged() {
     }
 }
 
+/// [MQTT-3.3.2-17], [MQTT-3.3.2-18], [MQTT-3.3.2-20]: they are unchanged and in order, too, when Topic Alias and Message Expiry Interval,
+/// which do not go on as they are, stand between them.
+#[test]
+fn properties_of_the_hop_are_taken_out_cleanly() {
+    let server = server();
+    let mut client = RawClient::connect(&server, V5, "hop");
+    client.subscribe("hop", QoS::AtLeastOnce);
+    let mut publisher = RawClient::connect(&server, V5, "hop-pub");
+    let list = properties([
+        Property::UserProperty("b", "1"),
+        Property::TopicAlias(1),
+        Property::UserProperty("a", "2"),
+        Property::MessageExpiryInterval(100),
+        Property::ContentType("c"),
+        Property::UserProperty("b", "3"),
+    ]);
+    let publish = Publish {
+        qos: QoS::AtLeastOnce,
+        properties: list.as_properties(),
+        ..empty_publish()
+    };
+    for topic in ["hop", ""] {
+        publisher.publish_with(&Publish { topic, ..publish });
+        let received = client.receive_message();
+        let properties = received.publish().properties;
+        let pairs: Vec<_> = properties.user_properties().collect();
+        assert_eq!(pairs, [("b", "1"), ("a", "2"), ("b", "3")]);
+        assert_eq!(properties.content_type(), Some("c"));
+        assert_eq!(properties.topic_alias(), None);
+        assert!(matches!(
+            properties.message_expiry_interval(),
+            Some(99 | 100)
+        ));
+        assert_eq!(properties.iter().count(), 5);
+    }
+}
+
 /// [MQTT-3.3.2-4], [MQTT-3.3.2-16]: absent properties stay absent; 0 and empty are values.
 #[test]
 fn absent_and_empty_properties_differ() {
