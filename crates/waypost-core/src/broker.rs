@@ -101,7 +101,7 @@ impl Broker {
             sessions: Sessions::new(hasher.clone()),
             index: SubscriptionIndex::new(random.next()),
             cache: MatchCache::new(random.next(), entries_max, cache_bytes_max),
-            retained: RetainedStore::new(random.next()),
+            retained: RetainedStore::new(random.next(), config.clock.clone()),
             timers: Timers::default(),
             counters: Counters::default(),
             hasher,

@@ -1,7 +1,9 @@
-//! The order of retained publishes.
+//! What all shards know of the retained messages: the order of their publishes, and where there are any.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::census::Census;
 
 /// One counter for all shards of a server: clone it into each broker's configuration.
 ///
@@ -9,16 +11,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// expects the later message to stay. No clock that only follows the shards' mail knows of that order, so this one
 /// number is shared. Only retained publishes and SUBSCRIBEs touch it.
 #[derive(Clone, Debug, Default)]
-pub struct RetainedClock(Arc<AtomicU64>);
+pub struct RetainedClock(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    last: AtomicU64,
+    census: Census,
+}
 
 impl RetainedClock {
     /// A number above all before.
     pub(crate) fn tick(&self) -> u64 {
-        self.0.fetch_add(1, Ordering::AcqRel) + 1
+        self.0.last.fetch_add(1, Ordering::AcqRel) + 1
     }
 
     /// The last number given.
     pub(crate) fn last(&self) -> u64 {
-        self.0.load(Ordering::Acquire)
+        self.0.last.load(Ordering::Acquire)
+    }
+
+    /// Where something is retained.
+    pub(crate) fn census(&self) -> &Census {
+        &self.0.census
     }
 }

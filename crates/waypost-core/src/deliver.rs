@@ -43,7 +43,7 @@ impl Broker {
         out: &mut impl Effects,
     ) -> bool {
         if origin.retain {
-            origin.stamp = self.next_stamp();
+            origin.stamp = self.stamp(message);
             self.retain(message, origin, now);
         }
         let here = self.fan_out(message, origin, self.shard, now, out);

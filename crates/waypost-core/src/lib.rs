@@ -17,6 +17,7 @@
 mod alias;
 mod auth;
 mod broker;
+mod census;
 mod clock;
 mod close;
 mod connect;

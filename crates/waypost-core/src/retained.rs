@@ -12,6 +12,7 @@ use std::rc::Rc;
 use waypost_mqtt::{Filter, QoS};
 
 use crate::broker::Broker;
+use crate::clock::RetainedClock;
 use crate::effects::{ConnectionId, Effects, Message, Now, ShardId};
 use crate::flow::Step;
 use crate::hash::shared_hash;
@@ -50,16 +51,18 @@ pub(crate) struct RetainedStore {
     armed_ms: u64,
     /// Questions to other owners, to tell their answers apart.
     asked: u64,
+    clock: RetainedClock,
 }
 
 impl RetainedStore {
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, clock: RetainedClock) -> Self {
         Self {
             tree: TopicTree::new(seed),
             bytes: 0,
             expiries: BinaryHeap::new(),
             armed_ms: NEVER,
             asked: 0,
+            clock,
         }
     }
 
@@ -82,12 +85,16 @@ impl RetainedStore {
         let topic = Rc::clone(&retained.message);
         if let Some(old) = self.tree.insert(topic.topic(), retained) {
             self.bytes -= old.message.bytes();
+            self.clock.census().remove(topic.topic());
         }
     }
 
     fn remove(&mut self, topic: &str) -> bool {
         let removed = self.tree.remove(topic);
-        self.bytes -= removed.as_ref().map_or(0, |old| old.message.bytes());
+        if let Some(old) = &removed {
+            self.bytes -= old.message.bytes();
+            self.clock.census().remove(topic);
+        }
         removed.is_some()
     }
 
@@ -178,18 +185,14 @@ impl RetainedRequest {
 }
 
 impl Broker {
-    pub(crate) fn next_stamp(&mut self) -> u64 {
-        (self.clock.tick() << STAMP_SHARD_BITS) | u64::from(self.shard.0)
-    }
-
     /// Whether this shard owns what is retained on a topic.
     pub(crate) fn owns_retained(&self, topic: &str) -> bool {
         self.shards == 1 || owner_of(topic, self.shards) == self.shard.0
     }
 
     /// Whether a subscription to this filter could be sent retained messages.
-    pub(crate) fn may_have_retained(&self) -> bool {
-        self.shards > 1 || self.retained.len() > 0
+    pub(crate) fn may_have_retained(&self, filter: &str) -> bool {
+        self.clock.census().may_match(filter)
     }
 
     /// The first shard to be asked for what a filter matches: without wildcards, the only one.
@@ -201,13 +204,14 @@ impl Broker {
         }
     }
 
-    /// Stores a retained message, or removes one, if this shard is the topic's owner.
+    /// Stores a retained message, or removes one, if this shard is the topic's owner. It is counted already.
     pub(crate) fn retain(&mut self, message: &Message<'_>, origin: Origin, now: Now) {
         if !self.owns_retained(message.topic) {
             return;
         }
         let kept = self.retained.tree.get(message.topic);
         if kept.is_some_and(|kept| kept.stamp >= origin.stamp) {
+            self.discount(message);
             return;
         }
         // 5 [MQTT-3.3.1-6], [MQTT-3.3.1-7], 3.1.1 [MQTT-3.3.1-10], [MQTT-3.3.1-11]
@@ -224,6 +228,7 @@ impl Broker {
             // The old word is no longer the last one.
             self.counters.retained_refused += 1;
             self.retained.remove(message.topic);
+            self.discount(message);
             return;
         }
         self.counters.retained_stored += 1;
@@ -235,6 +240,21 @@ impl Broker {
             stamp: origin.stamp,
         });
         self.retained.arm(&mut self.timers);
+    }
+
+    /// Stamps a retained publish of this shard, and counts it if it is one that stays.
+    pub(crate) fn stamp(&mut self, message: &Message<'_>) -> u64 {
+        if !message.payload.bytes.is_empty() {
+            self.clock.census().add(message.topic);
+        }
+        (self.clock.tick() << STAMP_SHARD_BITS) | u64::from(self.shard.0)
+    }
+
+    /// A counted message is not kept.
+    fn discount(&self, message: &Message<'_>) {
+        if !message.payload.bytes.is_empty() {
+            self.clock.census().remove(message.topic);
+        }
     }
 
     /// Leaves a request for the retained messages of a subscription. The pump serves it.

@@ -139,7 +139,8 @@ impl Broker {
             // 5 [MQTT-3.3.1-11]
             RetainHandling::DoNotSend => false,
         };
-        if wants_retained && self.may_have_retained() {
+        // With other shards, what they have is known once they have confirmed.
+        if wants_retained && (self.shards > 1 || self.may_have_retained(filter.as_str())) {
             requests.push(RetainedRequest {
                 filter: filter.as_str().into(),
                 qos: options.qos,
@@ -210,19 +211,22 @@ impl Broker {
             }),
             out,
         );
-        if requests.is_empty() {
-            return;
-        }
+        let mut is_anything = false;
         for request in requests {
-            self.request_retained(
-                slot,
-                RetainedRequest {
-                    confirmed: confirmed.into(),
-                    ..request
-                },
-            );
+            if self.may_have_retained(&request.filter) {
+                is_anything = true;
+                self.request_retained(
+                    slot,
+                    RetainedRequest {
+                        confirmed: confirmed.into(),
+                        ..request
+                    },
+                );
+            }
         }
-        self.pump(slot, now, out);
+        if is_anything {
+            self.pump(slot, now, out);
+        }
     }
 
     pub(crate) fn handle_unsubscribe(

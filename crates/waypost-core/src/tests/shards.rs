@@ -56,6 +56,7 @@ fn suback_waits_for_every_shard() {
         let has_answer = !world.take_first(s, "SUBACK").starts_with("no SUBACK");
         assert_eq!(has_answer, steps == 4, "two questions, two answers");
     }
+    assert_eq!(steps, 4, "nothing is retained: no owner is asked");
 }
 
 #[test]
@@ -226,5 +227,39 @@ fn retained_messages_have_one_owner_and_reach_every_shard() {
         }
         let total: usize = (0..3).map(|shard| world.broker(shard).retained()).sum();
         assert_eq!(total, 0);
+    }
+}
+
+/// Goal: owners are asked for what they have, and no more once it is gone. Method: every way in which a retained
+/// message stays, is replaced, refused and removed, between every pair of shards.
+#[test]
+fn what_is_retained_is_asked_for_until_it_is_gone() {
+    let limits = Limits {
+        retained_messages_max: 3,
+        ..Limits::default()
+    };
+    let mut world = World::seeded(3, limits, 5);
+    let clients = [0, 1, 2].map(|shard| world.connect(&v5(&format!("c{shard}")).at(shard)));
+    let topics: Vec<_> = (0..20).map(|n| format!("a/{n}")).collect();
+    let mut soon = PropertyBuffer::new();
+    soon.push(Property::MessageExpiryInterval(1));
+    for client in clients {
+        for topic in &topics {
+            world.retain(client, topic, "x", 0);
+            world.retain(client, topic, "", 0);
+            world.publish_with(client, topic, "y", 0, 0, true, &soon);
+        }
+    }
+    let kept: usize = (0..3).map(|shard| world.broker(shard).retained()).sum();
+    assert!((1..=9).contains(&kept), "{kept} retained, many refused");
+    for client in clients {
+        world.subscribe(client, "a/+", 0);
+        assert_eq!(world.take(client).len(), kept);
+        world.unsubscribe(client, "a/+");
+    }
+    assert!(world.broker(0).may_have_retained("a/+"));
+    world.advance(2_000);
+    for filter in topics.iter().map(String::as_str).chain(["a/+", "#"]) {
+        assert!(!world.broker(0).may_have_retained(filter), "{filter}");
     }
 }
