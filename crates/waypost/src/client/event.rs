@@ -1,9 +1,11 @@
 //! What a client is told about its connection, and why a connection ends.
 
-use std::collections::HashSet;
+use std::cell::RefCell;
 use std::io;
 
-use waypost_mqtt::{ConnAck, PacketId, Publish, ReasonCode, ReasonCodes};
+use waypost_mqtt::{ConnAck, Publish, ReasonCode, ReasonCodes};
+
+use super::remains::Remains;
 
 /// What happened on a connection.
 #[derive(Debug)]
@@ -19,19 +21,23 @@ pub enum Event<'a> {
         /// 0x80 and above: the server refused it.
         reason: ReasonCode,
     },
-    /// The connection ended before this message was finished.
+    /// A message that an earlier connection did not finish is sent again.
+    Resent,
+    /// The connection ended before this message was finished, and it will not be sent again.
     Lost {
         /// What [`publish`](super::session::Session::publish) was told.
         tag: u64,
     },
     /// The server answered SUBSCRIBE.
     Subscribed(ReasonCodes<'a>),
+    /// The server answered UNSUBSCRIBE; version 3 gives no reasons.
+    Unsubscribed(ReasonCodes<'a>),
     /// The connection is gone; nothing follows.
     Closed {
         /// Why.
         why: &'a Closed,
-        /// QoS 2 messages received and not released, for the session's next connection.
-        received: &'a HashSet<PacketId>,
+        /// For the session's next connection, to be taken.
+        remains: &'a RefCell<Remains>,
     },
 }
 
@@ -69,6 +75,24 @@ pub enum Closed {
     /// The server broke the protocol.
     #[error("the server broke the protocol: {0}")]
     Protocol(String),
+}
+
+impl Closed {
+    /// Whether a connection made again may fare better.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Lost(_) | Self::Silent(_) => true,
+            Self::Refused { reason, .. } | Self::Disconnected { reason, .. } => matches!(
+                reason,
+                ReasonCode::ServerUnavailable
+                    | ReasonCode::ServerBusy
+                    | ReasonCode::ServerShuttingDown
+                    | ReasonCode::KeepAliveTimeout
+                    | ReasonCode::ConnectionRateExceeded
+            ),
+            Self::Finished | Self::Protocol(_) => false,
+        }
+    }
 }
 
 fn because(text: &Option<String>) -> String {

@@ -2,9 +2,13 @@
 //! keep alive, bounded queues; one or some thousand connections on one thread.
 //!
 //! [`session`] is the protocol of one connection without I/O, [`swarm`] the sockets and the loop,
-//! [`endpoint`] where to connect. Not here: TLS, WebSocket, reconnecting (a command decides that).
+//! [`endpoint`] where to connect. A session goes on over a new connection with what the
+//! lost one left ([`remains`]). Not here: TLS, WebSocket, when to connect again (a command decides
+//! that).
 
 pub mod endpoint;
 pub mod event;
+pub mod options;
+pub mod remains;
 pub mod session;
 pub mod swarm;

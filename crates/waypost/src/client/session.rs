@@ -2,8 +2,9 @@
 //!
 //! What is published waits in [`Session::publish`]'s queue while the window of unacknowledged
 //! messages is full or the server has not answered CONNECT; the caller bounds it by
-//! [`Session::unfinished`] and [`Session::outbox`]. A session is not resumed for sending: what is
-//! unfinished when a connection ends is reported [`Event::Lost`], never sent twice.
+//! [`Session::unfinished`] and [`Session::outbox`]. With [`Options::resume_seconds`] what is
+//! unfinished when a connection ends is left to the session's next one as [`Remains`]; without, and
+//! where sending it again could double it, it is reported [`Event::Lost`].
 
 use std::collections::{HashSet, VecDeque};
 use std::ops::ControlFlow;
@@ -11,70 +12,19 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use waypost_mqtt::{
-    Ack, ConnAck, Connect, Disconnect, Packet, PacketId, Properties, Property, PropertyBuffer,
-    ProtocolVersion, Publish, QoS, ReasonCode, ReasonCodes, Role, Subscribe, SubscriptionRequest,
-    Topic, Will, decode, decode_header, encode,
+    Ack, ConnAck, Connect, Disconnect, Filter, Packet, PacketId, Properties, Property,
+    PropertyBuffer, ProtocolVersion, Publish, QoS, ReasonCode, Role, Subscribe,
+    SubscriptionRequest, Topic, Unsubscribe, Will, decode, decode_header, encode,
 };
 
 use super::event::{Closed, Event};
+use super::options::{Options, Outgoing};
+use super::remains::{InFlight, Remains, Waiting};
 
 /// The largest packet taken from a server; a version 5 server is told so.
 pub const PACKET_BYTES_MAX: u32 = 64 * 1024 * 1024;
 /// How long a server may take to answer CONNECT, or to close after DISCONNECT.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How a client connects.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The protocol spoken.
-    pub version: ProtocolVersion,
-    /// Empty: the server names the client.
-    pub client_id: String,
-    /// Forget an earlier session of this client id.
-    pub clean_start: bool,
-    /// Seconds; 0: none.
-    pub keep_alive: u16,
-    /// Who connects.
-    pub user_name: Option<String>,
-    /// How they prove it.
-    pub password: Option<Vec<u8>>,
-    /// What the server publishes when the connection fails.
-    pub will: Option<WillOptions>,
-    /// Version 5 properties of CONNECT.
-    pub properties: PropertyBuffer,
-    /// QoS 1 and 2 messages sent and not acknowledged, at most; at least 1.
-    pub in_flight_max: u16,
-}
-
-/// A will.
-#[derive(Debug, Clone)]
-pub struct WillOptions {
-    /// A topic name.
-    pub topic: String,
-    /// What it says.
-    pub payload: Vec<u8>,
-    /// How surely.
-    pub qos: QoS,
-    /// Whether it is retained.
-    pub retain: bool,
-    /// Version 5 properties.
-    pub properties: PropertyBuffer,
-}
-
-/// A message to publish.
-#[derive(Debug, Clone, Copy)]
-pub struct Outgoing<'a> {
-    /// A valid topic name.
-    pub topic: &'a str,
-    /// What it says.
-    pub payload: &'a [u8],
-    /// How surely.
-    pub qos: QoS,
-    /// Whether the server keeps it.
-    pub retain: bool,
-    /// Version 5 properties.
-    pub properties: Properties<'a>,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -83,24 +33,6 @@ enum State {
     Connected,
     /// DISCONNECT is out.
     Closing,
-}
-
-#[derive(Debug)]
-struct InFlight {
-    packet_id: PacketId,
-    tag: u64,
-    /// QoS 2: PUBREC came, PUBREL is out.
-    released: bool,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    tag: u64,
-    topic: String,
-    payload: Vec<u8>,
-    qos: QoS,
-    retain: bool,
-    properties: Vec<u8>,
 }
 
 /// One connection's state.
@@ -125,15 +57,32 @@ pub struct Session {
     qos_max: QoS,
     packet_bytes_max: usize,
     halted: bool,
+    /// Unacknowledged messages are kept, to be sent again.
+    resumes: bool,
+    /// The server keeps the session for resuming only: DISCONNECT ends it.
+    ends_with_disconnect: bool,
 }
 
 /// What takes events; `Break` stops reading from that connection.
 pub type Sink<'s> = &'s mut dyn FnMut(Event<'_>) -> ControlFlow<()>;
 
 impl Session {
-    /// A new connection's state, with CONNECT in its outbox. `received` are the QoS 2 messages a
-    /// connection before this one received and did not see released.
-    pub fn new(options: &Rc<Options>, received: HashSet<PacketId>, now: Instant) -> Self {
+    /// A new connection's state, with CONNECT in its outbox. `remains` are what the session's
+    /// connection before this one left; none: this is its first.
+    pub fn new(options: &Rc<Options>, remains: Option<Remains>, now: Instant) -> Self {
+        let resumes = options.resume_seconds > 0;
+        let version5 = options.version == ProtocolVersion::V5;
+        let again = version5 && resumes && remains.is_some();
+        let remains = remains.unwrap_or_default();
+        let mut properties = options.properties.clone();
+        let given = options.properties.as_properties();
+        let ends_with_disconnect = version5 && resumes && given.session_expiry_interval().is_none();
+        if ends_with_disconnect {
+            properties.push(Property::SessionExpiryInterval(options.resume_seconds));
+        }
+        if version5 && given.maximum_packet_size().is_none() {
+            properties.push(Property::MaximumPacketSize(PACKET_BYTES_MAX));
+        }
         let mut session = Self {
             version: options.version,
             state: State::Connecting,
@@ -144,24 +93,20 @@ impl Session {
             outbox: Vec::new(),
             outbox_written: 0,
             unwritten: VecDeque::new(),
-            in_flight: VecDeque::new(),
+            in_flight: remains.in_flight,
             in_flight_max: options.in_flight_max.max(1).into(),
-            waiting: VecDeque::new(),
+            waiting: remains.waiting,
             next_packet_id: 1,
-            received,
+            received: remains.received,
             qos_max: QoS::ExactlyOnce,
             packet_bytes_max: usize::MAX,
             halted: false,
+            resumes,
+            ends_with_disconnect,
         };
-        let mut properties = options.properties.clone();
-        if options.version == ProtocolVersion::V5
-            && properties.as_properties().maximum_packet_size().is_none()
-        {
-            properties.push(Property::MaximumPacketSize(PACKET_BYTES_MAX));
-        }
         session.send(&Packet::Connect(Connect {
             version: options.version,
-            clean_start: options.clean_start,
+            clean_start: options.clean_start && !again,
             keep_alive: options.keep_alive,
             client_id: &options.client_id,
             properties: properties.as_properties(),
@@ -183,14 +128,7 @@ impl Session {
         if self.may_send(message.qos) && self.waiting.is_empty() {
             self.send_publish(message, tag, on);
         } else {
-            self.waiting.push_back(Waiting {
-                tag,
-                topic: message.topic.to_owned(),
-                payload: message.payload.to_owned(),
-                qos: message.qos,
-                retain: message.retain,
-                properties: message.properties.as_bytes().to_owned(),
-            });
+            self.waiting.push_back(Waiting::new(message, tag));
         }
     }
 
@@ -202,11 +140,22 @@ impl Session {
         )));
     }
 
+    /// Unsubscribes; the server must have answered CONNECT.
+    pub fn unsubscribe(&mut self, filters: &[Filter<'_>]) {
+        let packet_id = self.take_packet_id();
+        let unsubscribe = Unsubscribe::new(packet_id, Properties::EMPTY, filters);
+        self.send(&Packet::Unsubscribe(unsubscribe));
+    }
+
     /// Says DISCONNECT after what is in the outbox. What still waits is given up.
     pub fn disconnect(&mut self, reason: ReasonCode, now: Instant) {
         if self.state != State::Closing {
             if self.state == State::Connected {
-                let properties = Properties::EMPTY;
+                let mut properties = PropertyBuffer::new();
+                if self.ends_with_disconnect {
+                    properties.push(Property::SessionExpiryInterval(0));
+                }
+                let properties = properties.as_properties();
                 self.send(&Packet::Disconnect(Disconnect { reason, properties }));
             }
             self.state = State::Closing;
@@ -227,11 +176,6 @@ impl Session {
     /// Whether packets of the server still matter.
     pub fn is_reading(&self) -> bool {
         !self.halted && self.state != State::Closing
-    }
-
-    /// QoS 2 messages received and not released, for the session's next connection.
-    pub fn received(&self) -> &HashSet<PacketId> {
-        &self.received
     }
 
     /// Bytes to write to the server.
@@ -313,14 +257,24 @@ impl Session {
         }
     }
 
-    /// Reports everything unfinished as lost.
-    pub fn handle_closed(&mut self, on: Sink<'_>) {
-        let unwritten = self.unwritten.drain(..).map(|(_, tag)| tag);
-        let in_flight = self.in_flight.drain(..).map(|message| message.tag);
-        let waiting = self.waiting.drain(..).map(|message| message.tag);
-        for tag in unwritten.chain(in_flight).chain(waiting) {
+    /// Gives what the session's next connection goes on with; reports the rest as lost.
+    pub fn handle_closed(&mut self, on: Sink<'_>) -> Remains {
+        for (_, tag) in self.unwritten.drain(..) {
             let _ = on(Event::Lost { tag });
         }
+        let mut remains = Remains {
+            received: std::mem::take(&mut self.received),
+            in_flight: std::mem::take(&mut self.in_flight),
+            waiting: std::mem::take(&mut self.waiting),
+        };
+        if !self.resumes {
+            for tag in remains.tags() {
+                let _ = on(Event::Lost { tag });
+            }
+            remains.in_flight.clear();
+            remains.waiting.clear();
+        }
+        remains
     }
 
     fn handle_packet(
@@ -333,6 +287,11 @@ impl Session {
             (State::Connecting, Packet::ConnAck(answer)) => {
                 self.on_connack(answer, now)?;
                 self.emit(Event::Connected(*answer), on);
+                if answer.session_present {
+                    self.send_again(on);
+                } else {
+                    self.start_over(on);
+                }
                 self.send_waiting(on);
             }
             (State::Connecting, _) | (_, Packet::ConnAck(_)) => {
@@ -364,7 +323,7 @@ impl Session {
                     text,
                 });
             }
-            (_, Packet::UnsubAck(_)) => {}
+            (_, Packet::UnsubAck(ack)) => self.emit(Event::Unsubscribed(ack.reasons), on),
             (_, other) => {
                 let name = other.packet_type().name();
                 return Err(Closed::Protocol(format!("{name} is not for a client")));
@@ -467,6 +426,35 @@ impl Session {
         }
     }
 
+    /// The server knows the session: what it did not acknowledge follows in the order it was sent.
+    fn send_again(&mut self, on: Sink<'_>) {
+        // [MQTT-4.4.0-1]: with the packet ids they had, [MQTT-4.6.0-1]: in their order.
+        for sent in std::mem::take(&mut self.in_flight) {
+            let reason = ReasonCode::Success;
+            if sent.released {
+                self.send(&Packet::PubRel(Ack::new(sent.packet_id, reason)));
+            } else if let Some(kept) = &sent.message {
+                self.send_message(&kept.message(), Some(sent.packet_id), true);
+                self.emit(Event::Resent, on);
+            }
+            self.in_flight.push_back(sent);
+        }
+    }
+
+    /// The server knows nothing of the session. QoS 1 may arrive twice and is sent as new; whether
+    /// a message of QoS 2 arrived cannot be known, and it must not arrive twice.
+    fn start_over(&mut self, on: Sink<'_>) {
+        while let Some(sent) = self.in_flight.pop_back() {
+            match sent.message {
+                Some(kept) if kept.qos == QoS::AtLeastOnce => {
+                    self.waiting.push_front(kept);
+                    self.emit(Event::Resent, on);
+                }
+                _ => self.emit(Event::Lost { tag: sent.tag }, on),
+            }
+        }
+    }
+
     fn emit(&mut self, event: Event<'_>, on: Sink<'_>) {
         if on(event).is_break() {
             self.halted = true;
@@ -487,14 +475,7 @@ impl Session {
             let Some(first) = self.waiting.pop_front() else {
                 break;
             };
-            let message = Outgoing {
-                topic: &first.topic,
-                payload: &first.payload,
-                qos: first.qos,
-                retain: first.retain,
-                properties: Properties::from_validated(&first.properties),
-            };
-            self.send_publish(&message, first.tag, on);
+            self.send_publish(&first.message(), first.tag, on);
         }
     }
 
@@ -511,15 +492,7 @@ impl Session {
         }
         let packet_id = (message.qos > QoS::AtMostOnce).then(|| self.take_packet_id());
         let start = self.outbox.len();
-        self.send(&Packet::Publish(Publish {
-            dup: false,
-            qos: message.qos,
-            retain: message.retain,
-            topic: message.topic,
-            packet_id,
-            properties: message.properties,
-            payload: message.payload,
-        }));
+        self.send_message(message, packet_id, false);
         if self.outbox.len() - start > self.packet_bytes_max {
             // 5 [MQTT-3.2.2-15]: nothing beyond the server's Maximum Packet Size is sent.
             self.outbox.truncate(start);
@@ -538,10 +511,23 @@ impl Session {
                     packet_id,
                     tag,
                     released: false,
+                    message: self.resumes.then(|| Waiting::new(message, tag)),
                 });
             }
             None => self.unwritten.push_back((self.outbox.len(), tag)),
         }
+    }
+
+    fn send_message(&mut self, message: &Outgoing<'_>, packet_id: Option<PacketId>, dup: bool) {
+        self.send(&Packet::Publish(Publish {
+            dup,
+            qos: message.qos,
+            retain: message.retain,
+            topic: message.topic,
+            packet_id,
+            properties: message.properties,
+            payload: message.payload,
+        }));
     }
 
     fn take_packet_id(&mut self) -> PacketId {
@@ -582,6 +568,15 @@ mod tests {
     impl Pair {
         /// A client that was accepted, with a window of two.
         fn new(connack: PropertyBuffer) -> Self {
+            let answer = ConnAck {
+                session_present: false,
+                reason: ReasonCode::Success,
+                properties: connack.as_properties(),
+            };
+            Self::connect(0, None, answer)
+        }
+
+        fn connect(resume_seconds: u32, remains: Option<Remains>, answer: ConnAck<'_>) -> Self {
             let options = Options {
                 version: ProtocolVersion::V5,
                 client_id: "c".into(),
@@ -592,22 +587,18 @@ mod tests {
                 will: None,
                 properties: PropertyBuffer::new(),
                 in_flight_max: 2,
+                resume_seconds,
             };
             let now = Instant::now();
-            let session = Session::new(&Rc::new(options), HashSet::new(), now);
+            let session = Session::new(&Rc::new(options), remains, now);
             let mut pair = Self {
                 session,
                 now,
                 told: Vec::new(),
             };
             assert_eq!(pair.sent(), ["CONNECT"]);
-            pair.receive(&[Packet::ConnAck(ConnAck {
-                session_present: false,
-                reason: ReasonCode::Success,
-                properties: connack.as_properties(),
-            })])
-            .unwrap();
-            pair.told.clear();
+            pair.receive(&[Packet::ConnAck(answer)]).unwrap();
+            pair.told.retain(|told| !told.starts_with("Connected"));
             pair
         }
 
@@ -646,6 +637,7 @@ mod tests {
                 let (packet, after) = rest.split_at(header.total_len());
                 let packet = decode(packet, ProtocolVersion::V5, Role::Client).unwrap();
                 packets.push(match packet {
+                    Packet::Publish(publish) if publish.dup => "PUBLISH DUP".into(),
                     Packet::PubRel(ack) | Packet::PubComp(ack) => {
                         format!("{} {:?}", packet.packet_type().name(), ack.reason)
                     }
@@ -661,6 +653,7 @@ mod tests {
         told.push(match event {
             Event::Done { tag, reason } => format!("{tag} {}", reason.text()),
             Event::Lost { tag } => format!("{tag} lost"),
+            Event::Resent => "again".into(),
             Event::Message(publish) => String::from_utf8_lossy(publish.payload).into_owned(),
             other => format!("{other:?}"),
         });
@@ -697,13 +690,51 @@ mod tests {
         pair.receive(&[Packet::PubAck(ack(2)), Packet::PubAck(ack(3))])
             .unwrap();
         assert_eq!(pair.sent(), ["PUBLISH", "PUBLISH"]);
-        pair.session
+        let remains = pair
+            .session
             .handle_closed(&mut |event| tell(&mut pair.told, &event));
+        assert_eq!(remains.tags().count(), 0);
         assert_eq!(
             pair.told,
             ["1 Success", "2 Success", "3 Success", "5 Success", "4 lost"]
         );
         assert_eq!(pair.session.unfinished(), 0);
+    }
+
+    /// Goal: nothing unacknowledged is lost with its connection, and nothing of QoS 2 is doubled.
+    /// Method: the connection ends with QoS 1, QoS 2 and QoS 2 released on the way and one waiting;
+    /// the next one finds the server with the session, or without.
+    #[test]
+    fn the_next_connection_goes_on_where_this_one_ended() {
+        let answer = |session_present| ConnAck {
+            session_present,
+            reason: ReasonCode::Success,
+            properties: Properties::EMPTY,
+        };
+        let check = |session_present, sent: &[&str], told: &[&str], unfinished| {
+            let mut pair = Pair::connect(60, None, answer(false));
+            pair.publish(QoS::ExactlyOnce, 1);
+            pair.publish(QoS::ExactlyOnce, 2);
+            pair.receive(&[Packet::PubRec(ack(1)), Packet::PubRec(ack(2))])
+                .unwrap();
+            pair.receive(&[Packet::PubComp(ack(1))]).unwrap();
+            pair.publish(QoS::AtLeastOnce, 3);
+            pair.publish(QoS::ExactlyOnce, 4);
+            assert_eq!(pair.told, ["1 Success"]);
+            let Pair {
+                session,
+                told: heard,
+                ..
+            } = &mut pair;
+            let remains = session.handle_closed(&mut |event| tell(heard, &event));
+            assert_eq!(remains.tags().collect::<Vec<_>>(), [2, 3, 4]);
+            let mut pair = Pair::connect(60, Some(remains), answer(session_present));
+            assert_eq!(pair.sent(), sent);
+            assert_eq!(pair.told, told);
+            assert_eq!(pair.session.unfinished(), unfinished);
+        };
+        check(true, &["PUBREL Success", "PUBLISH DUP"], &["again"], 3);
+        check(false, &["PUBLISH", "PUBLISH"], &["again", "2 lost"], 2);
     }
 
     #[test]

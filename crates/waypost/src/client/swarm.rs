@@ -1,6 +1,6 @@
 //! Many connections to one server on one thread: sockets, one `mio` loop, no protocol.
 
-use std::collections::HashSet;
+use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::ops::ControlFlow;
@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
-use waypost_mqtt::{PacketId, ReasonCode};
+use waypost_mqtt::ReasonCode;
 
 use super::event::{Closed, Event};
-use super::session::{Options, Outgoing, Session};
+use super::options::{Options, Outgoing};
+use super::remains::Remains;
+use super::session::Session;
 
 /// Bytes read at a time, shared by all connections.
 const READ_BYTES: usize = 64 * 1024;
@@ -92,15 +94,15 @@ impl Swarm {
 
     /// Begins a connection.
     pub fn open(&mut self, options: &Rc<Options>) -> io::Result<Key> {
-        self.resume(options, HashSet::new())
+        self.connect(options, None)
     }
 
-    /// Begins a connection that goes on receiving where an earlier one ended.
-    pub fn resume(
-        &mut self,
-        options: &Rc<Options>,
-        received: HashSet<PacketId>,
-    ) -> io::Result<Key> {
+    /// Begins a connection that goes on where the session's earlier one ended.
+    pub fn resume(&mut self, options: &Rc<Options>, remains: Remains) -> io::Result<Key> {
+        self.connect(options, Some(remains))
+    }
+
+    fn connect(&mut self, options: &Rc<Options>, remains: Option<Remains>) -> io::Result<Key> {
         let mut stream = TcpStream::connect(self.address)?;
         let index = self.free.pop().unwrap_or_else(|| {
             self.connections.push(None);
@@ -113,7 +115,7 @@ impl Swarm {
         if let Some(slot) = self.connections.get_mut(index) {
             *slot = Some(Connection {
                 stream,
-                session: Session::new(options, received, Instant::now()),
+                session: Session::new(options, remains, Instant::now()),
                 inbox: Vec::new(),
                 established: false,
                 writable: false,
@@ -288,15 +290,14 @@ impl Swarm {
         let Some(mut connection) = self.connections.get_mut(index).and_then(Option::take) else {
             return;
         };
-        connection
+        let remains = connection
             .session
             .handle_closed(&mut |event| on(Key(index), event));
-        let received = connection.session.received();
         let _ = on(
             Key(index),
             Event::Closed {
                 why: closed,
-                received,
+                remains: &RefCell::new(remains),
             },
         );
         self.free.push(index);

@@ -8,10 +8,10 @@ use super::property::{self, Carrier};
 use crate::Failure;
 use crate::client::endpoint::{Endpoint, PORT_DEFAULT};
 use crate::client::event::Closed;
-use crate::client::session::{Options, WillOptions};
+use crate::client::options::{Options, WillOptions};
 
 /// mosquitto's exit code for a lost connection.
-const CODE_LOST: u8 = 7;
+pub const CODE_LOST: u8 = 7;
 /// Messages sent and not acknowledged, as mosquitto's clients do.
 const IN_FLIGHT_DEFAULT: u16 = 20;
 
@@ -54,6 +54,9 @@ pub struct SessionArgs {
     /// Client id [default: a new one each time]
     #[arg(short, long = "id", value_name = "ID")]
     id: Option<String>,
+    /// Client id that begins with this and ends with the process id
+    #[arg(short = 'I', long, value_name = "PREFIX", conflicts_with = "id")]
+    id_prefix: Option<String>,
     /// Keep the session when the connection ends (needs -i)
     #[arg(short = 'c', long, requires = "id")]
     disable_clean_session: bool,
@@ -143,6 +146,7 @@ impl ServerArgs {
             will: None,
             properties: PropertyBuffer::new(),
             in_flight_max: IN_FLIGHT_DEFAULT,
+            resume_seconds: 0,
         }
     }
 }
@@ -150,10 +154,11 @@ impl ServerArgs {
 impl SessionArgs {
     /// How the client connects; what `-D` says for other packets is left to [`Self::properties`].
     pub fn options(&self, arguments: &ServerArgs, server: &Server) -> Result<Options, Failure> {
-        let id = self
-            .id
-            .clone()
-            .unwrap_or_else(|| format!("waypost-{:016x}", random()));
+        let id = match (&self.id, &self.id_prefix) {
+            (Some(id), _) => id.clone(),
+            (None, Some(prefix)) => format!("{prefix}{}", std::process::id()),
+            (None, None) => format!("waypost-{:016x}", random()),
+        };
         let mut options = arguments.options(server, id);
         let version5 = options.version == ProtocolVersion::V5;
         if !version5 && !self.properties.is_empty() {

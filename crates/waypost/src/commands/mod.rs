@@ -6,6 +6,7 @@ pub mod config;
 pub mod connection;
 pub mod property;
 pub mod publish;
+pub mod reconnect;
 pub mod replay;
 pub mod serve;
 pub mod subscribe;

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use waypost_mqtt::{PropertyBuffer, QoS, ReasonCode};
 
-use super::connection::{Server, ServerArgs, SessionArgs, check_topic, parse_qos};
+use super::connection::{CODE_LOST, Server, ServerArgs, SessionArgs, check_topic, parse_qos};
 use super::property::Carrier;
+use super::reconnect::{Backoff, FRUITLESS_MAX, PATIENCE, RESUME_SECONDS};
 use crate::Failure;
 use crate::client::event::{Closed, Event};
-use crate::client::session::Outgoing;
+use crate::client::options::Outgoing;
+use crate::client::remains::Remains;
 use crate::client::swarm::{Key, Swarm};
 
 const EXAMPLES: &str = "\
@@ -25,8 +27,11 @@ Examples:
   waypost pub -t a -m x -D publish user-property k v -D publish message-expiry-interval 60
   waypost pub --url mqtt://ann:secret@example.org:1883 -t a -m x
 
+A lost connection is made again for 30 seconds, and what was not acknowledged is sent again (-q 1
+and 2).
+
 Exit codes: 0 done; the server's reason code when it refuses the connection or a message;
-7 the connection was lost; 2 wrong arguments; 1 anything else.";
+7 the connection was lost and messages with it; 2 wrong arguments; 1 anything else.";
 
 /// The longest line or file sent as one message: MQTT's own limit.
 const PAYLOAD_BYTES_MAX: u64 = 268_435_455;
@@ -105,11 +110,28 @@ enum Source {
     Ended,
 }
 
-#[derive(Default)]
-struct Progress {
-    connected: bool,
+/// Where the connection stands.
+enum Link {
+    Opening,
+    Connected,
+    /// Lost; to be made again at this time with what it left.
+    Down(Instant, Remains),
+    Closed(Result<(), Failure>),
+}
+
+/// What became of the messages so far.
+struct Progress<'a> {
+    arguments: &'a Args,
+    server: &'a Server,
+    link: Link,
+    backoff: Backoff,
+    /// Since when there is no connection, after there was one.
+    down_since: Option<Instant>,
+    was_connected: bool,
+    /// Connections lost since a message was last finished.
+    fruitless: u32,
     refused: Option<ReasonCode>,
-    closed: Option<Result<(), Failure>>,
+    lost: u64,
 }
 
 pub fn run(arguments: &Args) -> Result<(), Failure> {
@@ -117,60 +139,74 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
     let delay = Duration::try_from_secs_f64(arguments.repeat_delay)
         .map_err(|_| Failure::usage("--repeat-delay takes seconds, 0 or more"))?;
     let server = arguments.server.server()?;
-    let options = Rc::new(arguments.session.options(&arguments.server, &server)?);
+    let mut options = arguments.session.options(&arguments.server, &server)?;
+    options.resume_seconds = RESUME_SECONDS;
+    let options = Rc::new(options);
     let properties = arguments.session.properties(Carrier::Publish)?;
     let mut swarm = Swarm::new(server.address)?;
-    let mut source = if arguments.body.stdin_line {
-        Source::Lines(read_lines(&swarm)?)
-    } else {
-        let payload = arguments.body.payload()?;
-        Source::Repeated {
-            payload,
-            left: arguments.repeat,
-            delay,
-            due: Instant::now(),
-        }
+    let mut source = arguments.source(&swarm, delay)?;
+    let mut key = swarm.open(&options)?;
+    let mut progress = Progress {
+        arguments,
+        server: &server,
+        link: Link::Opening,
+        backoff: Backoff::new(),
+        down_since: None,
+        was_connected: false,
+        fruitless: 0,
+        refused: None,
+        lost: 0,
     };
-    let key = swarm.open(&options)?;
-    let mut progress = Progress::default();
     loop {
         let mut timeout = POLL;
-        if progress.connected {
-            timeout = arguments.feed(&mut swarm, key, &mut source, &properties, &mut progress)?;
-            let unfinished = swarm
-                .session(key)
-                .is_some_and(|session| session.unfinished() > 0);
-            if matches!(source, Source::Ended) && !unfinished {
-                swarm.close(key, ReasonCode::Success);
+        match &mut progress.link {
+            Link::Opening => {}
+            Link::Connected => {
+                timeout = progress.feed(&mut swarm, key, &mut source, &properties)?;
+                let unfinished = swarm
+                    .session(key)
+                    .is_some_and(|session| session.unfinished() > 0);
+                if matches!(source, Source::Ended) && !unfinished {
+                    swarm.close(key, ReasonCode::Success);
+                }
             }
+            Link::Down(at, remains) => {
+                timeout = at.saturating_duration_since(Instant::now());
+                if timeout.is_zero() {
+                    key = swarm.resume(&options, std::mem::take(remains))?;
+                    progress.link = Link::Opening;
+                }
+            }
+            Link::Closed(_) => return progress.outcome(),
         }
-        swarm.poll(timeout, &mut |_, event| {
-            progress.on_event(&event, &server, arguments)
-        })?;
-        if let Some(outcome) = progress.closed.take() {
-            outcome?;
-            return match progress.refused {
-                None => Ok(()),
-                Some(reason) => Err(Failure::new(format!(
-                    "the server refused the message: {}",
-                    reason.text()
-                ))
-                .code(reason.as_u8())),
-            };
-        }
+        swarm.poll(timeout.min(POLL), &mut |_, event| progress.on_event(&event))?;
     }
 }
 
 impl Args {
+    fn source(&self, swarm: &Swarm, delay: Duration) -> Result<Source, Failure> {
+        if self.body.stdin_line {
+            return Ok(Source::Lines(read_lines(swarm)?));
+        }
+        Ok(Source::Repeated {
+            payload: self.body.payload()?,
+            left: self.repeat,
+            delay,
+            due: Instant::now(),
+        })
+    }
+}
+
+impl Progress<'_> {
     /// Hands over what is due and fits; gives how long to wait for more.
     fn feed(
-        &self,
+        &mut self,
         swarm: &mut Swarm,
         key: Key,
         source: &mut Source,
         properties: &PropertyBuffer,
-        progress: &mut Progress,
     ) -> Result<Duration, Failure> {
+        let arguments = self.arguments;
         loop {
             let Some(session) = swarm.session(key) else {
                 return Ok(POLL);
@@ -215,59 +251,94 @@ impl Args {
                 },
             };
             let message = Outgoing {
-                topic: &self.topic,
+                topic: &arguments.topic,
                 payload,
-                qos: self.qos,
-                retain: self.retain,
+                qos: arguments.qos,
+                retain: arguments.retain,
                 properties: properties.as_properties(),
             };
-            self.session
-                .debug(&format!("PUBLISH {} ({} bytes)", self.topic, payload.len()));
-            let on = &mut |_, event: Event<'_>| {
-                progress.on_answer(&event);
-                ControlFlow::Continue(())
-            };
-            swarm.publish(key, &message, 0, on);
+            arguments.session.debug(&format!(
+                "PUBLISH {} ({} bytes)",
+                arguments.topic,
+                payload.len()
+            ));
+            swarm.publish(key, &message, 0, &mut |_, event| self.on_event(&event));
         }
     }
 }
 
-impl Progress {
-    fn on_event(
-        &mut self,
-        event: &Event<'_>,
-        server: &Server,
-        arguments: &Args,
-    ) -> ControlFlow<()> {
+impl Progress<'_> {
+    fn on_event(&mut self, event: &Event<'_>) -> ControlFlow<()> {
+        let session = &self.arguments.session;
         match event {
             Event::Connected(answer) => {
-                self.connected = true;
-                arguments.session.debug(&format!(
+                session.debug(&format!(
                     "connected to {}, session present: {}",
-                    server.endpoint, answer.session_present
+                    self.server.endpoint, answer.session_present
                 ));
+                self.link = Link::Connected;
+                self.was_connected = true;
+                self.down_since = None;
+                self.backoff = Backoff::new();
             }
-            Event::Closed {
-                why: Closed::Finished,
-                ..
-            } => self.closed = Some(Ok(())),
-            Event::Closed { why, .. } => self.closed = Some(Err(server.failure(why))),
             Event::Done { reason, .. } => {
-                arguments
-                    .session
-                    .debug(&format!("finished: {}", reason.text()));
-                self.on_answer(event);
+                session.debug(&format!("finished: {}", reason.text()));
+                self.fruitless = 0;
+                if reason.is_error() {
+                    self.refused.get_or_insert(*reason);
+                }
             }
-            _ => {}
+            Event::Resent => session.debug("sent again"),
+            Event::Lost { .. } => self.lost += 1,
+            Event::Closed { why, remains } => self.on_closed(why, remains.take()),
+            Event::Message(_) | Event::Subscribed(_) | Event::Unsubscribed(_) => {}
         }
         ControlFlow::Continue(())
     }
 
-    fn on_answer(&mut self, event: &Event<'_>) {
-        if let Event::Done { reason, .. } = event
-            && reason.is_error()
-        {
-            self.refused.get_or_insert(*reason);
+    fn on_closed(&mut self, why: &Closed, remains: Remains) {
+        if matches!(why, Closed::Finished) {
+            self.link = Link::Closed(Ok(()));
+            return;
+        }
+        let now = Instant::now();
+        let down_since = *self.down_since.get_or_insert(now);
+        self.fruitless += u32::from(matches!(self.link, Link::Connected));
+        let again = self.was_connected
+            && why.is_passing()
+            && now - down_since < PATIENCE
+            && self.fruitless < FRUITLESS_MAX;
+        if again {
+            if !self.arguments.session.quiet {
+                eprintln!("{}: {why}; connecting again", self.server.endpoint);
+            }
+            self.link = Link::Down(self.backoff.next(now), remains);
+        } else {
+            self.lost += remains.tags().count() as u64;
+            self.link = Link::Closed(Err(self.server.failure(why)));
+        }
+    }
+
+    /// How the command ends once the connection is closed for good.
+    fn outcome(self) -> Result<(), Failure> {
+        let lost = self.lost;
+        match self.link {
+            Link::Closed(Err(failure)) if lost > 0 => {
+                Err(failure.hint(format!("{lost} messages were not acknowledged")))
+            }
+            Link::Closed(Err(failure)) => Err(failure),
+            _ => match self.refused {
+                Some(reason) => Err(Failure::new(format!(
+                    "the server refused the message: {}",
+                    reason.text()
+                ))
+                .code(reason.as_u8())),
+                None if lost > 0 => Err(Failure::new(format!(
+                    "{lost} messages were lost with a connection, or not surely delivered"
+                ))
+                .code(CODE_LOST)),
+                None => Ok(()),
+            },
         }
     }
 }

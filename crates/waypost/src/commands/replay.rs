@@ -22,8 +22,9 @@ use self::records::{Format, Record, RecordError, Records};
 use self::tally::Tally;
 use self::template::{FieldError, Template};
 use super::connection::{ServerArgs, check_topic, parse_qos, random};
+use super::reconnect::RESUME_SECONDS;
 use crate::Failure;
-use crate::client::session::Outgoing;
+use crate::client::options::Outgoing;
 use crate::failure::interrupted;
 
 const EXAMPLES: &str = "\
@@ -38,6 +39,9 @@ Examples:
 A template's {name} is a field of the record; /, +, # and NUL in its value are percent-escaped,
 {{ and }} are braces. A record is one JSON object a line, or a row of a CSV file with a header;
 gzip is recognised.
+
+A lost connection is made again for 30 seconds, and what was not acknowledged is sent again (-q 1
+and 2).
 
 Exit codes: 0 all sent (and acknowledged); 1 some messages failed; 2 a wrong argument or record;
 130 interrupted.";
@@ -122,7 +126,8 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
     let mut pace = arguments.pace()?;
     let mut records = Records::open(&arguments.file, arguments.format).map_err(bad_record)?;
     let server = arguments.server.server()?;
-    let options = arguments.server.options(&server, String::new());
+    let mut options = arguments.server.options(&server, String::new());
+    options.resume_seconds = RESUME_SECONDS;
     let connections_max = connections_max(arguments.connections_max)?;
     let tally = Tally {
         qos: arguments.qos,
@@ -181,6 +186,9 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
         ));
     };
     progress.finish_and_clear();
+    if outcome.is_err() {
+        crew.tally_mut().abandon();
+    }
     let tally = crew.tally();
     let summary = if arguments.json {
         tally.to_json(start.elapsed()).to_string()

@@ -2,7 +2,6 @@
 
 mod format;
 
-use std::collections::HashSet;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::rc::Rc;
@@ -11,15 +10,17 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use waypost_mqtt::{
-    Filter, PacketId, Publish, QoS, ReasonCode, ReasonCodes, RetainHandling, SubscriptionOptions,
+    Filter, Publish, QoS, ReasonCode, ReasonCodes, RetainHandling, SubscriptionOptions,
     SubscriptionRequest, Topic,
 };
 
 use self::format::Layout;
 use super::connection::{Server, ServerArgs, SessionArgs, parse_qos};
 use super::property::Carrier;
+use super::reconnect::Backoff;
 use crate::Failure;
 use crate::client::event::{Closed, Event};
+use crate::client::remains::Remains;
 use crate::client::swarm::Swarm;
 use crate::failure::{colour, interrupted};
 
@@ -31,6 +32,7 @@ Examples:
   waypost sub -t '#' --json | jq .topic           one JSON object a message
   waypost sub -t '#' -F '%I %t (%q): %p'          a layout of your own
   waypost sub -t mail -q 1 -c -i ann              what came while ann was away comes first
+  waypost sub -U mail -E -c -i ann                ann wants no more mail
 
 Layout (-F): %t topic, %p payload, %x payload in hexadecimal, %l its length, %q QoS, %r retain,
 %m packet id, %U Unix time, %I ISO 8601 time, %C content type, %R response topic,
@@ -42,16 +44,21 @@ code when it refuses the connection; 2 wrong arguments; 1 anything else.";
 /// mosquitto's exit code for `-W`.
 const CODE_TIMEOUT: u8 = 27;
 const POLL: Duration = Duration::from_millis(500);
-/// Between two attempts to connect again, growing.
-const RECONNECT_DELAY_MIN: Duration = Duration::from_millis(500);
-const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(16);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
     /// Subscribe to this topic filter (may be repeated)
-    #[arg(short, long = "topic", value_name = "FILTER", required = true)]
+    #[arg(
+        short,
+        long = "topic",
+        value_name = "FILTER",
+        required_unless_present = "unsubscribe"
+    )]
     topics: Vec<String>,
+    /// End the session's subscription to this filter first (may be repeated; with -c -i)
+    #[arg(short = 'U', long, value_name = "FILTER")]
+    unsubscribe: Vec<String>,
     /// Do not print messages of these filters (may be repeated)
     #[arg(short = 'T', long = "filter-out", value_name = "FILTER")]
     filter_out: Vec<String>,
@@ -76,7 +83,7 @@ pub struct Args {
     /// Print retained messages only, and stop at the first that is not
     #[arg(long, conflicts_with = "no_retained")]
     retained_only: bool,
-    /// Stop once subscribed (with -c -i: leave a session behind)
+    /// Stop once subscribed, or unsubscribed (with -c -i: leave a session behind)
     #[arg(short = 'E')]
     exit_subscribed: bool,
     /// Print messages in a layout of your own
@@ -116,15 +123,16 @@ struct Subscriber<'a> {
     link: Link,
     /// It was connected once, so a lost connection is made again.
     was_connected: bool,
-    reconnect_delay: Duration,
-    /// QoS 2 messages the lost connection received and did not see released.
-    received: HashSet<PacketId>,
+    backoff: Backoff,
+    /// What the lost connection left for the next.
+    remains: Remains,
     /// Why to stop, once there is a reason.
     end: Option<Result<(), Failure>>,
 }
 
 pub fn run(arguments: &Args) -> Result<(), Failure> {
     let requests = arguments.requests()?;
+    let unsubscribe = filters(&arguments.unsubscribe)?;
     let deadline = arguments.deadline()?;
     let server = arguments.server.server()?;
     let options = Rc::new(arguments.session.options(&arguments.server, &server)?);
@@ -133,18 +141,14 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
         arguments,
         server: &server,
         layout: arguments.layout()?,
-        filtered_out: arguments
-            .filter_out
-            .iter()
-            .map(|filter| parse_filter(filter))
-            .collect::<Result<_, _>>()?,
+        filtered_out: filters(&arguments.filter_out)?,
         output: io::stdout().lock(),
         buffer: Vec::new(),
         count: 0,
         link: Link::Opening,
         was_connected: false,
-        reconnect_delay: RECONNECT_DELAY_MIN,
-        received: HashSet::new(),
+        backoff: Backoff::new(),
+        remains: Remains::default(),
         end: None,
     };
     let interrupted = interrupted()?;
@@ -176,12 +180,17 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
             Link::Accepted => {
                 subscriber.link = Link::Subscribed;
                 if let Some(session) = swarm.touch(key) {
-                    session.subscribe(&requests, properties.as_properties());
+                    if !unsubscribe.is_empty() {
+                        session.unsubscribe(&unsubscribe);
+                    }
+                    if !requests.is_empty() {
+                        session.subscribe(&requests, properties.as_properties());
+                    }
                 }
             }
             Link::Down(at) if Instant::now() >= at => {
                 subscriber.link = Link::Opening;
-                key = swarm.resume(&options, std::mem::take(&mut subscriber.received))?;
+                key = swarm.resume(&options, std::mem::take(&mut subscriber.remains))?;
             }
             _ => {}
         }
@@ -256,15 +265,16 @@ impl Subscriber<'_> {
                 ));
                 self.link = Link::Accepted;
                 self.was_connected = true;
-                self.reconnect_delay = RECONNECT_DELAY_MIN;
+                self.backoff = Backoff::new();
             }
             Event::Subscribed(reasons) => self.on_subscribed(*reasons),
+            Event::Unsubscribed(reasons) => self.on_unsubscribed(*reasons),
             Event::Message(message) => self.on_message(message),
-            Event::Closed { why, received } => {
-                self.received = (*received).clone();
+            Event::Closed { why, remains } => {
+                self.remains = remains.take();
                 self.on_closed(why);
             }
-            Event::Done { .. } | Event::Lost { .. } => {}
+            Event::Done { .. } | Event::Resent | Event::Lost { .. } => {}
         }
         if self.end.is_some() {
             ControlFlow::Break(())
@@ -296,6 +306,18 @@ impl Subscriber<'_> {
             let failure = Failure::new("every subscription was refused").code(reason.as_u8());
             self.end = Some(Err(failure));
         } else if self.arguments.exit_subscribed {
+            self.end = Some(Ok(()));
+        }
+    }
+
+    fn on_unsubscribed(&mut self, reasons: ReasonCodes<'_>) {
+        let arguments = self.arguments;
+        for (filter, reason) in arguments.unsubscribe.iter().zip(reasons.iter()) {
+            if reason != ReasonCode::Success && !arguments.session.quiet {
+                eprintln!("warning: unsubscribe from `{filter}`: {}", reason.text());
+            }
+        }
+        if arguments.topics.is_empty() && arguments.exit_subscribed {
             self.end = Some(Ok(()));
         }
     }
@@ -334,8 +356,7 @@ impl Subscriber<'_> {
         };
         if again && self.end.is_none() {
             eprintln!("{}: {why}; connecting again", self.server.endpoint);
-            self.link = Link::Down(Instant::now() + self.reconnect_delay);
-            self.reconnect_delay = (self.reconnect_delay * 2).min(RECONNECT_DELAY_MAX);
+            self.link = Link::Down(self.backoff.next(Instant::now()));
             return;
         }
         self.link = Link::Closed;
@@ -362,6 +383,10 @@ impl Subscriber<'_> {
         }
         Ok(())
     }
+}
+
+fn filters(texts: &[String]) -> Result<Vec<Filter<'_>>, Failure> {
+    texts.iter().map(|filter| parse_filter(filter)).collect()
 }
 
 fn parse_filter(filter: &str) -> Result<Filter<'_>, Failure> {

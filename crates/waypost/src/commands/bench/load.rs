@@ -12,7 +12,7 @@ use super::histogram::Histogram;
 use super::sequence::Sequence;
 use crate::Failure;
 use crate::client::event::{Closed, Event};
-use crate::client::session::{Options, Outgoing};
+use crate::client::options::{Options, Outgoing};
 use crate::client::swarm::{Key, Swarm};
 use crate::commands::connection::{Server, random};
 
@@ -355,6 +355,7 @@ impl Ledger {
                 }
             }
             Event::Lost { .. } => self.unfinished -= 1,
+            Event::Resent | Event::Unsubscribed(_) => {}
             Event::Closed {
                 why: Closed::Finished,
                 ..

@@ -1,22 +1,25 @@
 //! The users of a replay: one connection each, at most so many at once.
 //!
+//! A connection that is lost is made again, and what its user had under way is sent again there.
 //! Beyond the bound the least recently used are closed, after their acknowledgements; a user who
 //! comes back while the old connection is still closing waits for it, so that nobody's messages
 //! overtake one another.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::ControlFlow;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use waypost_mqtt::ReasonCode;
 
 use super::tally::Tally;
 use crate::Failure;
 use crate::client::event::{Closed, Event};
-use crate::client::session::{Options, Outgoing};
+use crate::client::options::{Options, Outgoing};
+use crate::client::remains::Remains;
 use crate::client::swarm::{Key, Swarm};
 use crate::commands::connection::Server;
+use crate::commands::reconnect::{Backoff, FRUITLESS_MAX, PATIENCE};
 
 /// Connections being made at once: a server's backlog is often 128.
 const OPENING_MAX: usize = 100;
@@ -39,12 +42,28 @@ struct Roster {
     uses: u64,
     opening: usize,
     tally: Tally,
+    /// Users whose connection was lost with something under way, the first lost first.
+    returning: VecDeque<Returning>,
+    /// Since when no connection was made, after one was lost.
+    down_since: Option<Instant>,
+    /// When to try again.
+    retry_at: Instant,
+    backoff: Backoff,
+    was_connected: bool,
     /// The server cannot be used at all.
     fatal: Option<Failure>,
 }
 
+struct Returning {
+    name: String,
+    remains: Remains,
+    fruitless: u32,
+}
+
 struct Member {
     name: String,
+    /// Connections lost since a message of this user was last finished.
+    fruitless: u32,
     last_use: u64,
     connected: bool,
     closing: bool,
@@ -70,6 +89,11 @@ impl Crew {
                 uses: 0,
                 opening: 0,
                 tally,
+                returning: VecDeque::new(),
+                down_since: None,
+                retry_at: Instant::now(),
+                backoff: Backoff::new(),
+                was_connected: false,
                 fatal: None,
             },
         })
@@ -80,6 +104,10 @@ impl Crew {
         if let Some(&key) = self.roster.keys.get(name) {
             return Ok(self.roster.touch(key).then_some(key));
         }
+        // Whoever is new waits for those who come back: their messages are older.
+        if !self.roster.returning.is_empty() {
+            return Ok(None);
+        }
         if self.roster.members.len() >= self.connections_max {
             self.make_room();
             return Ok(None);
@@ -87,19 +115,32 @@ impl Crew {
         if self.roster.opening >= OPENING_MAX {
             return Ok(None);
         }
+        self.open(name, None, 0).map(Some)
+    }
+
+    fn open(
+        &mut self,
+        name: &str,
+        remains: Option<Remains>,
+        fruitless: u32,
+    ) -> Result<Key, Failure> {
         let options = Rc::new(Options {
             client_id: name.to_owned(),
             ..self.template.clone()
         });
-        let key = self.swarm.open(&options).map_err(|error| {
+        let opened = match remains {
+            Some(remains) => self.swarm.resume(&options, remains),
+            None => self.swarm.open(&options),
+        };
+        let key = opened.map_err(|error| {
             Failure::new(format!(
                 "cannot open connection {}: {error}",
                 self.roster.members.len()
             ))
             .hint("allow fewer with --connections-max")
         })?;
-        self.roster.add(name, key);
-        Ok(Some(key))
+        self.roster.add(name, key, fruitless);
+        Ok(key)
     }
 
     /// Publishes as the user of `key`.
@@ -113,9 +154,29 @@ impl Crew {
 
     /// Lets the network work for at most `timeout`.
     pub fn poll(&mut self, timeout: Duration) -> Result<(), Failure> {
+        let timeout = self.bring_back(timeout)?;
         let Self { swarm, roster, .. } = self;
         swarm.poll(timeout, &mut |key, event| roster.on_event(key, &event))?;
         roster.fatal.take().map_or(Ok(()), Err)
+    }
+
+    /// Connects again who lost a connection, if it is time; gives how long to wait at most.
+    fn bring_back(&mut self, timeout: Duration) -> Result<Duration, Failure> {
+        let wait = self
+            .roster
+            .retry_at
+            .saturating_duration_since(Instant::now());
+        while wait.is_zero() && self.roster.opening < OPENING_MAX {
+            let Some(user) = self.roster.returning.pop_front() else {
+                break;
+            };
+            self.open(&user.name, Some(user.remains), user.fruitless)?;
+        }
+        Ok(if self.roster.returning.is_empty() {
+            timeout
+        } else {
+            timeout.min(wait)
+        })
     }
 
     /// Disconnects everybody; true once nobody is left.
@@ -167,12 +228,13 @@ impl Crew {
 }
 
 impl Roster {
-    fn add(&mut self, name: &str, key: Key) {
+    fn add(&mut self, name: &str, key: Key, fruitless: u32) {
         self.uses += 1;
         self.keys.insert(name.to_owned(), key);
         self.by_use.insert(self.uses, key);
         let member = Member {
             name: name.to_owned(),
+            fruitless,
             last_use: self.uses,
             connected: false,
             closing: false,
@@ -208,19 +270,28 @@ impl Roster {
         match event {
             Event::Connected(_) => {
                 self.opening -= 1;
+                self.was_connected = true;
+                self.down_since = None;
+                self.backoff = Backoff::new();
                 if let Some(member) = self.members.get_mut(&key) {
                     member.connected = true;
                 }
             }
-            Event::Done { tag, reason } => self.tally.finish(*tag, *reason),
+            Event::Done { tag, reason } => {
+                self.tally.finish(*tag, *reason);
+                if let Some(member) = self.members.get_mut(&key) {
+                    member.fruitless = 0;
+                }
+            }
+            Event::Resent => self.tally.resent += 1,
             Event::Lost { tag } => self.tally.lose(*tag),
-            Event::Closed { why, .. } => self.on_closed(key, why),
-            Event::Message(_) | Event::Subscribed(_) => {}
+            Event::Closed { why, remains } => self.on_closed(key, why, remains.take()),
+            Event::Message(_) | Event::Subscribed(_) | Event::Unsubscribed(_) => {}
         }
         ControlFlow::Continue(())
     }
 
-    fn on_closed(&mut self, key: Key, why: &Closed) {
+    fn on_closed(&mut self, key: Key, why: &Closed, remains: Remains) {
         let Some(member) = self.members.remove(&key) else {
             return;
         };
@@ -229,17 +300,36 @@ impl Roster {
         if !member.connected {
             self.opening -= 1;
         }
-        match why {
-            Closed::Finished => {}
-            // Nobody can connect, so nothing more can be sent.
-            Closed::Unreachable(_) => self.fatal = Some(self.server.failure(why)),
-            _ => {
-                // The first that is refused says what all would hear.
-                if !member.connected && self.tally.connections_opened == 1 {
-                    self.fatal = Some(self.server.failure(why));
-                }
-                self.tally.disconnect(&member.name, why);
+        if matches!(why, Closed::Finished) {
+            return;
+        }
+        self.tally.disconnect(&member.name, why);
+        let now = Instant::now();
+        let fruitless = member.fruitless + u32::from(member.connected);
+        if self.was_connected && why.is_passing() && fruitless < FRUITLESS_MAX {
+            let down_since = *self.down_since.get_or_insert(now);
+            if now >= self.retry_at {
+                self.retry_at = self.backoff.next(now);
             }
+            if now - down_since >= PATIENCE {
+                self.fatal = Some(self.server.failure(why));
+            }
+            if remains.tags().next().is_some() {
+                self.returning.push_back(Returning {
+                    name: member.name,
+                    remains,
+                    fruitless,
+                });
+            }
+            return;
+        }
+        for tag in remains.tags() {
+            self.tally.lose(tag);
+        }
+        // Nobody can connect, or the first that is refused says what all would hear.
+        let refused = !member.connected && self.tally.connections_opened == 1;
+        if matches!(why, Closed::Unreachable(_)) || refused {
+            self.fatal = Some(self.server.failure(why));
         }
     }
 }

@@ -23,8 +23,10 @@ pub struct Tally {
     pub acked: u64,
     /// Messages the server refused.
     pub refused: u64,
-    /// Messages whose connection ended first.
+    /// Messages whose connection ended first and that could not be sent again.
     pub lost: u64,
+    /// Messages sent again after a connection was lost, each time counted.
+    pub resent: u64,
     /// Bytes of payload handed to a connection and not finished.
     pub unfinished_bytes: u64,
     /// Connections made.
@@ -72,6 +74,12 @@ impl Tally {
             .get_or_insert_with(|| format!("client `{client}`: {why}"));
     }
 
+    /// The replay is given up: what is unfinished is lost.
+    pub fn abandon(&mut self) {
+        self.lost += self.unfinished();
+        self.unfinished_bytes = 0;
+    }
+
     /// Messages that did not arrive, or not surely.
     pub fn failed(&self) -> u64 {
         self.refused + self.lost
@@ -102,6 +110,7 @@ impl Tally {
             "sent": self.sent,
             "acked": self.acked,
             "failed": self.failed(),
+            "resent": self.resent,
             "connections_opened": self.connections_opened,
             "connections_peak": self.connections_peak,
             "connections_lost": self.connections_lost,
@@ -130,6 +139,12 @@ impl Tally {
             elapsed.as_secs_f64(),
             self.per_second(elapsed),
         );
+        if self.connections_lost > 0 {
+            text += &format!(
+                "\n{} connections lost, {} messages sent again",
+                self.connections_lost, self.resent
+            );
+        }
         if let Some(failure) = &self.first_failure {
             text += &format!("\nfirst failure: {failure}");
         }
