@@ -16,22 +16,22 @@ fn options(retain_handling: RetainHandling, retain_as_published: bool) -> Subscr
     }
 }
 
-/// Subscribes with Retain Handling 0 and takes what is retained: topic, payload, RETAIN.
-fn retained(client: &mut RawClient, filter: &str) -> Vec<(String, Vec<u8>, bool)> {
+/// Subscribes with Retain Handling 0 and expects this to be retained: topic and payload, each sent with RETAIN 1.
+#[track_caller]
+fn expect_retained(client: &mut RawClient, filter: &str, expected: &[(&str, &[u8])]) {
     client.subscribe(filter, QoS::AtMostOnce);
-    let mut found: Vec<_> = client.drain().iter().map(content).collect();
+    let received: Vec<_> = expected.iter().map(|_| client.receive()).collect();
+    client.expect_nothing();
     client.unsubscribe(filter);
-    found.sort();
-    found
+    let mut found: Vec<_> = received.iter().map(content).collect();
+    found.sort_unstable();
+    assert_eq!(found, expected);
+    assert!(received.iter().all(|packet| packet.publish().retain));
 }
 
-fn content(received: &Received) -> (String, Vec<u8>, bool) {
+fn content(received: &Received) -> (&str, &[u8]) {
     let publish = received.publish();
-    (
-        publish.topic.to_owned(),
-        publish.payload.to_vec(),
-        publish.retain,
-    )
+    (publish.topic, publish.payload)
 }
 
 /// [MQTT-3.3.1-5], [MQTT-3.3.1-9]: the last message with RETAIN 1 is kept for its topic, at any QoS, and goes to later
@@ -48,12 +48,9 @@ fn the_last_retained_message_is_kept() {
         let payload = [b'0' + u8::try_from(number).unwrap()];
         publisher.publish_retained("kept/a", qos, &payload);
         publisher.publish_retained("kept/b/c", qos, b"b");
-        let expect = [
-            ("kept/a".to_owned(), payload.to_vec(), true),
-            ("kept/b/c".to_owned(), b"b".to_vec(), true),
-        ];
-        assert_eq!(retained(&mut late, "kept/#"), expect);
-        assert_eq!(retained(&mut late, "kept/+"), expect[..1]);
+        let expect: [(&str, &[u8]); 2] = [("kept/a", &payload), ("kept/b/c", b"b")];
+        expect_retained(&mut late, "kept/#", &expect);
+        expect_retained(&mut late, "kept/+", &expect[..1]);
     }
 }
 
@@ -73,17 +70,17 @@ fn an_empty_payload_removes_the_retained_message() {
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
         publisher.publish_retained("empty/t", qos, b"kept");
         assert_eq!(live.receive_message().publish().payload, b"kept");
-        assert_eq!(retained(&mut late, "empty/t").len(), 1);
+        expect_retained(&mut late, "empty/t", &[("empty/t", b"kept")]);
         publisher.publish_retained("empty/t", qos, b"");
         let received = live.receive_message();
         assert_eq!(
             (received.publish().payload, received.publish().retain),
             (&b""[..], true)
         );
-        assert_eq!(retained(&mut late, "empty/#"), []);
+        expect_retained(&mut late, "empty/#", &[]);
         publisher.publish_retained("empty/t", qos, b"");
         assert_eq!(live.receive_message().publish().payload, b"");
-        assert_eq!(retained(&mut late, "empty/#"), []);
+        expect_retained(&mut late, "empty/#", &[]);
     }
 }
 
@@ -94,12 +91,11 @@ fn retain_0_leaves_the_retained_message() {
     let mut publisher = RawClient::connect(&server, V5, "leaves-pub");
     let mut late = RawClient::connect(&server, V5, "leaves-late");
     publisher.publish("leaves/t", QoS::AtLeastOnce, b"passing");
-    assert_eq!(retained(&mut late, "leaves/#"), []);
+    expect_retained(&mut late, "leaves/#", &[]);
     publisher.publish_retained("leaves/t", QoS::AtLeastOnce, b"kept");
     publisher.publish("leaves/t", QoS::AtLeastOnce, b"passing");
     publisher.publish("leaves/t", QoS::AtLeastOnce, b"");
-    let expect = [("leaves/t".to_owned(), b"kept".to_vec(), true)];
-    assert_eq!(retained(&mut late, "leaves/#"), expect);
+    expect_retained(&mut late, "leaves/#", &[("leaves/t", b"kept")]);
 }
 
 /// [MQTT-3.3.1-9], [MQTT-3.3.1-10], [MQTT-3.3.1-11], [MQTT-3.8.4-4], [MQTT-3.8.4-3]: Retain Handling 0 sends at each SUBSCRIBE, 1 only
@@ -110,27 +106,23 @@ fn retain_handling_decides_when_to_send() {
     let mut publisher = RawClient::connect(&server, V5, "handling-pub");
     publisher.publish_retained("handling/t", QoS::AtLeastOnce, b"kept");
     let mut client = RawClient::connect(&server, V5, "handling");
-    let mut count = |handling| {
+    let expect = |client: &mut RawClient, handling, count| {
         client.subscribe_with("handling/+", options(handling, false), Properties::EMPTY);
-        let packets = client.drain();
-        assert!(packets.iter().all(|packet| packet.publish().retain));
-        packets.len()
+        for _ in 0..count {
+            let received = client.receive_message();
+            assert_eq!(content(&received), ("handling/t", &b"kept"[..]));
+            assert!(received.publish().retain);
+        }
+        client.expect_nothing();
     };
-    assert_eq!(count(RetainHandling::DoNotSend), 0);
-    assert_eq!(count(RetainHandling::SendIfNew), 0, "it existed");
-    assert_eq!(count(RetainHandling::SendAtSubscribe), 1);
-    assert_eq!(count(RetainHandling::SendAtSubscribe), 1, "again");
+    expect(&mut client, RetainHandling::DoNotSend, 0);
+    // The subscription is there by now.
+    expect(&mut client, RetainHandling::SendIfNew, 0);
+    expect(&mut client, RetainHandling::SendAtSubscribe, 1);
+    expect(&mut client, RetainHandling::SendAtSubscribe, 1);
     client.unsubscribe("handling/+");
-    let mut count = |handling| {
-        client.subscribe_with("handling/+", options(handling, false), Properties::EMPTY);
-        client.drain().len()
-    };
-    assert_eq!(count(RetainHandling::SendIfNew), 1, "it is new");
-    assert_eq!(
-        count(RetainHandling::SendIfNew),
-        0,
-        "it is not new any more"
-    );
+    expect(&mut client, RetainHandling::SendIfNew, 1);
+    expect(&mut client, RetainHandling::SendIfNew, 0);
 }
 
 /// [MQTT-3.3.1-12], [MQTT-3.3.1-13]: Retain As Published 0 clears RETAIN on live messages, 1 leaves it as it was sent.
