@@ -301,7 +301,7 @@ pub(super) struct BufferPool {
 }
 
 /// A buffer that grew beyond this is given back to the allocator, not to the pool.
-const POOLED_BUFFER_BYTES_MAX: usize = 64 * 1024;
+const POOLED_BUFFER_BYTES_MAX: usize = 256 * 1024;
 
 impl BufferPool {
     pub(super) fn new(bytes_max: usize) -> Self {
