@@ -58,7 +58,11 @@ impl Broker {
             }
             Waits::PubComp => ReasonCode::Success,
             // 5 §3.6.2.1; 3.1.1 has no reasons.
-            Waits::PubAck | Waits::Nothing => ReasonCode::PacketIdentifierNotFound,
+            Waits::Nothing => ReasonCode::PacketIdentifierNotFound,
+            Waits::PubAck => {
+                self.protocol_error(id, now, out);
+                return;
+            }
         };
         // 5 [MQTT-4.3.3-4], 3.1.1 [MQTT-4.3.3-1]
         self.send(id, &Packet::PubRel(Ack::new(ack.packet_id, reason)), out);
@@ -91,9 +95,15 @@ impl Broker {
         let Some(delivery) = &mut session.delivery else {
             return;
         };
-        // An acknowledgement of nothing, or of the wrong kind, changes nothing.
-        if delivery.inflight.waits(ack.packet_id) != expected {
-            return;
+        match delivery.inflight.waits(ack.packet_id) {
+            waits if waits == expected => {}
+            // An acknowledgement of nothing changes nothing.
+            Waits::Nothing => return,
+            // 5 [MQTT-4.13.1-1], 3.1.1 [MQTT-4.8.0-1]: that of a message at another `QoS`, or out of its turn.
+            _ => {
+                self.protocol_error(id, now, out);
+                return;
+            }
         }
         delivery.inflight.finish(ack.packet_id);
         if ack.reason.is_error() {

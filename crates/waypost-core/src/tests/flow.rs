@@ -39,10 +39,39 @@ fn unfinished_messages_stay_within_the_clients_receive_maximum() {
     for kind in ["PUBACK", "PUBCOMP"] {
         world.ack(s, kind, 99);
     }
-    world.ack(s, "PUBCOMP", 4);
     world.ack(s, "PUBREC", 99);
     assert_eq!(world.take(s), ["PUBREL #99 92"]);
     assert!(!world.is_closed(s));
+}
+
+#[test]
+fn an_acknowledgement_of_another_kind_is_a_protocol_error() {
+    // 5 [MQTT-4.13.1-1], 3.1.1 [MQTT-4.8.0-1]
+    for (qos, before, wrong) in [
+        (1, "", "PUBREC"),
+        (1, "", "PUBCOMP"),
+        (2, "", "PUBACK"),
+        (2, "", "PUBCOMP"),
+        (2, "PUBREC", "PUBACK"),
+    ] {
+        for (client, closing) in [
+            (v5("s"), &["DISCONNECT 82", "closed"][..]),
+            (v3("s"), &["closed"]),
+        ] {
+            let mut world = World::new();
+            let p = world.connect(&v5("p"));
+            let s = world.connect(&client);
+            world.subscribe(s, "t", 2);
+            world.publish(p, "t", "x", qos);
+            if !before.is_empty() {
+                world.ack(s, before, 1);
+            }
+            world.take(s);
+            world.ack(s, wrong, 1);
+            assert_eq!(world.take(s), closing, "{wrong} at QoS {qos} {before}");
+            assert!(!world.is_closed(p));
+        }
+    }
 }
 
 #[test]
