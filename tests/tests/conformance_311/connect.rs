@@ -77,11 +77,11 @@ fn wrong_protocol_names_are_refused() {
 }
 
 /// [MQTT-3.1.2-2], [MQTT-3.2.2-4], [MQTT-3.2.2-5], [MQTT-3.1.4-5]: Protocol Levels that the server does not have get 0x01, whatever
-/// follows them. (6 to 127 are of later versions: the answer is in the form of version 5.)
+/// follows them.
 #[test]
 fn unsupported_protocol_levels_get_0x01() {
     let levels = [
-        ("MQTT", &[0, 1, 2, 3, 128, 131, 132, 255][..]),
+        ("MQTT", &[0, 1, 2, 3, 6, 7, 99, 127, 128, 131, 132, 255][..]),
         ("MQIsdp", &[0, 4, 5, 131]),
     ];
     for (name, levels) in levels {

@@ -137,6 +137,30 @@ fn stray_acknowledgements_end_nothing() {
     client.expect_nothing();
 }
 
+/// [MQTT-4.8.0-1], [MQTT-3.3.4-1]: the acknowledgement of another QoS, or one out of its turn, closes the connection.
+#[test]
+fn wrong_acknowledgements_close_the_connection() {
+    let server = server();
+    let mut publisher = RawClient::connect(&server, V311, "wrong-pub");
+    for (qos, wrong) in [
+        (QoS::AtLeastOnce, [0x50, 2]),
+        (QoS::AtLeastOnce, [0x70, 2]),
+        (QoS::ExactlyOnce, [0x40, 2]),
+        (QoS::ExactlyOnce, [0x70, 2]),
+    ] {
+        let (mut client, _) = connect_session(&server, "wrong", false);
+        client.subscribe("wrong", QoS::ExactlyOnce);
+        publisher.publish("wrong", qos, b"x");
+        let packet_id = id_of(&client.receive());
+        client.send_raw(&[&wrong[..], &packet_id.value().to_be_bytes()].concat());
+        client.expect_closed();
+        let (mut client, _) = connect_session(&server, "wrong", false);
+        let again = client.receive_message();
+        assert_eq!((again.publish().dup, id_of(&again)), (true, packet_id));
+        client.fence();
+    }
+}
+
 /// [MQTT-4.6.0-6], [MQTT-4.6.0-5]: per topic and QoS, each publisher's messages arrive in the order they came in: live, from
 /// the queue of an absent client, and where they overtake its window.
 #[test]
