@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use waypost_mqtt::{ProtocolVersion, QoS};
-use waypost_tests::{LIMIT, RawClient, Server, ServerOptions, wait_for};
+use waypost_tests::{LIMIT, RawClient, Server, ServerOptions, connect_packet, wait_for};
 
 /// Waits until the server has said it.
 #[track_caller]
@@ -228,6 +228,33 @@ fn the_api_tells_what_was_decided() {
     ] {
         assert!(body.contains(expect), "{expect} in {body}");
     }
+}
+
+#[test]
+fn the_api_tells_what_a_client_is_owed() {
+    let server = ServerOptions::new().shards(2).start();
+    for client_id in ["here", "a/b c", "there"] {
+        let mut connect = connect_packet(ProtocolVersion::V311, client_id);
+        connect.clean_start = false;
+        let (mut away, _) = RawClient::connect_with(&server, &connect);
+        away.subscribe("mail", QoS::AtLeastOnce);
+        away.disconnect();
+    }
+    let mut publisher = RawClient::connect(&server, ProtocolVersion::V311, "publisher");
+    publisher.publish("mail", QoS::AtLeastOnce, b"one");
+    for path in ["here", "a%2Fb%20c", "there"] {
+        wait_for("the message is in the queue", LIMIT, || {
+            let (status, body) = server.get(&format!("/api/v1/clients/{path}"));
+            assert_eq!(status, 200, "{body}");
+            let owed = body.contains("\"queued\": 1") && body.contains("\"connected\": false");
+            owed.then_some(())
+        });
+    }
+    let (status, body) = server.get("/api/v1/clients/nobody");
+    assert_eq!(
+        (status, body.as_str()),
+        (404, "no session has this client id\n")
+    );
 }
 
 #[test]

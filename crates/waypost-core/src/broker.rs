@@ -350,24 +350,22 @@ impl Broker {
             .sum()
     }
 
-    /// Every session, with what an operator wants to see of it.
-    pub fn clients(&self) -> impl Iterator<Item = Client<'_>> {
-        self.sessions
-            .iter()
-            .filter(|session| session.moving.is_none())
-            .map(|session| {
-                let delivery = session.delivery.as_deref();
-                Client {
-                    client_id: &session.client_id,
-                    user: session.user.as_deref(),
-                    connection: session.connection,
-                    subscriptions: session.subscriptions.len(),
-                    queued: delivery.map_or(0, |delivery| delivery.queue.len()),
-                    in_flight: delivery
-                        .map_or(0, |delivery| usize::from(delivery.inflight.unacknowledged)),
-                    dropped: delivery.map_or(0, |delivery| delivery.dropped),
-                }
-            })
+    /// A session of this shard, with what an operator wants to see of it.
+    pub fn client(&self, client_id: &str) -> Option<Client<'_>> {
+        let session = self.sessions.get(self.sessions.find(client_id)?)?;
+        if session.moving.is_some() {
+            return None;
+        }
+        let delivery = session.delivery.as_deref();
+        Some(Client {
+            client_id: &session.client_id,
+            user: session.user.as_deref(),
+            connection: session.connection,
+            subscriptions: session.subscriptions.len(),
+            queued: delivery.map_or(0, |delivery| delivery.queue.len()),
+            in_flight: delivery.map_or(0, |delivery| usize::from(delivery.inflight.unacknowledged)),
+            dropped: delivery.map_or(0, |delivery| delivery.dropped),
+        })
     }
 
     /// What the shards know of each other: filters the others want, client ids this one is the registrar of, and

@@ -17,6 +17,7 @@
     )
 )]
 
+mod client_report;
 pub mod config;
 pub mod control;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub mod metrics;
 mod server;
 mod shard;
 
+pub use client_report::ClientReport;
 pub use server::{Handle, Server, StartError, start};
 
 /// The version, as clients and metrics see it.

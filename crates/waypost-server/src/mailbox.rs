@@ -13,6 +13,8 @@ use mio::Waker;
 use mio::net::TcpStream;
 use waypost_core::{MailBatch, ShardId};
 
+use crate::client_report::ClientQuestion;
+
 /// What reaches a shard from outside its own loop.
 pub(crate) enum Inbound {
     /// An accepted connection, from the listener.
@@ -26,6 +28,8 @@ pub(crate) enum Inbound {
     },
     /// Messages of the server itself (`$SYS`), retained.
     System(Vec<(String, Vec<u8>)>),
+    /// What an operator wants to know of a client.
+    Client(ClientQuestion),
     /// Say goodbye to every client and end.
     Drain,
 }
@@ -91,7 +95,7 @@ impl Inbound {
     fn bytes(&self) -> usize {
         match self {
             Self::Mail { batch, .. } => batch.bytes(),
-            Self::Handover(_) | Self::System(_) | Self::Drain => 0,
+            Self::Handover(_) | Self::System(_) | Self::Client(_) | Self::Drain => 0,
         }
     }
 }

@@ -5,8 +5,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use tokio::sync::mpsc::{Receiver, channel};
 use waypost_core::{AllowAll, Broker, BrokerConfig, RetainedClock, ShardId};
 
+use crate::client_report::{ClientQuestion, ClientReport};
 use crate::config::Config;
 use crate::control::listen;
 use crate::listener::{Listener, StopListener};
@@ -182,6 +184,18 @@ impl Handle {
             // A waker fails only when the shard is gone, and then nobody listens.
             let _ = mailbox.send([Inbound::System(messages)]);
         }
+    }
+
+    /// Asks every shard for a client. The receiver ends without a report when nobody has it.
+    pub fn find_client(&self, client_id: &str) -> Receiver<ClientReport> {
+        let (answer, answers) = channel(self.mailboxes.len().max(1));
+        for mailbox in self.mailboxes.iter() {
+            let client_id = client_id.to_owned();
+            let answer = answer.clone();
+            // A waker fails only when the shard is gone, and its clients with it.
+            let _ = mailbox.send([Inbound::Client(ClientQuestion { client_id, answer })]);
+        }
+        answers
     }
 
     /// Accepts nobody any more, says DISCONNECT 0x8B (Server shutting down) to every client, writes

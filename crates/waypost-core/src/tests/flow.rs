@@ -162,11 +162,7 @@ fn the_queue_of_an_absent_session_is_bounded() {
             world.publish(p, "t", &n.to_string(), 1);
         }
         assert_eq!(world.broker(0).counters().dropped_queue_full, count - 3);
-        let seen = world
-            .broker(0)
-            .clients()
-            .find(|client| client.client_id == "s")
-            .unwrap();
+        let seen = world.broker(0).client("s").unwrap();
         assert_eq!(
             (
                 seen.queued,

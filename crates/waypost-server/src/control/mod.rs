@@ -29,8 +29,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
 
+use crate::client_report::ClientReport;
 use crate::config::{Config, HttpConfig, Reload};
 use crate::metrics::Stats;
 
@@ -83,6 +85,9 @@ impl PhaseCell {
 /// What `$SYS` is published through: topic and payload pairs, to be retained.
 pub type PublishSystem = Box<dyn Fn(Vec<(String, Vec<u8>)>) + Send>;
 
+/// How a client is found: its id in, what its shard says of it out.
+pub type FindClient = Box<dyn Fn(&str) -> Receiver<ClientReport> + Send + Sync>;
+
 /// What the control side tells about, and through whom.
 pub struct Context {
     /// As the server was started.
@@ -95,6 +100,8 @@ pub struct Context {
     pub mqtt: Vec<SocketAddr>,
     /// Called every `server.sys_interval` while clients are served.
     pub publish_system: PublishSystem,
+    /// Asked for `/api/v1/clients/{client_id}`.
+    pub find_client: FindClient,
 }
 
 /// Why the control side cannot start.
@@ -166,6 +173,7 @@ impl Doors {
             phase: context.phase,
             started: Instant::now(),
             mqtt: context.mqtt,
+            find_client: context.find_client,
             http_address: self.http_address,
             socket_path: self.socket_path,
             data_dir: self.directory.path().to_owned(),
@@ -210,6 +218,7 @@ struct Shared {
     phase: Arc<PhaseCell>,
     started: Instant,
     mqtt: Vec<SocketAddr>,
+    find_client: FindClient,
     http_address: SocketAddr,
     socket_path: PathBuf,
     data_dir: PathBuf,

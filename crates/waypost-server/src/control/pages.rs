@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{DefaultBodyLimit, Extension, Request, State};
+use axum::extract::{DefaultBodyLimit, Extension, Path, Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY,
     X_CONTENT_TYPE_OPTIONS,
@@ -15,11 +16,15 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Map, Value, json};
+use tokio::time::timeout;
 
 use super::guard::{self, Peer};
 use super::{Phase, Shared};
 use crate::config::SETTINGS;
 use crate::metrics::{self, METRICS, Process, Scope};
+
+/// How long the shards may take to say whether they have a client.
+const SHARDS_ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
@@ -38,6 +43,7 @@ pub(super) fn router(shared: &Arc<Shared>) -> Router {
         .route("/health/ready", get(ready))
         .route("/metrics", get(prometheus))
         .route("/api/v1/server", get(server))
+        .route("/api/v1/clients/{client_id}", get(client))
         .fallback(nothing)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(guard::BODY_BYTES_MAX))
@@ -143,6 +149,39 @@ async fn server(State(shared): State<Arc<Shared>>) -> Response {
         "limits": limits(&shared),
     });
     page(StatusCode::OK, JSON, format!("{description:#}\n"))
+}
+
+/// One client, from the shard that has it.
+async fn client(State(shared): State<Arc<Shared>>, Path(client_id): Path<String>) -> Response {
+    let mut reports = (shared.find_client)(&client_id);
+    match timeout(SHARDS_ANSWER_WITHIN, reports.recv()).await {
+        Ok(Some(report)) => {
+            let description = json!({
+                "client_id": report.client_id,
+                "user": report.user,
+                "shard": report.shard,
+                "connected": report.connected,
+                "address": report.address,
+                "subscriptions": report.subscriptions,
+                "queued": report.queued,
+                "in_flight": report.in_flight,
+                "outbox_bytes": report.outbox_bytes,
+                "dropped_queue_full": report.dropped_queue_full,
+                "dropped_outbox_full": report.dropped_outbox_full,
+            });
+            page(StatusCode::OK, JSON, format!("{description:#}\n"))
+        }
+        Ok(None) => page(
+            StatusCode::NOT_FOUND,
+            TEXT,
+            "no session has this client id\n",
+        ),
+        Err(_) => page(
+            StatusCode::SERVICE_UNAVAILABLE,
+            TEXT,
+            "the shards are too busy to answer; try again\n",
+        ),
+    }
 }
 
 /// Every metric, summed over the shards, under its name without `waypost_` and `_total`.

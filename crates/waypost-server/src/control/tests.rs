@@ -48,6 +48,7 @@ impl Running {
                 publish_system: Box::new(move |messages| {
                     let _ = publish.send(messages);
                 }),
+                find_client: Box::new(|_| tokio::sync::mpsc::channel(1).1),
             })
             .unwrap();
         Self {

@@ -24,6 +24,7 @@ use mio::event::Event;
 use mio::{Events, Interest, Poll, Token, Waker};
 use waypost_core::{Broker, ConnectionId, Now, Peer, ShardId};
 
+use crate::client_report::{ClientQuestion, ClientReport};
 use crate::mailbox::{Handover, Inbound, Mailbox};
 use crate::metrics::{Gauges, ShardStats};
 use clock::Clock;
@@ -254,10 +255,37 @@ impl Shard {
                         );
                     }
                 }
+                Inbound::Client(question) => self.report_client(&question),
                 Inbound::Drain => self.drain(),
             }
         }
         self.received = received;
+    }
+
+    /// Answers if the client is one of ours.
+    fn report_client(&self, question: &ClientQuestion) {
+        let Some(client) = self.broker.client(&question.client_id) else {
+            return;
+        };
+        let connection = client
+            .connection
+            .and_then(|id| self.outlets.connections.get(id.0 as usize));
+        let address = connection.and_then(|connection| connection.socket.peer_addr().ok());
+        let report = ClientReport {
+            client_id: client.client_id.to_owned(),
+            user: client.user.map(str::to_owned),
+            shard: self.id.0,
+            connected: client.connection.is_some(),
+            address: address.map(|address| address.to_string()),
+            subscriptions: client.subscriptions,
+            queued: client.queued,
+            in_flight: client.in_flight,
+            outbox_bytes: connection.map_or(0, |connection| connection.outbox.len()),
+            dropped_queue_full: client.dropped,
+            dropped_outbox_full: connection.map_or(0, |connection| connection.qos0_dropped.into()),
+        };
+        // Who asked may have given up by now.
+        let _ = question.answer.try_send(report);
     }
 
     fn adopt(&mut self, handover: Handover) {

@@ -76,7 +76,7 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
     let server = waypost_server::start(&config).map_err(|error| Failure::new(error.to_string()))?;
     let announcement = Announcement::new(&server, &doors);
     let phase = Arc::new(PhaseCell::default());
-    let system = server.handle();
+    let (system, shards) = (server.handle(), server.handle());
     let control = doors
         .serve(Context {
             config,
@@ -84,6 +84,7 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
             phase: Arc::clone(&phase),
             mqtt: server.addresses().to_vec(),
             publish_system: Box::new(move |messages| system.publish_system(messages)),
+            find_client: Box::new(move |client_id| shards.find_client(client_id)),
         })
         .map_err(|error| Failure::new(format!("cannot start the control side: {error}")))?;
     phase.set(Phase::Serving);
