@@ -107,7 +107,10 @@ impl Broker {
             hasher,
             scratch: Scratch::default(),
             verdicts: Verdicts::default(),
-            interest: Interest::new([random.next(), random.next()], entries_max, cache_bytes_max),
+            interest: Interest::new(
+                config.shards,
+                MatchCache::new(random.next(), entries_max, cache_bytes_max),
+            ),
             registrar: Registrar::default(),
             moving: MovingSessions::default(),
             random,
@@ -328,7 +331,7 @@ impl Broker {
 
     /// Subscriptions of all sessions.
     pub fn subscriptions(&self) -> usize {
-        self.index.len()
+        self.index.len() - self.interest.len()
     }
 
     /// Retained messages this shard owns.

@@ -18,7 +18,7 @@ use crate::index::{CachedMatch, Merged};
 use crate::inflight::Identifiers;
 use crate::interest::post;
 use crate::limits::Limits;
-use crate::mail::{Mail, Origin};
+use crate::mail::{Known, Mail, Origin};
 use crate::moving::Moving;
 use crate::parcel::OwedParcel;
 use crate::queue::{Owed, StoredMessage};
@@ -30,6 +30,14 @@ pub(crate) struct Scratch {
     pub targets: Vec<Target>,
     pub properties: Vec<u8>,
     pub packet: Vec<u8>,
+}
+
+/// Where a message was published.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'a> {
+    Here,
+    /// At another shard: only sessions get it.
+    Shard(ShardId, Known<'a>),
 }
 
 impl Broker {
@@ -46,23 +54,26 @@ impl Broker {
             origin.stamp = self.stamp(message);
             self.retain(message, origin, now);
         }
-        let here = self.fan_out(message, origin, self.shard, now, out);
-        let elsewhere = self.forward(message, origin, out);
-        if !here && !elsewhere && origin.publisher != 0 {
+        let is_matched = self.fan_out(message, origin, Source::Here, now, out);
+        if !is_matched && origin.publisher != 0 {
             self.counters.publishes_unmatched += 1;
         }
-        here || elsewhere
+        is_matched
     }
 
-    /// Sends a message to every session of this shard that gets it. Returns whether there was one.
+    /// Sends a message to every session of this shard that gets it, and on to other shards if it was published here.
+    /// Returns whether anybody matched.
     pub(crate) fn fan_out(
         &mut self,
         message: &Message<'_>,
         origin: Origin,
-        source: ShardId,
+        source: Source<'_>,
         now: Now,
         out: &mut impl Effects,
     ) -> bool {
+        let retainer = (origin.retain && matches!(source, Source::Here))
+            .then(|| self.retainer_elsewhere(message.topic))
+            .flatten();
         let Self {
             cache,
             index,
@@ -72,11 +83,21 @@ impl Broker {
             counters,
             limits,
             hasher,
+            interest,
             ..
         } = self;
-        let matched = cache.lookup(message.topic, index);
+        let (source, matched) = match source {
+            Source::Here => {
+                let matched = cache.lookup(message.topic, index);
+                if !matched.shards().is_empty() || retainer.is_some() {
+                    interest.forward(matched, message, origin, retainer, counters, out);
+                }
+                (self.shard, matched)
+            }
+            Source::Shard(from, known) => (from, interest.lookup(message.topic, known, index)),
+        };
         if matched.merged().is_empty() {
-            return false;
+            return !matched.is_empty();
         }
         let mut fan_out = FanOut {
             message,

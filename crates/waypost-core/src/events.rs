@@ -101,8 +101,7 @@ impl Broker {
     }
 
     fn is_wanted(&mut self, topic: &str) -> bool {
-        !self.cache.lookup(topic, &self.index).merged().is_empty()
-            || self.is_wanted_elsewhere(topic)
+        !self.cache.lookup(topic, &self.index).is_empty()
     }
 }
 

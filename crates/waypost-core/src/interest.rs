@@ -1,7 +1,9 @@
 //! Interest across shards: which other shards want a message, and when all of them know what this one wants.
 //!
-//! A shard tells the others of the first subscriber to a filter and of the last one that leaves; a publish crosses
-//! once to each shard that wants it. SUBACK and UNSUBACK wait until every shard has confirmed a round that began
+//! A shard tells the others of the first session that subscribes to a filter and of the last one that leaves. They
+//! keep it in their index like any subscriber, so that one look-up says who gets a message here and which shards get
+//! it. It crosses once to each of these, with the numbers of the filters that match there: as long as nobody's
+//! interest changes, the receiver need not search its own index. SUBACK and UNSUBACK wait until every shard has confirmed a round that began
 //! after the change. With one shard there is nobody to tell.
 
 use std::collections::VecDeque;
@@ -10,9 +12,13 @@ use std::rc::Rc;
 use waypost_mqtt::{Filter, PacketId, ReasonCode, SubscriptionOptions};
 
 use crate::broker::Broker;
+use crate::counters::Counters;
+use crate::deliver::Source;
 use crate::effects::{ConnectionId, Effects, Message, Now, Payload, ShardId};
-use crate::index::{FilterId, MatchCache, SubscriberId, Subscription, SubscriptionIndex};
-use crate::mail::{Item, Mail, MailBatch, Origin, next_item};
+use crate::index::{
+    CachedMatch, FilterId, MatchCache, SubscriberId, Subscription, SubscriptionIndex,
+};
+use crate::mail::{Item, Known, Mail, MailBatch, Origin, next_item};
 use crate::retained::RetainedRequest;
 
 /// From this size on a payload that came from another shard is shared, not copied.
@@ -20,9 +26,14 @@ const SHARED_PAYLOAD_MIN: usize = 16 * 1024;
 
 /// What the other shards want, and what is not yet confirmed by them.
 pub(crate) struct Interest {
-    /// With shard numbers for subscribers.
-    remote: SubscriptionIndex,
-    cache: MatchCache,
+    /// Filters of other shards in the index.
+    remote: usize,
+    /// Which sessions get what comes from other shards.
+    received: MatchCache,
+    /// Changes that the others were told of; it may wrap.
+    told: u32,
+    /// Changes that each shard told of.
+    heard: Box<[u32]>,
     rounds: u64,
     /// In the order of their rounds.
     unconfirmed: VecDeque<Unconfirmed>,
@@ -48,29 +59,14 @@ enum Answer {
 const UNKNOWN: u64 = u64::MAX;
 
 impl Interest {
-    pub fn new(seeds: [u64; 2], cache_entries_max: usize, cache_bytes_max: usize) -> Self {
-        let [index_seed, cache_seed] = seeds;
+    pub fn new(shards: u16, received: MatchCache) -> Self {
         Self {
-            remote: SubscriptionIndex::new(index_seed),
-            cache: MatchCache::new(cache_seed, cache_entries_max, cache_bytes_max),
+            remote: 0,
+            received,
+            told: 0,
+            heard: vec![0; shards.into()].into(),
             rounds: 0,
             unconfirmed: VecDeque::new(),
-        }
-    }
-
-    fn change(&mut self, shard: ShardId, filter: &str, is_wanted: bool) {
-        let Ok(filter) = Filter::parse(filter) else {
-            return;
-        };
-        let subscriber = SubscriberId(shard.0.into());
-        if is_wanted {
-            let subscription = Subscription {
-                options: SubscriptionOptions::default(),
-                identifier: 0,
-            };
-            self.remote.insert(filter, subscriber, subscription);
-        } else if let Some(found) = self.remote.find(filter) {
-            self.remote.remove(found, subscriber);
         }
     }
 
@@ -104,7 +100,51 @@ impl Interest {
     }
 
     pub fn len(&self) -> usize {
-        self.remote.len()
+        self.remote
+    }
+
+    /// Which sessions get a message from another shard.
+    pub fn lookup(
+        &mut self,
+        topic: &str,
+        known: Known<'_>,
+        index: &SubscriptionIndex,
+    ) -> &CachedMatch {
+        // Only who knows all of this shard's interest knows the filters that match.
+        let is_current = known.heard == self.told;
+        let mut filters = known.filters().filter(|_| is_current);
+        let filters = filters
+            .as_mut()
+            .map(|filters| -> &mut dyn Iterator<Item = FilterId> { filters });
+        self.received.lookup_known(topic, index, filters)
+    }
+
+    /// Sends a message to the shards that want it, and to the one that is to retain it.
+    pub fn forward(
+        &self,
+        matched: &CachedMatch,
+        message: &Message<'_>,
+        origin: Origin,
+        mut retainer: Option<ShardId>,
+        counters: &mut Counters,
+        out: &mut impl Effects,
+    ) {
+        let mut send = |shard: ShardId, filters: &[u32]| {
+            let heard = self.heard.get(usize::from(shard.0)).copied();
+            counters.publishes_forwarded += 1;
+            let mailbox = out.mailbox(shard);
+            mailbox.push_publish(message, origin, heard.unwrap_or_default(), filters);
+        };
+        for merged in matched.shards() {
+            let Some(shard) = merged.subscriber.shard().map(ShardId) else {
+                continue;
+            };
+            retainer = retainer.filter(|retainer| *retainer != shard);
+            send(shard, matched.identifiers_of(*merged));
+        }
+        if let Some(retainer) = retainer {
+            send(retainer, &[]);
+        }
     }
 }
 
@@ -121,58 +161,6 @@ impl Broker {
             .map(ShardId)
     }
 
-    /// Sends a message to the shards that want it. Returns whether there was one.
-    pub(crate) fn forward(
-        &mut self,
-        message: &Message<'_>,
-        origin: Origin,
-        out: &mut impl Effects,
-    ) -> bool {
-        if self.shards == 1 {
-            return false;
-        }
-        let Self {
-            interest, counters, ..
-        } = self;
-        let matched = interest
-            .cache
-            .lookup(message.topic, &interest.remote)
-            .merged();
-        let mut send = |shard| {
-            counters.publishes_forwarded += 1;
-            out.mailbox(shard).push_publish(message, origin);
-        };
-        let shard_of = |subscriber: SubscriberId| u16::try_from(subscriber.0).map(ShardId);
-        for shard in matched
-            .iter()
-            .filter_map(|merged| shard_of(merged.subscriber).ok())
-        {
-            send(shard);
-        }
-        let is_wanted = !matched.is_empty();
-        // The owner of what is retained on this topic gets it in any case.
-        if origin.retain {
-            let owner = u32::from(crate::retained::owner_of(message.topic, self.shards));
-            if owner != u32::from(self.shard.0)
-                && matched.iter().all(|merged| merged.subscriber.0 != owner)
-            {
-                shard_of(SubscriberId(owner)).into_iter().for_each(send);
-            }
-        }
-        is_wanted
-    }
-
-    /// Whether another shard has a subscriber for this topic.
-    pub(crate) fn is_wanted_elsewhere(&mut self, topic: &str) -> bool {
-        self.shards > 1
-            && !self
-                .interest
-                .cache
-                .lookup(topic, &self.interest.remote)
-                .merged()
-                .is_empty()
-    }
-
     /// A subscription was added.
     pub(crate) fn interest_gained(
         &mut self,
@@ -180,28 +168,56 @@ impl Broker {
         filter_id: FilterId,
         out: &mut impl Effects,
     ) {
-        if self.shards > 1 && self.index.has_one(filter_id) {
-            self.tell_interest(filter, true, out);
+        if self.shards > 1 && self.index.has_one_session(filter_id) {
+            self.tell_interest(filter, filter_id, true, out);
         }
     }
 
     /// A subscription was removed.
-    pub(crate) fn interest_lost(&mut self, filter: Filter<'_>, out: &mut impl Effects) {
-        if self.shards > 1 && !self.index.is_subscribed(filter) {
-            self.tell_interest(filter, false, out);
+    pub(crate) fn interest_lost(
+        &mut self,
+        filter: Filter<'_>,
+        filter_id: FilterId,
+        out: &mut impl Effects,
+    ) {
+        if self.shards > 1 && !self.index.has_session(filter) {
+            self.tell_interest(filter, filter_id, false, out);
         }
     }
 
-    fn tell_interest(&mut self, filter: Filter<'_>, is_wanted: bool, out: &mut impl Effects) {
+    fn tell_interest(
+        &mut self,
+        filter: Filter<'_>,
+        filter_id: FilterId,
+        is_wanted: bool,
+        out: &mut impl Effects,
+    ) {
+        self.interest.told = self.interest.told.wrapping_add(1);
         for shard in self.others() {
-            post(
-                shard,
-                Mail::Interest {
-                    filter: filter.as_str().into(),
-                    is_wanted,
-                },
-                out,
-            );
+            let mailbox = out.mailbox(shard);
+            mailbox.push_interest(filter.as_str(), filter_id, is_wanted);
+        }
+    }
+
+    /// Another shard's interest changed.
+    fn hear_interest(&mut self, from: ShardId, filter: &str, filter_id: FilterId, is_wanted: bool) {
+        if let Some(heard) = self.interest.heard.get_mut(usize::from(from.0)) {
+            *heard = heard.wrapping_add(1);
+        }
+        let Ok(filter) = Filter::parse(filter) else {
+            return;
+        };
+        let subscriber = SubscriberId::of_shard(from.0);
+        if is_wanted {
+            let subscription = Subscription {
+                options: SubscriptionOptions::default(),
+                identifier: filter_id.number(),
+            };
+            let (_, replaced) = self.index.insert(filter, subscriber, subscription);
+            self.interest.remote += usize::from(replaced.is_none());
+        } else if let Some(found) = self.index.find(filter) {
+            let removed = self.index.remove(found, subscriber);
+            self.interest.remote -= usize::from(removed.is_some());
         }
     }
 
@@ -315,7 +331,7 @@ impl Broker {
         let mut round = None;
         while let Some(item) = next_item(&run, &mut mails, &mut at) {
             match item {
-                Ok(Item::Publish(mut message, origin)) => {
+                Ok(Item::Publish(mut message, origin, known)) => {
                     self.counters.publishes_from_shards += 1;
                     if message.payload.bytes.len() >= SHARED_PAYLOAD_MIN {
                         message.payload = Payload {
@@ -326,8 +342,13 @@ impl Broker {
                     if origin.retain {
                         self.retain(&message, origin, now);
                     }
-                    self.fan_out(&message, origin, from, now, out);
+                    self.fan_out(&message, origin, Source::Shard(from, known), now, out);
                 }
+                Ok(Item::Interest {
+                    filter,
+                    filter_id,
+                    is_wanted,
+                }) => self.hear_interest(from, filter, filter_id, is_wanted),
                 Ok(Item::Mail(Mail::Round { number })) => round = Some(number),
                 Ok(Item::Mail(mail)) => self.handle_one(from, mail, now, out),
                 Err(()) => {
@@ -351,7 +372,6 @@ impl Broker {
 
     fn handle_one(&mut self, from: ShardId, mail: Mail, now: Now, out: &mut impl Effects) {
         match mail {
-            Mail::Interest { filter, is_wanted } => self.interest.change(from, &filter, is_wanted),
             Mail::Round { number } => post(
                 from,
                 Mail::Confirmed {

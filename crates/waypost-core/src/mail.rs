@@ -6,14 +6,12 @@
 use waypost_mqtt::QoS;
 
 use crate::effects::{Message, Payload, ShardId};
-use crate::index::Cursor;
+use crate::index::{Cursor, FilterId};
 use crate::parcel::{OwedParcel, Parcel, RetainedParcel};
 
 /// What rarely crosses between shards.
 #[derive(Debug)]
 pub(crate) enum Mail {
-    /// The sender's first subscriber to a filter came, or its last one went.
-    Interest { filter: Box<str>, is_wanted: bool },
     /// Confirm everything sent so far.
     Round { number: u64 },
     /// Everything up to this round is known; what the sender stamps from now on is above `clock`.
@@ -89,6 +87,26 @@ pub(crate) struct Origin {
     pub stamp: u64,
 }
 
+/// What the sending shard knows of the receiver's interest in a message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known<'a> {
+    /// How many changes of the receiver's interest it has heard of.
+    pub heard: u32,
+    /// The receiver's filters that match, by their numbers there; `None`: too many to say.
+    filters: Option<&'a [u8]>,
+}
+
+impl<'a> Known<'a> {
+    pub fn filters(self) -> Option<impl Iterator<Item = FilterId> + use<'a>> {
+        let (numbers, _) = self.filters?.as_chunks();
+        Some(
+            numbers
+                .iter()
+                .map(|number| FilterId::from_number(u32::from_le_bytes(*number))),
+        )
+    }
+}
+
 /// Everything one shard sends another in one tick.
 #[derive(Debug, Default)]
 pub struct MailBatch {
@@ -98,13 +116,24 @@ pub struct MailBatch {
 
 const PUBLISH: u8 = 1;
 const MAIL: u8 = 2;
+const INTEREST: u8 = 3;
 const RETAIN: u8 = 0b100;
 const EXPIRES: u8 = 0b1000;
-const HEAD_LEN: usize = 32;
+const HEAD_LEN: usize = 37;
+/// Filters a publish names at most; beyond that, the receiver looks for itself.
+const FILTERS_MAX: usize = 64;
+/// In place of their number.
+const FILTERS_MANY: u8 = u8::MAX;
 
 /// One thing out of a batch.
 pub(crate) enum Item<'a> {
-    Publish(Message<'a>, Origin),
+    Publish(Message<'a>, Origin, Known<'a>),
+    /// The sender's first subscriber to a filter came, or its last one went.
+    Interest {
+        filter: &'a str,
+        filter_id: FilterId,
+        is_wanted: bool,
+    },
     Mail(Mail),
 }
 
@@ -124,7 +153,24 @@ impl MailBatch {
         self.mails.push(mail);
     }
 
-    pub(crate) fn push_publish(&mut self, message: &Message<'_>, origin: Origin) {
+    pub(crate) fn push_interest(&mut self, filter: &str, filter_id: FilterId, is_wanted: bool) {
+        let Ok(len) = u16::try_from(filter.len()) else {
+            return;
+        };
+        self.run.extend_from_slice(&[INTEREST, is_wanted.into()]);
+        self.run.extend_from_slice(&len.to_le_bytes());
+        self.run
+            .extend_from_slice(&filter_id.number().to_le_bytes());
+        self.run.extend_from_slice(filter.as_bytes());
+    }
+
+    pub(crate) fn push_publish(
+        &mut self,
+        message: &Message<'_>,
+        origin: Origin,
+        heard: u32,
+        filters: &[u32],
+    ) {
         let (Ok(topic_len), Ok(properties_len), Ok(payload_len)) = (
             u16::try_from(message.topic.len()),
             u32::try_from(message.properties.len()),
@@ -139,10 +185,10 @@ impl MailBatch {
         if message.expiry_s.is_some() {
             flags |= EXPIRES;
         }
-        let mut head = [0; HEAD_LEN];
+        let mut fixed = [0; HEAD_LEN];
         let mut at = 0;
         let mut put = |bytes: &[u8]| {
-            if let Some(place) = head.get_mut(at..at + bytes.len()) {
+            if let Some(place) = fixed.get_mut(at..at + bytes.len()) {
                 place.copy_from_slice(bytes);
             }
             at += bytes.len();
@@ -154,7 +200,16 @@ impl MailBatch {
         put(&message.expiry_s.unwrap_or_default().to_le_bytes());
         put(&origin.publisher.to_le_bytes());
         put(&origin.stamp.to_le_bytes());
-        self.run.extend_from_slice(&head);
+        put(&heard.to_le_bytes());
+        let (count, filters) = match u8::try_from(filters.len()) {
+            Ok(count) if filters.len() <= FILTERS_MAX => (count, filters),
+            _ => (FILTERS_MANY, Default::default()),
+        };
+        put(&[count]);
+        self.run.extend_from_slice(&fixed);
+        for number in filters {
+            self.run.extend_from_slice(&number.to_le_bytes());
+        }
         self.run.extend_from_slice(message.topic.as_bytes());
         self.run.extend_from_slice(message.properties);
         self.run.extend_from_slice(message.payload.bytes);
@@ -203,6 +258,11 @@ impl<'a> Reader<'a> {
                 let expiry_s = u32::from_le_bytes(self.array()?);
                 let publisher = u64::from_le_bytes(self.array()?);
                 let stamp = u64::from_le_bytes(self.array()?);
+                let heard = u32::from_le_bytes(self.array()?);
+                let filters = match self.array()? {
+                    [FILTERS_MANY] => None,
+                    [count] => Some(self.take(4 * usize::from(count))?),
+                };
                 let topic = std::str::from_utf8(self.take(topic_len.into())?).ok()?;
                 let properties = self.take(properties_len as usize)?;
                 let payload = self.take(payload_len as usize)?;
@@ -225,7 +285,19 @@ impl<'a> Reader<'a> {
                         publisher,
                         stamp,
                     },
+                    Known { heard, filters },
                 ))
+            }
+            [INTEREST] => {
+                let [is_wanted] = self.array()?;
+                let len = u16::from_le_bytes(self.array()?);
+                let filter_id = FilterId::from_number(u32::from_le_bytes(self.array()?));
+                let filter = std::str::from_utf8(self.take(len.into())?).ok()?;
+                Some(Item::Interest {
+                    filter,
+                    filter_id,
+                    is_wanted: is_wanted != 0,
+                })
             }
             [MAIL] => mails.next().map(Item::Mail),
             _ => None,

@@ -190,6 +190,12 @@ impl Broker {
         self.shards == 1 || owner_of(topic, self.shards) == self.shard.0
     }
 
+    /// The other shard that owns what is retained on a topic.
+    pub(crate) fn retainer_elsewhere(&self, topic: &str) -> Option<ShardId> {
+        let owner = ShardId(owner_of(topic, self.shards));
+        (owner != self.shard).then_some(owner)
+    }
+
     /// Whether a subscription to this filter could be sent retained messages.
     pub(crate) fn may_have_retained(&self, filter: &str) -> bool {
         self.clock.census().may_match(filter)

@@ -273,7 +273,7 @@ impl Broker {
         session.subscriptions.remove(at);
         // 5 [MQTT-3.10.4-2]; what was begun is finished, 5 [MQTT-3.10.4-3].
         self.index.remove(filter_id, SubscriberId(slot));
-        self.interest_lost(filter, out);
+        self.interest_lost(filter, filter_id, out);
         true
     }
 
@@ -317,7 +317,7 @@ impl Broker {
             if let Some(filter) = filter
                 && let Ok(filter) = Filter::parse(&filter)
             {
-                self.interest_lost(filter, out);
+                self.interest_lost(filter, filter_id, out);
             }
         }
     }

@@ -2,13 +2,13 @@
 
 use hashbrown::HashTable;
 
-use super::SubscriptionIndex;
 use super::hash::Seed;
 use super::merge::{CachedMatch, Merge};
 use super::slab::Slab;
 use super::text::Text;
 use super::trie::MatchScratch;
 use super::versions::{Prefixes, Stamp};
+use super::{FilterId, SubscriptionIndex};
 
 /// How many entries in use the clock's hand passes over at most before it takes the next one anyway, so that no
 /// message pays for a whole round.
@@ -88,10 +88,22 @@ impl MatchCache {
     /// Who gets the messages on this topic. Always the same index must be given.
     #[inline]
     pub fn lookup(&mut self, topic: &str, index: &SubscriptionIndex) -> &CachedMatch {
+        self.lookup_known(topic, index, None)
+    }
+
+    /// As [`Self::lookup`], but for the sessions alone, and without a walk through the index where their filters that
+    /// match are known. A cache is asked in one way only.
+    #[inline]
+    pub fn lookup_known(
+        &mut self,
+        topic: &str,
+        index: &SubscriptionIndex,
+        filters: Option<&mut dyn Iterator<Item = FilterId>>,
+    ) -> &CachedMatch {
         let hash = self.seed.bytes(topic.as_bytes());
         let place = match self.find(topic, hash, index) {
             Some(id) => Place::Slot(id),
-            None => self.miss(topic, hash, index),
+            None => self.miss(topic, hash, index, filters),
         };
         let entry = match place {
             Place::Slot(id) => self.entries.get(id),
@@ -140,7 +152,13 @@ impl MatchCache {
     }
 
     #[cold]
-    fn miss(&mut self, topic: &str, hash: u64, index: &SubscriptionIndex) -> Place {
+    fn miss(
+        &mut self,
+        topic: &str,
+        hash: u64,
+        index: &SubscriptionIndex,
+        filters: Option<&mut dyn Iterator<Item = FilterId>>,
+    ) -> Place {
         if let Some(entry) = &mut self.outsized
             && entry.is_for(topic, hash)
         {
@@ -162,7 +180,10 @@ impl MatchCache {
             self.counts.stale += 1;
             self.forget(id);
         }
-        let (matched, prefixes) = index.collect(topic, &mut self.scratch);
+        let (matched, prefixes) = match filters {
+            Some(filters) => index.collect_known(topic, filters, &mut self.scratch),
+            None => index.collect(topic, &mut self.scratch),
+        };
         let entry = Entry {
             topic: Text::new(topic.as_bytes()),
             hash,

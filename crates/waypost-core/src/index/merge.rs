@@ -58,18 +58,32 @@ impl MergedFlags {
 /// Who gets the messages on one topic.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct CachedMatch {
-    /// One per subscriber, ascending; then once more those that have No Local in some of their matching
-    /// subscriptions, merged from the others only.
+    /// One per subscriber, ascending: sessions, then other shards; then once more those that have No Local in some of
+    /// their matching subscriptions, merged from the others only.
     list: Box<[Merged]>,
-    subscribers: usize,
+    sessions: u32,
+    subscribers: u32,
     identifiers: Box<[u32]>,
 }
 
 impl CachedMatch {
-    /// One entry per subscriber, ascending by subscriber.
+    /// One entry per session, ascending by subscriber.
     #[inline]
     pub fn merged(&self) -> &[Merged] {
-        self.list.get(..self.subscribers).unwrap_or_default()
+        self.list.get(..self.sessions as usize).unwrap_or_default()
+    }
+
+    /// One entry per other shard, ascending. Their identifiers are filters of that shard.
+    #[inline]
+    pub fn shards(&self) -> &[Merged] {
+        self.list
+            .get(self.sessions as usize..self.subscribers as usize)
+            .unwrap_or_default()
+    }
+
+    /// Whether nobody gets it, here or on another shard.
+    pub fn is_empty(&self) -> bool {
+        self.subscribers == 0
     }
 
     /// The Subscription Identifiers of all entries, one range each.
@@ -94,7 +108,7 @@ impl CachedMatch {
         if !merged.flags.no_local() {
             return Some(merged);
         }
-        let mixed = self.list.get(self.subscribers..)?;
+        let mixed = self.list.get(self.subscribers as usize..)?;
         let position = mixed
             .binary_search_by_key(&merged.subscriber, |entry| entry.subscriber)
             .ok()?;
@@ -137,10 +151,15 @@ impl Merge {
             }
             self.list.push(merged);
         }
-        let subscribers = self.list.len();
+        let sessions = self
+            .list
+            .partition_point(|merged| merged.subscriber.is_session());
+        let [sessions, subscribers] =
+            [sessions, self.list.len()].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
         self.list.append(&mut self.mixed);
         CachedMatch {
             list: self.list.as_slice().into(),
+            sessions,
             subscribers,
             identifiers: self.identifiers.as_slice().into(),
         }

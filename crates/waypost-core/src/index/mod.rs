@@ -29,9 +29,29 @@ pub use merge::{CachedMatch, Merged, MergedFlags};
 pub use topic_tree::{Cursor, TopicTree};
 pub use trie::{FilterId, SubscriptionIndex};
 
-/// A session's slot in this shard, or the number of another shard.
+/// A session's slot in this shard, or another shard: those come after all sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubscriberId(pub u32);
+
+impl SubscriberId {
+    const SHARDS: u32 = 1 << 31;
+
+    /// Another shard: one subscriber, for all its sessions.
+    pub const fn of_shard(shard: u16) -> Self {
+        Self(Self::SHARDS | shard as u32)
+    }
+
+    /// Whether it is a session of this shard.
+    #[inline]
+    pub const fn is_session(self) -> bool {
+        self.0 < Self::SHARDS
+    }
+
+    /// The shard, if it is one.
+    pub fn shard(self) -> Option<u16> {
+        u16::try_from(self.0.checked_sub(Self::SHARDS)?).ok()
+    }
+}
 
 /// What one subscriber asked for with one filter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -78,6 +78,22 @@ impl Lists {
         }
     }
 
+    /// The first two subscribers.
+    pub(super) fn first_two(&self, subscribers: Subscribers) -> [Option<SubscriberId>; 2] {
+        match subscribers {
+            Subscribers::None => [None; 2],
+            Subscribers::One(one, _) => [Some(one), None],
+            Subscribers::Many(list) => match self.slots.get(list.0) {
+                Some(List::Sorted(sorted)) => [0, 1].map(|at| Some(sorted.get(at)?.0)),
+                Some(List::Tree(tree)) => {
+                    let mut keys = tree.keys().copied();
+                    [keys.next(), keys.next()]
+                }
+                None => [None; 2],
+            },
+        }
+    }
+
     /// Calls `each` for every subscriber, in ascending order.
     #[inline]
     pub(super) fn for_each(

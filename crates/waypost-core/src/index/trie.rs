@@ -21,6 +21,18 @@ use super::{Matched, SubscriberId, Subscription};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FilterId(u32);
 
+impl FilterId {
+    /// The number by which another shard names the filter; never 0.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The filter of a number.
+    pub fn from_number(number: u32) -> Self {
+        Self(number)
+    }
+}
+
 /// 32 bytes.
 struct Node {
     parent: u32,
@@ -141,16 +153,19 @@ impl SubscriptionIndex {
         Some(FilterId(id))
     }
 
-    /// Whether exactly one subscriber has this filter.
-    pub fn has_one(&self, filter: FilterId) -> bool {
-        let node = self.nodes.get(filter.0);
-        node.is_some_and(|node| matches!(node.subscribers, Subscribers::One(..)))
+    /// Whether exactly one session has this filter.
+    pub fn has_one_session(&self, filter: FilterId) -> bool {
+        let [first, second] = self.lists.first_two(self.subscribers(filter.0));
+        first.is_some_and(SubscriberId::is_session) && !second.is_some_and(SubscriberId::is_session)
     }
 
-    /// Whether anybody has this filter.
-    pub fn is_subscribed(&self, filter: Filter<'_>) -> bool {
-        let node = self.find(filter).and_then(|id| self.nodes.get(id.0));
-        node.is_some_and(|node| !node.subscribers.is_none())
+    /// Whether a session has this filter.
+    pub fn has_session(&self, filter: Filter<'_>) -> bool {
+        let Some(id) = self.find(filter) else {
+            return false;
+        };
+        let [first, _] = self.lists.first_two(self.subscribers(id.0));
+        first.is_some_and(SubscriberId::is_session)
     }
 
     /// What this subscriber asked for with this filter.
@@ -212,6 +227,42 @@ impl SubscriptionIndex {
             matched.sort_by_key(|matched| matched.subscriber);
         }
         (matched, prefixes)
+    }
+
+    /// As [`Self::collect`] for the sessions alone, when their filters that match are known.
+    pub(super) fn collect_known<'a>(
+        &self,
+        topic: &str,
+        filters: &mut dyn Iterator<Item = FilterId>,
+        scratch: &'a mut MatchScratch,
+    ) -> (&'a [Matched], Prefixes) {
+        let matched = &mut scratch.matched;
+        matched.clear();
+        for filter in filters {
+            let subscribers = self.subscribers(filter.0);
+            self.lists
+                .for_each(subscribers, |subscriber, subscription| {
+                    if subscriber.is_session() {
+                        matched.push(Matched {
+                            subscriber,
+                            subscription,
+                        });
+                    }
+                });
+        }
+        matched.sort_by_key(|matched| matched.subscriber);
+        debug_assert!(self.are_all_sessions(topic, matched), "{topic}");
+        let levels = topic.split('/').take(PREFIX_LEVELS_MAX);
+        let prefixes = Prefixes::new(levels.map(|level| self.levels.hash(level.as_bytes())));
+        (matched, prefixes)
+    }
+
+    /// Whether these are the subscriptions of sessions that a search finds.
+    fn are_all_sessions(&self, topic: &str, known: &[Matched]) -> bool {
+        let mut found = Vec::new();
+        self.matches(topic, &mut found);
+        found.retain(|matched| matched.subscriber.is_session());
+        found.len() == known.len() && known.iter().all(|matched| found.contains(matched))
     }
 
     fn walk(

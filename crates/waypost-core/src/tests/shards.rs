@@ -263,3 +263,25 @@ fn what_is_retained_is_asked_for_until_it_is_gone() {
         assert!(!world.broker(0).may_have_retained(filter), "{filter}");
     }
 }
+
+/// Goal: a filter named in a publish is not taken for another that has its number now. Method: the first is
+/// unsubscribed and the second subscribed while the publish is under way.
+#[test]
+fn filters_that_a_publish_names_are_trusted_only_while_nothing_changes() {
+    let mut world = two(3);
+    let p = world.connect(&v5("p").at(0));
+    let [old, new] = ["old", "new"].map(|id| world.connect(&v5(id).at(1)));
+    world.subscribe(old, "a/+", 0);
+    world.publish(p, "a/1", "x", 0);
+    assert_eq!(world.take(old), ["PUBLISH q0 a/1=x"]);
+    world.is_mail_held = true;
+    world.publish(p, "a/2", "y", 0);
+    world.unsubscribe(old, "a/+");
+    world.subscribe(new, "b/+", 0);
+    world.is_mail_held = false;
+    world.settle();
+    assert_eq!(world.take(new), ["SUBACK #1 00"]);
+    world.publish(p, "b/1", "z", 0);
+    assert_eq!(world.take(new), ["PUBLISH q0 b/1=z"]);
+    assert_eq!(world.broker(1).counters().publishes_from_shards, 3);
+}
