@@ -27,6 +27,7 @@ mod mailbox;
 pub mod metrics;
 mod server;
 mod shard;
+mod threads;
 
 pub use client_report::ClientReport;
 pub use server::{Handle, Server, StartError, start};

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
 use tokio::sync::mpsc::{Receiver, channel};
 use waypost_core::{AllowAll, Broker, BrokerConfig, RetainedClock, ShardId};
@@ -15,6 +14,7 @@ use crate::listener::{Listener, StopListener};
 use crate::mailbox::{Inbound, Mailbox};
 use crate::metrics::Stats;
 use crate::shard::{Shard, ShardPort, ShellLimits};
+use crate::threads::Threads;
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +56,7 @@ pub struct Server {
     addresses: Vec<SocketAddr>,
     stats: Arc<Stats>,
     handle: Handle,
-    threads: Vec<JoinHandle<io::Result<()>>>,
+    threads: Threads,
 }
 
 /// Starts shards and listener. Clients are served when this returns.
@@ -90,7 +90,17 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
     let mailboxes: Arc<[_]> = ports.iter().map(|port| Arc::clone(&port.mailbox)).collect();
     let stats = Arc::new(Stats::new(shards));
     let clock = RetainedClock::default();
-    let mut threads = Vec::new();
+    let (listener, stop_listener) = Listener::new(
+        sockets,
+        Arc::clone(&mailboxes),
+        config.shell.connections_max,
+        Arc::clone(&stats),
+    )
+    .map_err(|source| StartError::Thread {
+        what: "the listener",
+        source,
+    })?;
+    let mut threads = Threads::new();
     let seed = seed().map_err(|source| StartError::Thread {
         what: "the random source",
         source,
@@ -113,23 +123,22 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
         };
         let (mailboxes, stats) = (Arc::clone(&mailboxes), Arc::clone(shard_stats));
         // A broker is not Send (its messages are counted without atomics), so it is made where it lives.
-        threads.push(spawn(format!("shard-{index}"), move || {
-            let broker = Broker::new(broker_config, Box::new(AllowAll), Box::new(AllowAll));
-            Shard::new(ShardId(index), port, mailboxes, broker, limits, stats).run()
-        })?);
+        threads
+            .spawn(format!("shard-{index}"), move || {
+                let broker = Broker::new(broker_config, Box::new(AllowAll), Box::new(AllowAll));
+                Shard::new(ShardId(index), port, mailboxes, broker, limits, stats).run()
+            })
+            .map_err(|source| StartError::Thread {
+                what: "a shard's thread",
+                source,
+            })?;
     }
-
-    let (listener, stop_listener) = Listener::new(
-        sockets,
-        Arc::clone(&mailboxes),
-        config.shell.connections_max,
-        Arc::clone(&stats),
-    )
-    .map_err(|source| StartError::Thread {
-        what: "the listener",
-        source,
-    })?;
-    threads.push(spawn("listener".to_owned(), move || listener.run())?);
+    threads
+        .spawn("listener".to_owned(), move || listener.run())
+        .map_err(|source| StartError::Thread {
+            what: "the listener's thread",
+            source,
+        })?;
     Ok(Server {
         addresses,
         stats,
@@ -157,16 +166,10 @@ impl Server {
         self.handle.clone()
     }
 
-    /// Waits until every thread has ended. The first error of one of them, if there was any.
+    /// Waits until every thread has ended, or one has failed: then the server is to end, since it
+    /// serves only some of its clients.
     pub fn join(self) -> io::Result<()> {
-        let mut result = Ok(());
-        for thread in self.threads {
-            let ended = thread
-                .join()
-                .unwrap_or_else(|_| Err(io::Error::other("a thread of the server panicked")));
-            result = result.and(ended);
-        }
-        result
+        self.threads.join()
     }
 }
 
@@ -206,19 +209,6 @@ impl Handle {
             let _ = mailbox.send([Inbound::Drain]);
         }
     }
-}
-
-fn spawn(
-    name: String,
-    run: impl FnOnce() -> io::Result<()> + Send + 'static,
-) -> Result<JoinHandle<io::Result<()>>, StartError> {
-    thread::Builder::new()
-        .name(name)
-        .spawn(run)
-        .map_err(|source| StartError::Thread {
-            what: "a thread",
-            source,
-        })
 }
 
 /// The one random number of the process; everything random in the core comes from it.
