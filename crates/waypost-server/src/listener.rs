@@ -1,9 +1,9 @@
 //! Accepting TCP connections, on a thread of its own, and handing them to the shards in turn.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -13,9 +13,10 @@ use crate::metrics::Stats;
 
 /// The waker's token; listeners have theirs from 0 up.
 const WAKER: Token = Token(usize::MAX);
-/// Connections accepted before the shards are told, so that a storm costs few wakes.
+/// Connections accepted before the shards are told, so that a storm costs few wakes, and before it
+/// is looked whether to stop.
 const ACCEPT_BATCH: usize = 64;
-/// How long accepting pauses when the process or the system has no descriptor left.
+/// How long accepting pauses when it fails: the process or the system has no descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The accepting side before its thread runs.
@@ -25,7 +26,30 @@ pub(crate) struct Listener {
     mailboxes: Arc<[Arc<Mailbox>]>,
     next_shard: usize,
     connections_max: usize,
+    connections: Arc<AtomicUsize>,
     stats: Arc<Stats>,
+}
+
+/// One connection's place among the `limits.connections_max` of the server, free again when this is
+/// dropped.
+pub(crate) struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// `None`: all `places` are taken.
+    pub(crate) fn take(taken: &Arc<AtomicUsize>, places: usize) -> Option<Self> {
+        // Only the listener takes places, so none is taken between the look and the addition.
+        if taken.load(Ordering::Relaxed) >= places {
+            return None;
+        }
+        taken.fetch_add(1, Ordering::Relaxed);
+        Some(Self(Arc::clone(taken)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Stops a running listener.
@@ -60,6 +84,7 @@ impl Listener {
             mailboxes,
             next_shard: 0,
             connections_max,
+            connections: Arc::default(),
             stats,
         };
         Ok((listener, StopListener(waker)))
@@ -68,9 +93,8 @@ impl Listener {
     /// Accepts until it is stopped. An error is one of the poller, never of a connection.
     pub(crate) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(16);
-        let mut paused = false;
+        let mut timeout = None;
         loop {
-            let timeout = paused.then_some(PAUSE);
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -79,42 +103,38 @@ impl Listener {
             if events.iter().any(|event| event.token() == WAKER) {
                 return Ok(());
             }
-            // Readiness is told once, so after a pause every listener is tried.
-            paused = false;
-            for index in 0..self.sockets.len() {
-                paused |= self.accept_all(index);
-            }
+            // Readiness is told once, so every listener is tried until nothing waits there.
+            timeout = (0..self.sockets.len())
+                .filter_map(|index| self.accept_some(index))
+                .min();
         }
     }
 
-    /// Accepts what waits. True: there is more, but no descriptor for it now.
-    fn accept_all(&mut self, index: usize) -> bool {
-        loop {
-            let mut batches: Vec<Vec<Inbound>> = Vec::new();
-            batches.resize_with(self.mailboxes.len(), Vec::new);
-            let end = self.accept_batch(index, &mut batches);
-            for (batch, mailbox) in batches.into_iter().zip(self.mailboxes.iter()) {
-                if !batch.is_empty() {
-                    // A waker fails only when its shard is gone: the connections close with it.
-                    let _ = mailbox.send(batch);
-                }
+    /// Accepts some of what waits. Returns when to go on; `None` = when somebody else comes.
+    fn accept_some(&mut self, index: usize) -> Option<Duration> {
+        let mut batches: Vec<Vec<Inbound>> = Vec::new();
+        batches.resize_with(self.mailboxes.len(), Vec::new);
+        let end = self.accept_batch(index, &mut batches);
+        for (batch, mailbox) in batches.into_iter().zip(self.mailboxes.iter()) {
+            if !batch.is_empty() {
+                // A waker fails only when its shard is gone: the connections close with it.
+                let _ = mailbox.send(batch);
             }
-            match end {
-                BatchEnd::More => {}
-                BatchEnd::Empty => return false,
-                BatchEnd::Exhausted => {
-                    self.stats
-                        .server
-                        .accept_errors
-                        .fetch_add(1, Ordering::Relaxed);
-                    return true;
-                }
+        }
+        match end {
+            BatchEnd::More => Some(Duration::ZERO),
+            BatchEnd::Empty => None,
+            BatchEnd::Failed => {
+                self.stats
+                    .server
+                    .accept_errors
+                    .fetch_add(1, Ordering::Relaxed);
+                Some(PAUSE)
             }
         }
     }
 
     fn accept_batch(&mut self, index: usize, batches: &mut [Vec<Inbound>]) -> BatchEnd {
-        let mut open = self.open_connections();
         for _ in 0..ACCEPT_BATCH {
             let Some(listener) = self.sockets.get(index) else {
                 return BatchEnd::Empty;
@@ -122,45 +142,35 @@ impl Listener {
             let (socket, peer) = match listener.accept() {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return BatchEnd::Empty,
-                Err(error) if is_exhaustion(&error) => return BatchEnd::Exhausted,
-                // The connection was gone before it was accepted.
-                Err(_) => continue,
+                Err(error) if is_of_one_connection(&error) => continue,
+                Err(_) => return BatchEnd::Failed,
             };
-            if open >= self.connections_max as u64 {
+            let Some(place) = Place::take(&self.connections, self.connections_max) else {
                 self.stats
                     .server
                     .accepts_refused
                     .fetch_add(1, Ordering::Relaxed);
                 continue;
-            }
-            open += 1;
+            };
             self.stats.server.accepts.fetch_add(1, Ordering::Relaxed);
-            self.hand_over(socket, peer, batches);
+            let handover = Handover {
+                socket,
+                peer,
+                place,
+            };
+            self.hand_over(handover, batches);
         }
         BatchEnd::More
     }
 
-    /// Connections the shards have, and those on their way there.
-    fn open_connections(&self) -> u64 {
-        let totals = self.stats.totals();
-        let accepted = self.stats.server.accepts.load(Ordering::Relaxed);
-        let on_the_way = accepted.saturating_sub(totals.core.connections_opened);
-        totals.gauges.connections + on_the_way
-    }
-
-    fn hand_over(
-        &mut self,
-        socket: mio::net::TcpStream,
-        peer: SocketAddr,
-        batches: &mut [Vec<Inbound>],
-    ) {
+    fn hand_over(&mut self, handover: Handover, batches: &mut [Vec<Inbound>]) {
         // Small packets must not wait for a full segment; the shard writes once per tick anyway.
         // A socket that refuses the option is closed already and the shard will find out.
-        let _ = socket.set_nodelay(true);
+        let _ = handover.socket.set_nodelay(true);
         let shard = self.next_shard % self.mailboxes.len().max(1);
         self.next_shard = self.next_shard.wrapping_add(1);
         if let Some(batch) = batches.get_mut(shard) {
-            batch.push(Inbound::Handover(Handover { socket, peer }));
+            batch.push(Inbound::Handover(handover));
         }
     }
 }
@@ -168,17 +178,16 @@ impl Listener {
 enum BatchEnd {
     More,
     Empty,
-    Exhausted,
+    /// What waits stays in the backlog and can be accepted later: there is no descriptor for it now,
+    /// or the system has another reason that does not go away by trying again at once.
+    Failed,
 }
 
-/// EMFILE, ENFILE, ENOBUFS, ENOMEM: the connection stays in the backlog and can be accepted later.
-fn is_exhaustion(error: &io::Error) -> bool {
-    const ENOMEM: i32 = 12;
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    const ENOBUFS: i32 = 105;
+/// Whether the error is that of a connection that was gone before it was accepted; the next one may
+/// be well.
+fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
-        error.raw_os_error(),
-        Some(ENOMEM | ENFILE | EMFILE | ENOBUFS)
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
     )
 }

@@ -14,6 +14,7 @@ use mio::net::TcpStream;
 use waypost_core::{MailBatch, ShardId};
 
 use crate::client_report::ClientQuestion;
+use crate::listener::Place;
 
 /// What reaches a shard from outside its own loop.
 pub(crate) enum Inbound {
@@ -40,6 +41,8 @@ pub(crate) struct Handover {
     pub(crate) socket: TcpStream,
     /// Where it comes from.
     pub(crate) peer: SocketAddr,
+    /// Its place among the connections of the server.
+    pub(crate) place: Place,
 }
 
 /// The receiving end's queue; senders share it.

@@ -227,7 +227,7 @@ metrics! {
         packets_received: "MQTT packets received, of any type.",
         packets_sent: "MQTT packets put in outboxes, of any type.",
         dropped_qos0_outbox: "QoS 0 messages dropped, oldest first, because the client's outbox was full.",
-        reads_paused: "Times a connection was not read on because another shard's mailbox was full.",
+        reads_paused: "Times a connection was not read on because another shard's mailbox was full, or its own outbox.",
         receive_bytes_exceeded: "Connections closed for a packet that did not fit in limits.receive_bytes_max together with others.",
         packets_over_limit: "Connections closed for a packet above limits.packet_bytes_max.",
         read_errors: "Connections whose reading failed.",

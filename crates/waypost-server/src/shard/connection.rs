@@ -1,5 +1,6 @@
 //! One accepted socket: what is read of a packet that is not whole yet, what waits to be written.
 
+use std::cell::Cell;
 use std::io::{self, IoSliceMut, Read};
 use std::rc::Rc;
 
@@ -7,6 +8,7 @@ use mio::net::TcpStream;
 use waypost_mqtt::ProtocolVersion;
 
 use super::outbox::Outbox;
+use crate::listener::Place;
 
 /// A packet of at least this many bytes gets a buffer of its own as soon as its length is known;
 /// the beginning of a smaller one is copied in front of the next read. This bounds what one-byte
@@ -26,6 +28,8 @@ pub(super) struct LargePacket {
 /// what the core keeps, nothing else.
 pub(super) struct Connection {
     pub(super) socket: TcpStream,
+    /// Given back when the socket closes.
+    _place: Place,
     pub(super) outbox: Outbox,
     /// Bytes read but not handled: the beginning of a packet, or what came while parked.
     pub(super) unread: Option<Box<Vec<u8>>>,
@@ -46,8 +50,13 @@ pub(super) struct Connection {
     pub(super) in_dirty: bool,
     /// The last write filled the socket's buffer.
     pub(super) blocked: bool,
-    /// The outbox was above half its bound; the core is told when it falls below a quarter.
-    pub(super) congested: bool,
+    /// The core was told that the outbox is above half its bound, and waits to hear that it is below
+    /// a quarter.
+    pub(super) congested: Cell<bool>,
+    /// It is not read until its outbox is below a quarter of its bound.
+    pub(super) stalled: bool,
+    /// Nothing that waits may be dropped to make room: the last try found nothing.
+    pub(super) only_owed: bool,
     /// The peer has closed its side, or the socket failed: reading will say so.
     pub(super) hung_up: bool,
 }
@@ -65,9 +74,10 @@ pub(super) enum ConnectionState {
 }
 
 impl Connection {
-    pub(super) fn new(socket: TcpStream) -> Self {
+    pub(super) fn new(socket: TcpStream, place: Place) -> Self {
         Self {
             socket,
+            _place: place,
             outbox: Outbox::default(),
             unread: None,
             large: None,
@@ -80,7 +90,9 @@ impl Connection {
             in_ready: false,
             in_dirty: false,
             blocked: false,
-            congested: false,
+            congested: Cell::new(false),
+            stalled: false,
+            only_owed: false,
             hung_up: false,
         }
     }

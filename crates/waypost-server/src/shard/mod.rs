@@ -1,7 +1,7 @@
 //! One shard: a thread, its event loop, its connections, its broker.
 //!
-//! A tick: wait for events; read each ready connection once (64 KiB at most, so that nobody starves
-//! the others); let the core handle what was read, what other shards sent and what is due; then
+//! A tick: wait for events; read each ready connection once (64 KiB at most, or the rest of one large
+//! packet, and no more once the tick has sent enough, so that nobody starves the others); let the core handle what was read, what other shards sent and what is due; then
 //! write every outbox that got something, once. A tick ends when the ready events are handled, never
 //! by a timer, so that latency at low load does not suffer.
 //!
@@ -13,9 +13,11 @@ mod connection;
 mod outbox;
 mod outlets;
 mod reading;
+#[cfg(test)]
+mod tests;
 mod writing;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,14 +78,16 @@ pub(crate) struct Shard {
     /// Buffers of large packets that are on their way in, in bytes.
     receive_bytes: usize,
     received: VecDeque<Inbound>,
-    /// Closed connections that the peer has not closed yet, with the time we stop waiting.
-    lingering: VecDeque<(u64, usize)>,
+    /// Closed connections that the peer has not closed yet, by the time we stop waiting.
+    lingering: BTreeSet<(u64, usize)>,
     /// Connections whose outbox fell below a quarter of its bound in this tick.
     relieved: Vec<usize>,
     /// Outboxes being flushed, swapped with the outlets' list.
     flushing: Vec<usize>,
     /// Connections being read, swapped with the outlets' list.
     reading: Vec<usize>,
+    /// The count of packets sent at which this tick reads no more.
+    sent_max: u64,
     draining: bool,
     drained_at: u64,
 }
@@ -129,7 +133,8 @@ impl Shard {
             read_buffer: vec![0; READ_BUFFER_BYTES],
             receive_bytes: 0,
             received: VecDeque::new(),
-            lingering: VecDeque::new(),
+            lingering: BTreeSet::new(),
+            sent_max: 0,
             relieved: Vec::new(),
             flushing: Vec::new(),
             reading: Vec::new(),
@@ -142,20 +147,27 @@ impl Shard {
     pub(crate) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS_PER_TICK);
         loop {
-            match self.poll.poll(&mut events, self.timeout()) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error),
-            }
-            self.now = self.clock.now();
-            for event in &events {
-                self.note(event);
-            }
+            self.wait(&mut events, self.timeout())?;
             self.tick();
             if self.draining && (self.outlets.connections.is_empty() || self.drain_is_over()) {
                 return Ok(());
             }
         }
+    }
+
+    /// Waits for events and notes them.
+    fn wait(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(events, timeout) {
+            Ok(()) => {}
+            // What the events were is unknown then, and nothing is lost: they are still ready.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => events.clear(),
+            Err(error) => return Err(error),
+        }
+        self.now = self.clock.now();
+        for event in &*events {
+            self.note(event);
+        }
+        Ok(())
     }
 
     fn tick(&mut self) {
@@ -198,10 +210,11 @@ impl Shard {
         if self.a_mailbox_is_full() {
             return Some(Duration::from_millis(MAILBOX_FULL_RETRY_MS));
         }
-        if !self.outlets.ready.is_empty() || !self.outlets.dirty.is_empty() {
+        let lists = [&self.outlets.ready, &self.outlets.dirty, &self.relieved];
+        if lists.iter().any(|list| !list.is_empty()) {
             return Some(Duration::ZERO);
         }
-        let linger = self.lingering.front().map(|&(due, _)| due);
+        let linger = self.lingering.first().map(|&(due, _)| due);
         let drained = self.draining.then_some(self.drained_at);
         let due = [self.broker.next_timeout(), linger, drained]
             .into_iter()
@@ -289,8 +302,8 @@ impl Shard {
     }
 
     fn adopt(&mut self, handover: Handover) {
-        let socket = handover.socket;
-        let index = self.outlets.connections.insert(Connection::new(socket));
+        let connection = Connection::new(handover.socket, handover.place);
+        let index = self.outlets.connections.insert(connection);
         let Some(connection) = self.outlets.connections.get_mut(index) else {
             return;
         };

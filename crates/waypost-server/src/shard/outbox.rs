@@ -107,8 +107,8 @@ impl Outbox {
         pool: &mut BufferPool,
     ) -> io::Result<()> {
         while !self.is_empty() {
-            let written = match self.write_once(socket) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            let (written, offered) = match self.write_once(socket) {
+                Ok((0, _)) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => written,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.compact();
@@ -117,15 +117,22 @@ impl Outbox {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            self.advance(written);
+            self.advance(written, pool);
+            if written < offered {
+                // The socket is full; its next writable edge comes when it is not.
+                self.compact();
+                return Ok(());
+            }
         }
         self.release(pool);
         Ok(())
     }
 
-    fn write_once(&self, socket: &mut impl Write) -> io::Result<usize> {
+    /// One write. Returns how many bytes went, and how many were offered.
+    fn write_once(&self, socket: &mut impl Write) -> io::Result<(usize, usize)> {
         let Some(shared) = self.shared.as_ref().filter(|shared| shared.bytes > 0) else {
-            return socket.write(self.run.get(self.run_written..).unwrap_or_default());
+            let rest = self.run.get(self.run_written..).unwrap_or_default();
+            return Ok((socket.write(rest)?, rest.len()));
         };
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         let mut count = 0;
@@ -148,10 +155,12 @@ impl Outbox {
         if shared.pieces.len() - shared.first < SLICES_MAX / 2 && from < self.run.len() {
             put(self.run.get(from..).unwrap_or_default());
         }
-        socket.write_vectored(slices.get(..count).unwrap_or_default())
+        let slices = slices.get(..count).unwrap_or_default();
+        let offered = slices.iter().map(|slice| slice.len()).sum();
+        Ok((socket.write_vectored(slices)?, offered))
     }
 
-    fn advance(&mut self, mut written: usize) {
+    fn advance(&mut self, mut written: usize, pool: &mut BufferPool) {
         if let Some(shared) = &mut self.shared {
             while let Some(piece) = shared.pieces.get_mut(shared.first) {
                 let before = piece.at - self.run_written;
@@ -168,7 +177,9 @@ impl Outbox {
                     shared.first_written += taken;
                     return;
                 }
-                piece.data = None;
+                if let Some(data) = piece.data.take() {
+                    pool.give_large(data);
+                }
                 shared.first += 1;
                 shared.first_written = 0;
             }
@@ -293,15 +304,23 @@ fn publish_teaches_alias(body: &[u8]) -> bool {
             .is_some()
 }
 
-/// Buffers that outboxes borrow while something waits in them. At most `bytes_max` are kept.
+/// Buffers that outboxes borrow while something waits in them, and those of large packets. At most
+/// `bytes_max` of either are kept.
 pub(super) struct BufferPool {
     free: Vec<Vec<u8>>,
     bytes: usize,
     bytes_max: usize,
+    /// Large packets that are done with, their bytes still in them: a buffer used again need not be
+    /// filled with zeros, and its pages are there.
+    large: Vec<Vec<u8>>,
+    large_bytes: usize,
 }
 
 /// A buffer that grew beyond this is given back to the allocator, not to the pool.
 const POOLED_BUFFER_BYTES_MAX: usize = 256 * 1024;
+
+/// Smaller packets come from the allocator's own free lists without page faults.
+const LARGE_BUFFER_BYTES_MIN: usize = 64 * 1024;
 
 impl BufferPool {
     pub(super) fn new(bytes_max: usize) -> Self {
@@ -309,6 +328,39 @@ impl BufferPool {
             free: Vec::new(),
             bytes: 0,
             bytes_max,
+            large: Vec::new(),
+            large_bytes: 0,
+        }
+    }
+
+    /// A buffer of exactly `len` bytes, whatever they are.
+    pub(super) fn take_large(&mut self, len: usize) -> Vec<u8> {
+        // At most half of it would be wasted.
+        let fits = |buffer: &Vec<u8>| (len..=2 * len).contains(&buffer.capacity());
+        let Some(at) = self.large.iter().position(fits) else {
+            return vec![0; len];
+        };
+        let mut buffer = self.large.swap_remove(at);
+        self.large_bytes -= buffer.capacity();
+        buffer.resize(len, 0);
+        buffer
+    }
+
+    #[cfg(test)]
+    pub(super) fn large_buffers(&self) -> usize {
+        self.large.len()
+    }
+
+    /// Takes a large packet back if nobody else holds it.
+    pub(super) fn give_large(&mut self, packet: Rc<Vec<u8>>) {
+        if packet.capacity() < LARGE_BUFFER_BYTES_MIN
+            || self.large_bytes + packet.capacity() > self.bytes_max
+        {
+            return;
+        }
+        if let Some(buffer) = Rc::into_inner(packet) {
+            self.large_bytes += buffer.capacity();
+            self.large.push(buffer);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The shard's side of the core's `Effects`: packets are encoded into outboxes here, mail is
 //! collected per shard, and what must happen at the end of the tick is remembered.
 
+use std::io;
 use std::rc::Rc;
 
 use slab::Slab;
@@ -108,17 +109,46 @@ impl Outlets {
         }
     }
 
-    /// Makes room for a QoS 0 message at a client that does not read. False: there is none.
+    /// Writes what waits for a connection, as much as its socket takes.
+    pub(super) fn write(&mut self, index: usize) -> io::Result<()> {
+        let Some(connection) = self.connections.get_mut(index) else {
+            return Ok(());
+        };
+        let waiting = connection.outbox.len();
+        let written = connection
+            .outbox
+            .write_to(&mut connection.socket, &mut self.pool);
+        let left = connection.outbox.len();
+        connection.blocked = left > 0 && written.is_ok();
+        self.outbox_bytes -= waiting - left;
+        self.counters.bytes_sent += (waiting - left) as u64;
+        written
+    }
+
+    /// Makes room for a QoS 0 message in a full outbox: it is written before its time, and if the
+    /// client does not read, the oldest go. False: there is no room.
     fn make_room(&mut self, index: usize) -> bool {
+        let is_blocked = |connection: &Connection| connection.blocked;
+        if !self.connections.get(index).is_some_and(is_blocked) {
+            // The flush at the end of the tick meets the same error and ends the connection.
+            let _ = self.write(index);
+        }
         let bytes_max = self.bounds.each(self.outbox_bytes);
         let Some(connection) = self.connections.get_mut(index) else {
             return false;
         };
         let before = connection.outbox.len();
+        if before <= bytes_max {
+            return true;
+        }
+        if connection.only_owed {
+            return false;
+        }
         let dropped = connection
             .outbox
             .drop_oldest_qos0(bytes_max / 4 * 3, connection.version);
         let left = connection.outbox.len();
+        connection.only_owed = left > bytes_max;
         self.outbox_bytes -= before - left;
         self.count_dropped(index, dropped);
         left <= bytes_max
@@ -206,7 +236,7 @@ impl Effects for Outlets {
                 continue;
             };
             let full = connection.outbox.len() > self.bounds.each(self.outbox_bytes);
-            if full && droppable && connection.blocked && !self.make_room(index) {
+            if full && droppable && !self.make_room(index) {
                 self.count_dropped(index, 1);
                 continue;
             }
@@ -239,6 +269,7 @@ impl Effects for Outlets {
                 connection.outbox.push_shared(data, *start, payload.len());
                 bytes += payload.len();
             }
+            connection.only_owed &= !droppable;
             self.outbox_bytes += bytes;
             self.counters.packets_sent += 1;
             if !connection.in_dirty {
@@ -250,16 +281,19 @@ impl Effects for Outlets {
     }
 
     fn outbox_bytes(&self, connection: ConnectionId) -> usize {
-        let len = self
-            .connections
-            .get(connection.0 as usize)
-            .map_or(0, |connection| connection.outbox.len());
+        let Some(connection) = self.connections.get(connection.0 as usize) else {
+            return 0;
+        };
+        let mut len = connection.outbox.len();
         // Beyond the shard's bound an outbox counts as full as soon as it has its short share.
         if len > self.bounds.each(self.outbox_bytes) {
-            len.max(self.bounds.each_bytes_max)
-        } else {
-            len
+            len = len.max(self.bounds.each_bytes_max);
         }
+        // Whoever hears this waits for `handle_writable`, whatever the bounds are by then.
+        if len > self.bounds.each_bytes_max / 2 {
+            connection.congested.set(true);
+        }
+        len
     }
 
     fn close(&mut self, connection: ConnectionId) {

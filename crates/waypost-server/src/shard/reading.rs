@@ -9,29 +9,46 @@ use waypost_mqtt::{DecodeError, DecodeErrorKind, Packet, ReasonCode, Role, decod
 use super::Shard;
 use super::connection::{ConnectionState, LargePacket, OWN_BUFFER_BYTES_MIN, ReadOnce};
 
+/// Packets sent in one tick, over all connections, after which nothing more is read in it: what one
+/// client's bytes set off must not keep the others waiting for long.
+const SENT_PER_TICK_MAX: u64 = 64 * 1024;
+
 /// A client that has not said CONNECT may not make us keep more than this.
 const CONNECT_BYTES_MAX: usize = 256 * 1024;
 
 /// How the handling of the bytes of one read ended.
 enum Handled {
-    /// All whole packets are handled; the rest begins here.
+    /// All whole packets are handled; the beginning of another stands here.
+    Whole(usize),
+    /// The connection is parked, or the tick has done enough; packets from here on wait.
     UpTo(usize),
     /// The connection is closed, and its bytes with it.
     Closed,
 }
 
 impl Shard {
-    /// Reads each ready connection once.
+    /// Reads each ready connection once. Those that are left when the tick has sent enough come
+    /// first in the next.
     pub(super) fn read_ready(&mut self) {
+        self.sent_max = self.outlets.counters.packets_sent + SENT_PER_TICK_MAX;
         std::mem::swap(&mut self.reading, &mut self.outlets.ready);
         let mut reading = std::mem::take(&mut self.reading);
-        for index in reading.drain(..) {
+        let mut turns = reading.drain(..);
+        while !self.has_sent_enough()
+            && let Some(index) = turns.next()
+        {
             self.read(index);
         }
+        drop(self.outlets.ready.splice(..0, turns));
         self.reading = reading;
     }
 
+    fn has_sent_enough(&self) -> bool {
+        self.outlets.counters.packets_sent >= self.sent_max
+    }
+
     fn read(&mut self, index: usize) {
+        let outbox_bytes_max = self.outlets.bounds.each(self.outlets.outbox_bytes);
         let Some(connection) = self.outlets.connections.get_mut(index) else {
             return;
         };
@@ -43,17 +60,25 @@ impl Shard {
         if connection.parked {
             return;
         }
-        // What was left unread stands before what is read now; after parking it may be much.
+        // Answers would only add to an outbox that is full already: its flush says when to go on.
+        if connection.outbox.len() > outbox_bytes_max {
+            connection.stalled = true;
+            self.outlets.counters.reads_paused += 1;
+            return;
+        }
+        // What was left unread stands before what is read now. More than the beginning of a packet
+        // was left only by parking or a tick's end: that is handled before more is read.
         let mut offset = 0;
         if let Some(unread) = connection.unread.as_deref() {
             offset = unread.len();
-            if self.read_buffer.len() < offset + super::READ_BUFFER_BYTES / 2 {
-                self.read_buffer
-                    .resize(offset + super::READ_BUFFER_BYTES, 0);
-            }
             if let Some(place) = self.read_buffer.get_mut(..offset) {
                 place.copy_from_slice(unread);
             }
+        }
+        if offset >= OWN_BUFFER_BYTES_MIN {
+            self.outlets.mark_ready(index);
+            self.handle_bytes(index, offset);
+            return;
         }
         let read = match connection.read_once(&mut self.read_buffer, offset) {
             Ok(read) if read.count == 0 => {
@@ -87,7 +112,8 @@ impl Shard {
         }
     }
 
-    /// Throws away what a closed connection still sends, until the peer closes too.
+    /// Throws away what a closed connection still sends, until the peer closes too and has got what
+    /// is left for it.
     fn discard(&mut self, index: usize) {
         self.forget_unread(index);
         let Some(connection) = self.outlets.connections.get_mut(index) else {
@@ -95,6 +121,7 @@ impl Shard {
         };
         match connection.read_once(&mut self.read_buffer, 0) {
             Ok(read) if read.count > 0 => self.outlets.mark_ready(index),
+            Ok(_) if connection.state == ConnectionState::Flushing => {}
             Err(error)
                 if matches!(
                     error.kind(),
@@ -107,33 +134,40 @@ impl Shard {
     /// Handles a packet that had a buffer of its own. False: the connection is closed.
     fn handle_large(&mut self, index: usize, packet: Rc<Vec<u8>>) -> bool {
         self.receive_bytes = self.receive_bytes.saturating_sub(packet.len());
-        self.handle_packet(index, &packet, Some(&packet))
+        let is_open = self.handle_packet(index, &packet, Some(&packet));
+        self.outlets.pool.give_large(packet);
+        is_open
     }
 
     /// Handles the first `end` bytes of the read buffer and keeps what is not a whole packet.
     fn handle_bytes(&mut self, index: usize, end: usize) {
         let buffer = std::mem::take(&mut self.read_buffer);
         let bytes = buffer.get(..end).unwrap_or_default();
-        if let Handled::UpTo(at) = self.handle_packets(index, bytes) {
-            self.keep_rest(index, bytes.get(at..).unwrap_or_default());
+        match self.handle_packets(index, bytes) {
+            Handled::Whole(at) => self.keep_beginning(index, bytes.get(at..).unwrap_or_default()),
+            Handled::UpTo(at) => self.keep_unread(index, bytes.get(at..).unwrap_or_default()),
+            Handled::Closed => {}
         }
         self.read_buffer = buffer;
-        if self.read_buffer.len() > super::READ_BUFFER_BYTES {
-            self.read_buffer.truncate(super::READ_BUFFER_BYTES);
-            self.read_buffer.shrink_to_fit();
-        }
     }
 
     fn handle_packets(&mut self, index: usize, bytes: &[u8]) -> Handled {
         let mut at = 0;
         loop {
             let rest = bytes.get(at..).unwrap_or_default();
-            if rest.is_empty() || self.is_parked(index) {
+            if rest.is_empty() {
+                return Handled::Whole(at);
+            }
+            if self.is_parked(index) {
+                return Handled::UpTo(at);
+            }
+            if self.has_sent_enough() {
+                self.outlets.mark_ready(index);
                 return Handled::UpTo(at);
             }
             let header = match decode_header(rest) {
                 Ok(Some(header)) => header,
-                Ok(None) => return Handled::UpTo(at),
+                Ok(None) => return Handled::Whole(at),
                 Err(error) => {
                     self.malformed(index, &error);
                     return Handled::Closed;
@@ -146,7 +180,7 @@ impl Shard {
                 return Handled::Closed;
             }
             let Some(packet) = rest.get(..len) else {
-                return Handled::UpTo(at);
+                return Handled::Whole(at);
             };
             if !self.handle_packet(index, packet, None) {
                 return Handled::Closed;
@@ -220,39 +254,39 @@ impl Shard {
     }
 
     /// Keeps the beginning of a packet until the rest comes: a large one in a buffer of its own.
-    fn keep_rest(&mut self, index: usize, rest: &[u8]) {
-        let parked = self.is_parked(index);
-        let header = if parked {
-            None
-        } else {
-            decode_header(rest).ok().flatten()
-        };
+    fn keep_beginning(&mut self, index: usize, rest: &[u8]) {
+        let header = decode_header(rest).ok().flatten();
         let large = header
             .map(|header| header.total_len())
             .filter(|&len| len >= OWN_BUFFER_BYTES_MIN);
-        if let Some(len) = large {
-            if self.receive_bytes + len > self.limits.receive_bytes_max {
-                self.outlets.counters.receive_bytes_exceeded += 1;
-                self.malformed(index, &out_of_memory());
-                return;
-            }
-            self.receive_bytes += len;
+        let Some(len) = large else {
+            self.keep_unread(index, rest);
+            return;
+        };
+        if self.receive_bytes + len > self.limits.receive_bytes_max {
+            self.outlets.counters.receive_bytes_exceeded += 1;
+            self.malformed(index, &out_of_memory());
+            return;
         }
         let Some(connection) = self.outlets.connections.get_mut(index) else {
             return;
         };
+        self.receive_bytes += len;
+        let mut bytes = self.outlets.pool.take_large(len);
+        if let Some(place) = bytes.get_mut(..rest.len()) {
+            place.copy_from_slice(rest);
+        }
         connection.unread = None;
-        if let Some(len) = large {
-            let mut bytes = vec![0; len];
-            if let Some(place) = bytes.get_mut(..rest.len()) {
-                place.copy_from_slice(rest);
-            }
-            connection.large = Some(Box::new(LargePacket {
-                bytes,
-                filled: rest.len(),
-            }));
-        } else if !rest.is_empty() {
-            connection.unread = Some(Box::new(rest.to_vec()));
+        connection.large = Some(Box::new(LargePacket {
+            bytes,
+            filled: rest.len(),
+        }));
+    }
+
+    /// Keeps bytes as they are, at most as many as the read buffer holds.
+    fn keep_unread(&mut self, index: usize, rest: &[u8]) {
+        if let Some(connection) = self.outlets.connections.get_mut(index) {
+            connection.unread = (!rest.is_empty()).then(|| Box::new(rest.to_vec()));
         }
     }
 

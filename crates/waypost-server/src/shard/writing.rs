@@ -42,39 +42,36 @@ impl Shard {
         if connection.blocked || connection.state == ConnectionState::Lingering {
             return;
         }
-        let waiting = connection.outbox.len();
-        let bytes_max = self.outlets.bounds.each(self.outlets.outbox_bytes);
-        connection.congested |= waiting > bytes_max / 2;
-        let written = connection
-            .outbox
-            .write_to(&mut connection.socket, &mut self.outlets.pool);
-        let left = connection.outbox.len();
-        self.outlets.outbox_bytes -= waiting - left;
-        self.outlets.counters.bytes_sent += (waiting - left) as u64;
-        if written.is_err() {
+        if self.outlets.write(index).is_err() {
             self.outlets.counters.write_errors += 1;
             self.lost(index);
             return;
         }
-        connection.blocked = left > 0;
-        if connection.congested && left < bytes_max / 4 {
-            connection.congested = false;
-            if connection.state == ConnectionState::Open {
-                self.relieved.push(index);
-            }
-        }
+        let bytes_max = self.outlets.bounds.each(self.outlets.outbox_bytes);
+        let Some(connection) = self.outlets.connections.get_mut(index) else {
+            return;
+        };
+        let left = connection.outbox.len();
         if left == 0 && connection.state == ConnectionState::Flushing {
             self.linger(index);
+        } else if left < bytes_max / 4 && connection.state == ConnectionState::Open {
+            if connection.congested.take() {
+                self.relieved.push(index);
+            }
+            if std::mem::take(&mut connection.stalled) {
+                self.outlets.mark_ready(index);
+            }
         }
     }
 
-    /// Everything is written: shut our side and wait for the peer to close its own.
+    /// Everything is written: shut our side and read until the peer closes its own. One that has
+    /// closed already may have left bytes that would turn our closing into a reset.
     fn linger(&mut self, index: usize) {
         let Some(connection) = self.outlets.connections.get_mut(index) else {
             return;
         };
         connection.state = ConnectionState::Lingering;
-        if connection.hung_up || connection.socket.shutdown(Shutdown::Write).is_err() {
+        if connection.socket.shutdown(Shutdown::Write).is_err() {
             self.remove(index);
             return;
         }
@@ -87,15 +84,19 @@ impl Shard {
         for index in closed.drain(..) {
             self.forget_unread(index);
             if let Some(connection) = self.outlets.connections.get_mut(index) {
-                connection.close_by_ms = self.now.monotonic_ms + LINGER_MS;
-                self.lingering.push_back((connection.close_by_ms, index));
+                let mut close_by_ms = self.now.monotonic_ms + LINGER_MS;
+                if self.draining && connection.state == ConnectionState::Flushing {
+                    close_by_ms = close_by_ms.max(self.drained_at);
+                }
+                connection.close_by_ms = close_by_ms;
+                self.lingering.insert((close_by_ms, index));
             }
         }
         self.outlets.closed = closed;
-        while let Some(&(due, index)) = self.lingering.front()
+        while let Some(&(due, index)) = self.lingering.first()
             && due <= self.now.monotonic_ms
         {
-            self.lingering.pop_front();
+            self.lingering.pop_first();
             // The place may have gone to another connection meanwhile.
             if self
                 .outlets
