@@ -317,14 +317,14 @@ impl Broker {
         }
     }
 
-    /// A batch came from another shard.
+    /// A batch came from another shard. Returns an empty one in its memory, to be filled again.
     pub fn handle_mail(
         &mut self,
         from: ShardId,
         batch: MailBatch,
         now: Now,
         out: &mut impl Effects,
-    ) {
+    ) -> MailBatch {
         let (run, mut mails) = batch.into_parts();
         let run = Rc::new(run);
         let mut at = 0;
@@ -368,6 +368,7 @@ impl Broker {
                 out,
             );
         }
+        Rc::try_unwrap(run).map_or_else(|_| MailBatch::default(), MailBatch::reusing)
     }
 
     fn handle_one(&mut self, from: ShardId, mail: Mail, now: Now, out: &mut impl Effects) {

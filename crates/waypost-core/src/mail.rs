@@ -122,6 +122,8 @@ const EXPIRES: u8 = 0b1000;
 const HEAD_LEN: usize = 37;
 /// Filters a publish names at most; beyond that, the receiver looks for itself.
 const FILTERS_MAX: usize = 64;
+/// The capacity of a run that is worth keeping, in bytes.
+const RUN_KEPT: usize = 256 * 1024;
 /// In place of their number.
 const FILTERS_MANY: u8 = u8::MAX;
 
@@ -213,6 +215,16 @@ impl MailBatch {
         self.run.extend_from_slice(message.topic.as_bytes());
         self.run.extend_from_slice(message.properties);
         self.run.extend_from_slice(message.payload.bytes);
+    }
+
+    /// An empty batch that makes use of another's memory, unless that is unusually large.
+    pub(crate) fn reusing(mut run: Vec<u8>) -> Self {
+        if run.capacity() > RUN_KEPT {
+            run = Vec::new();
+        }
+        run.clear();
+        let mails = Vec::new();
+        Self { run, mails }
     }
 
     pub(crate) fn into_parts(self) -> (Vec<u8>, std::vec::IntoIter<Mail>) {

@@ -45,9 +45,19 @@ pub(crate) struct Handover {
     pub(crate) place: Place,
 }
 
+#[derive(Default)]
+struct Queue {
+    inbound: VecDeque<Inbound>,
+    /// Batches that were read, for senders to fill again.
+    spare: Vec<MailBatch>,
+}
+
+/// Batches kept to be filled again.
+const SPARE_MAX: usize = 8;
+
 /// The receiving end's queue; senders share it.
 pub(crate) struct Mailbox {
-    queue: Mutex<VecDeque<Inbound>>,
+    queue: Mutex<Queue>,
     waker: Waker,
     woken: AtomicBool,
     bytes: AtomicUsize,
@@ -57,7 +67,7 @@ pub(crate) struct Mailbox {
 impl Mailbox {
     pub(crate) fn new(waker: Waker, bytes_max: usize) -> Arc<Self> {
         Arc::new(Self {
-            queue: Mutex::new(VecDeque::new()),
+            queue: Mutex::default(),
             waker,
             woken: AtomicBool::new(false),
             bytes: AtomicUsize::new(0),
@@ -71,20 +81,39 @@ impl Mailbox {
             let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
             for item in inbound {
                 self.bytes.fetch_add(item.bytes(), Ordering::Relaxed);
-                queue.push_back(item);
+                queue.inbound.push_back(item);
             }
         }
+        self.wake()
+    }
+
+    /// Sends a shard's mail of one tick and leaves an empty batch in its place.
+    pub(crate) fn send_mail(&self, from: ShardId, mail: &mut MailBatch) -> io::Result<()> {
+        {
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            self.bytes.fetch_add(mail.bytes(), Ordering::Relaxed);
+            let spare = queue.spare.pop().unwrap_or_default();
+            let batch = std::mem::replace(mail, spare);
+            queue.inbound.push_back(Inbound::Mail { from, batch });
+        }
+        self.wake()
+    }
+
+    fn wake(&self) -> io::Result<()> {
         if self.woken.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
         self.waker.wake()
     }
 
-    /// Takes everything that has arrived; `into` is the empty queue to leave in its place.
-    pub(crate) fn take(&self, into: &mut VecDeque<Inbound>) {
+    /// Takes everything that has arrived; `into` is the empty queue to leave in its place, `spare` what was read of
+    /// the batches before.
+    pub(crate) fn take(&self, into: &mut VecDeque<Inbound>, spare: &mut Vec<MailBatch>) {
         self.woken.store(false, Ordering::Release);
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::swap(&mut *queue, into);
+        std::mem::swap(&mut queue.inbound, into);
+        let room = SPARE_MAX.saturating_sub(queue.spare.len());
+        queue.spare.extend(spare.drain(..).take(room));
         self.bytes.store(0, Ordering::Relaxed);
     }
 
@@ -99,6 +128,35 @@ impl Inbound {
         match self {
             Self::Mail { batch, .. } => batch.bytes(),
             Self::Handover(_) | Self::System(_) | Self::Client(_) | Self::Drain => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mio::{Poll, Token};
+
+    use super::*;
+
+    #[test]
+    fn batches_that_were_read_go_back_to_the_senders_up_to_a_bound() {
+        let poll = Poll::new().unwrap();
+        let waker = Waker::new(poll.registry(), Token(0)).unwrap();
+        let mailbox = Mailbox::new(waker, 1);
+        let (mut inbound, mut mail) = (VecDeque::new(), MailBatch::default());
+        for read in [0, SPARE_MAX, SPARE_MAX + 1, 2 * SPARE_MAX] {
+            let mut spare: Vec<_> = (0..read).map(|_| MailBatch::default()).collect();
+            mailbox.take(&mut inbound, &mut spare);
+            inbound.clear();
+            assert!(spare.is_empty());
+            let spares = || mailbox.queue.lock().unwrap().spare.len();
+            assert_eq!(spares(), read.min(SPARE_MAX));
+            for sent in 1..=SPARE_MAX {
+                mailbox.send_mail(ShardId(1), &mut mail).unwrap();
+                assert_eq!(spares(), read.min(SPARE_MAX).saturating_sub(sent));
+            }
+            mailbox.take(&mut inbound, &mut spare);
+            assert_eq!(inbound.drain(..).len(), SPARE_MAX);
         }
     }
 }

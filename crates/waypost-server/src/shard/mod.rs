@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token, Waker};
-use waypost_core::{Broker, ConnectionId, Now, Peer, ShardId};
+use waypost_core::{Broker, ConnectionId, MailBatch, Now, Peer, ShardId};
 
 use crate::client_report::{ClientQuestion, ClientReport};
 use crate::mailbox::{Handover, Inbound, Mailbox};
@@ -78,6 +78,8 @@ pub(crate) struct Shard {
     /// Buffers of large packets that are on their way in, in bytes.
     receive_bytes: usize,
     received: VecDeque<Inbound>,
+    /// Batches that were read, on their way back to be filled again.
+    spare: Vec<MailBatch>,
     /// Closed connections that the peer has not closed yet, by the time we stop waiting.
     lingering: BTreeSet<(u64, usize)>,
     /// Connections whose outbox fell below a quarter of its bound in this tick.
@@ -133,6 +135,7 @@ impl Shard {
             read_buffer: vec![0; READ_BUFFER_BYTES],
             receive_bytes: 0,
             received: VecDeque::new(),
+            spare: Vec::new(),
             lingering: BTreeSet::new(),
             sent_max: 0,
             relieved: Vec::new(),
@@ -249,13 +252,15 @@ impl Shard {
 
     fn receive(&mut self) {
         let mut received = std::mem::take(&mut self.received);
-        self.inbox.take(&mut received);
+        self.inbox.take(&mut received, &mut self.spare);
         for inbound in received.drain(..) {
             match inbound {
                 Inbound::Handover(handover) => self.adopt(handover),
                 Inbound::Mail { from, batch } => {
-                    self.broker
+                    let spare = self
+                        .broker
                         .handle_mail(from, batch, self.now, &mut self.outlets);
+                    self.spare.push(spare);
                 }
                 Inbound::System(messages) => {
                     for (topic, payload) in messages {
@@ -344,10 +349,8 @@ impl Shard {
     fn send_mail(&mut self) {
         for (mail, mailbox) in self.outlets.mail.iter_mut().zip(self.mailboxes.iter()) {
             if !mail.is_empty() {
-                let batch = std::mem::take(mail);
-                let from = self.id;
                 // A waker fails only when its shard is gone, and then nobody waits for the mail.
-                let _ = mailbox.send([Inbound::Mail { from, batch }]);
+                let _ = mailbox.send_mail(self.id, mail);
             }
         }
     }
