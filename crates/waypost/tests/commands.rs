@@ -7,122 +7,16 @@
     clippy::indexing_slicing
 )]
 
+mod program;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_waypost");
-
-/// `waypost serve` on free ports, ended when dropped.
-struct Server {
-    process: Child,
-    url: String,
-    directory: tempfile::TempDir,
-}
-
-impl Server {
-    fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mut process = Command::new(PROGRAM)
-            .args([
-                "serve",
-                "--mqtt",
-                "127.0.0.1:0",
-                "--http",
-                "127.0.0.1:0",
-                "--shards",
-                "2",
-            ])
-            .arg("--data-dir")
-            .arg(directory.path().join("data"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let output = BufReader::new(process.stdout.take().unwrap());
-        let address = output
-            .lines()
-            .map_while(Result::ok)
-            .find_map(|line| Some(line.strip_prefix("mqtt ")?.trim().to_owned()))
-            .expect("the server says where it listens");
-        Self {
-            process,
-            url: format!("mqtt://{address}"),
-            directory,
-        }
-    }
-
-    fn command(&self, command: &str, arguments: &[&str]) -> Command {
-        let mut process = Command::new(PROGRAM);
-        process
-            .arg(command)
-            .args(["--url", &self.url])
-            .args(arguments);
-        process
-    }
-
-    fn run(&self, command: &str, arguments: &[&str]) -> Output {
-        self.command(command, arguments).output().unwrap()
-    }
-
-    /// A subscriber; when this returns the server knows it.
-    fn subscribe(&self, arguments: &[&str]) -> Subscriber {
-        let mut process = self
-            .command("sub", arguments)
-            .args(["--json", "--debug", "-W", "60"])
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdout = process.stdout.take().unwrap();
-        // Read from the beginning: a full pipe would make the subscriber a slow one.
-        let reader = std::thread::spawn(move || {
-            let mut text = String::new();
-            stdout.read_to_string(&mut text).map(|_| text)
-        });
-        let mut stderr = BufReader::new(process.stderr.take().unwrap()).lines();
-        let subscribed = stderr.any(|line| line.unwrap().starts_with("subscribed to"));
-        assert!(subscribed, "SUBACK came");
-        Subscriber { process, reader }
-    }
-
-    fn file(&self, name: &str, content: &str) -> String {
-        let path = self.directory.path().join(name);
-        std::fs::write(&path, content).unwrap();
-        path.display().to_string()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-struct Subscriber {
-    process: Child,
-    reader: std::thread::JoinHandle<std::io::Result<String>>,
-}
-
-impl Subscriber {
-    /// Its messages, once it has as many as it wanted.
-    fn messages(mut self) -> Vec<Value> {
-        let text = self.reader.join().unwrap().unwrap();
-        assert_eq!(self.process.wait().unwrap().code(), Some(0));
-        text.lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use program::{PROGRAM, Server, text};
 
 #[test]
 fn what_pub_sends_sub_shows() {

@@ -301,8 +301,16 @@ impl Session {
                 )));
             }
             (_, Packet::Publish(publish)) => self.on_publish(publish, on)?,
-            (_, Packet::PubAck(ack) | Packet::PubComp(ack)) => {
-                self.finish(ack.packet_id, ack.reason, on);
+            (_, Packet::PubAck(ack)) => self.finish(ack.packet_id, ack.reason, on),
+            (_, Packet::PubComp(ack)) => {
+                // 5 §3.7.2.1: not an error during recovery; the PUBCOMP before it was lost.
+                let done = ack.reason == ReasonCode::PacketIdentifierNotFound;
+                let reason = if done {
+                    ReasonCode::Success
+                } else {
+                    ack.reason
+                };
+                self.finish(ack.packet_id, reason, on);
             }
             (_, Packet::PubRec(ack)) => self.on_pubrec(ack, on),
             (_, Packet::PubRel(ack)) => {
@@ -732,6 +740,13 @@ mod tests {
             assert_eq!(pair.sent(), sent);
             assert_eq!(pair.told, told);
             assert_eq!(pair.session.unfinished(), unfinished);
+            if session_present {
+                // The server had finished it: its PUBCOMP was lost with the connection.
+                let mut lost = ack(2);
+                lost.reason = ReasonCode::PacketIdentifierNotFound;
+                pair.receive(&[Packet::PubComp(lost)]).unwrap();
+                assert_eq!(pair.told.last().map(String::as_str), Some("2 Success"));
+            }
         };
         check(true, &["PUBREL Success", "PUBLISH DUP"], &["again"], 3);
         check(false, &["PUBLISH", "PUBLISH"], &["again", "2 lost"], 2);
