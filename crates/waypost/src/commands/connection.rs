@@ -26,7 +26,7 @@ pub struct ServerArgs {
     #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
     host: String,
     /// The server's port
-    #[arg(short, long, value_name = "PORT", default_value_t = PORT_DEFAULT)]
+    #[arg(short, long, value_name = "PORT", default_value_t = PORT_DEFAULT, value_parser = clap::value_parser!(u16).range(1..))]
     port: u16,
     /// User name
     #[arg(short, long, value_name = "NAME")]
@@ -270,8 +270,14 @@ fn unreachable(endpoint: &Endpoint, error: &std::io::Error) -> Failure {
 pub fn check_topic(topic: &str) -> Result<(), Failure> {
     match Topic::parse(topic) {
         Ok(_) => Ok(()),
-        Err(error) => Err(Failure::usage(format!("`{topic}` is not a topic: {error}"))
-            .hint("wildcards (+ and #) are for `waypost sub`")),
+        Err(error) => {
+            let failure = Failure::usage(format!("`{topic}` is not a topic: {error}"));
+            Err(if topic.contains(['+', '#']) {
+                failure.hint("wildcards (+ and #) are for `waypost sub`")
+            } else {
+                failure
+            })
+        }
     }
 }
 

@@ -66,7 +66,7 @@ pub struct Args {
     #[arg(long, value_name = "TEMPLATE")]
     client: Option<String>,
     /// Stands for the user where the record's is null or empty
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     client_default: Option<String>,
     /// The field to send, or @json for the whole record
     #[arg(long, value_name = "FIELD|@json", default_value = "@json")]

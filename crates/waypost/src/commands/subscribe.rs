@@ -69,7 +69,7 @@ pub struct Args {
     #[arg(short, long)]
     verbose: bool,
     /// Stop after this many messages
-    #[arg(short = 'C', value_name = "COUNT")]
+    #[arg(short = 'C', value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// Stop after this many seconds, with exit code 27
     #[arg(short = 'W', value_name = "SECONDS")]

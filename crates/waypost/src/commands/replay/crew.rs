@@ -303,7 +303,7 @@ impl Roster {
         if matches!(why, Closed::Finished) {
             return;
         }
-        self.tally.disconnect(&member.name, why);
+        self.tally.disconnect(&member.name, why, member.connected);
         let now = Instant::now();
         let fruitless = member.fruitless + u32::from(member.connected);
         if self.was_connected && why.is_passing() && fruitless < FRUITLESS_MAX {

@@ -33,7 +33,7 @@ pub struct Tally {
     pub connections_opened: u64,
     /// The most at once.
     pub connections_peak: usize,
-    /// Connections that ended otherwise than by our DISCONNECT.
+    /// Connections made that ended otherwise than by our DISCONNECT.
     pub connections_lost: u64,
     /// The first failure, for the summary.
     pub first_failure: Option<String>,
@@ -67,9 +67,9 @@ impl Tally {
         self.lost += 1;
     }
 
-    /// A connection ended unasked.
-    pub fn disconnect(&mut self, client: &str, why: &Closed) {
-        self.connections_lost += 1;
+    /// A connection ended unasked, or was never made.
+    pub fn disconnect(&mut self, client: &str, why: &Closed, was_connected: bool) {
+        self.connections_lost += u64::from(was_connected);
         self.first_failure
             .get_or_insert_with(|| format!("client `{client}`: {why}"));
     }
