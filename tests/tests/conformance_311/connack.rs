@@ -5,7 +5,7 @@ use waypost_tests::{RawClient, ServerOptions};
 
 use crate::wire::{
     Answer, CLEAN, check_refused_connects, connect_as_bytes, connect_bytes, connect_session,
-    publish_from_elsewhere, server, text,
+    expect_closed_soon, publish_from_elsewhere, server, text,
 };
 
 /// Sends a CONNECT with `CleanSession` 0 or 1 and returns the two bytes of the CONNACK's variable header.
@@ -95,7 +95,7 @@ fn a_full_server_is_unavailable() {
         let mut second = RawClient::open(server.mqtt(), V311);
         second.send_raw(&connect_bytes(CLEAN, &[text("second")]));
         assert_eq!(second.receive().bytes(), [0x20, 2, 0, 3]);
-        second.expect_closed();
+        expect_closed_soon(&mut second);
     }
     first.send(&Packet::PingReq);
     assert!(matches!(first.receive().packet(), Packet::PingResp));

@@ -7,8 +7,8 @@ use waypost_tests::{RawClient, Server, connect_packet, subscribe_bytes, with_fix
 
 use crate::wire::{
     Answer, CLEAN, WITH_WILL, check_closed, check_refused_connects, connect_as_bytes,
-    connect_bytes, connect_session, id, publish_bytes, publish_from_elsewhere, server, text,
-    unique, will,
+    connect_bytes, connect_session, expect_closed_soon, id, publish_bytes, publish_from_elsewhere,
+    server, text, unique, will,
 };
 
 const IDENTIFIER_REJECTED: Answer = Answer::ReturnCode(2);
@@ -34,12 +34,13 @@ fn connect_comes_first() {
         vec![0xE0, 0],
         vec![0x20, 2, 0, 0],
         vec![0x00, 0],
-        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        b"GET / HTTP/1.1\r\nHost: localhost:1883\r\nUser-Agent: browser\r\nAccept: */*\r\n\r\n"
+            .to_vec(),
     ] {
         eprintln!("{packet:02x?}");
         let mut client = RawClient::open(server.mqtt(), V311);
         client.send_raw(&[packet, connect.clone()].concat());
-        client.expect_closed();
+        expect_closed_soon(&mut client);
     }
     witness.expect_nothing();
     witness.subscribe("first", QoS::AtMostOnce);
@@ -351,7 +352,7 @@ fn nothing_behind_a_refused_connect_is_handled() {
         client.send_raw(&[refused, publish.clone(), good, publish].concat());
         if let Some(answer) = client.receive_within(waypost_tests::LIMIT) {
             assert_ne!(answer.conn_ack().reason, ReasonCode::Success);
-            client.expect_closed();
+            expect_closed_soon(&mut client);
         }
     }
     witness.expect_nothing();
