@@ -169,25 +169,21 @@ impl Broker {
         out: &mut impl Effects,
     ) {
         if self.shards > 1 && self.index.has_one_session(filter_id) {
-            self.tell_interest(filter, filter_id, true, out);
+            self.tell_interest(filter.as_str(), filter_id, true, out);
         }
     }
 
-    /// A subscription was removed.
-    pub(crate) fn interest_lost(
-        &mut self,
-        filter: Filter<'_>,
-        filter_id: FilterId,
-        out: &mut impl Effects,
-    ) {
-        if self.shards > 1 && !self.index.has_session(filter) {
-            self.tell_interest(filter, filter_id, false, out);
+    /// A session's subscription is about to be removed.
+    pub(crate) fn interest_ends(&mut self, filter_id: FilterId, out: &mut impl Effects) {
+        if self.shards > 1 && self.index.has_one_session(filter_id) {
+            let filter = self.index.filter_string(filter_id);
+            self.tell_interest(&filter, filter_id, false, out);
         }
     }
 
     fn tell_interest(
         &mut self,
-        filter: Filter<'_>,
+        filter: &str,
         filter_id: FilterId,
         is_wanted: bool,
         out: &mut impl Effects,
@@ -195,7 +191,7 @@ impl Broker {
         self.interest.told = self.interest.told.wrapping_add(1);
         for shard in self.others() {
             let mailbox = out.mailbox(shard);
-            mailbox.push_interest(filter.as_str(), filter_id, is_wanted);
+            mailbox.push_interest(filter, filter_id, is_wanted);
         }
     }
 

@@ -272,8 +272,8 @@ impl Broker {
         };
         session.subscriptions.remove(at);
         // 5 [MQTT-3.10.4-2]; what was begun is finished, 5 [MQTT-3.10.4-3].
+        self.interest_ends(filter_id, out);
         self.index.remove(filter_id, SubscriberId(slot));
-        self.interest_lost(filter, filter_id, out);
         true
     }
 
@@ -312,13 +312,8 @@ impl Broker {
             return;
         };
         for filter_id in std::mem::take(&mut session.subscriptions) {
-            let filter = (self.shards > 1).then(|| self.index.filter_string(filter_id));
+            self.interest_ends(filter_id, out);
             self.index.remove(filter_id, SubscriberId(slot));
-            if let Some(filter) = filter
-                && let Ok(filter) = Filter::parse(&filter)
-            {
-                self.interest_lost(filter, filter_id, out);
-            }
         }
     }
 }

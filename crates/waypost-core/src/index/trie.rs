@@ -159,15 +159,6 @@ impl SubscriptionIndex {
         first.is_some_and(SubscriberId::is_session) && !second.is_some_and(SubscriberId::is_session)
     }
 
-    /// Whether a session has this filter.
-    pub fn has_session(&self, filter: Filter<'_>) -> bool {
-        let Some(id) = self.find(filter) else {
-            return false;
-        };
-        let [first, _] = self.lists.first_two(self.subscribers(id.0));
-        first.is_some_and(SubscriberId::is_session)
-    }
-
     /// What this subscriber asked for with this filter.
     pub fn get(&self, filter: FilterId, subscriber: SubscriberId) -> Option<Subscription> {
         self.lists
