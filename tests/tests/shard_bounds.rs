@@ -1,6 +1,16 @@
 //! What a server may cost, whatever its clients do: many that say nothing, one that sleeps while others talk, descriptors that
 //! run out, other shards that cannot keep up.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::float_cmp,
+    clippy::cast_precision_loss,
+    reason = "a test fails by panicking, and counts are small"
+)]
+
 use std::{
     io::{BufRead, BufReader, Write},
     net::TcpStream,
@@ -151,7 +161,7 @@ fn clients_that_wait_for_descriptors_are_all_served() {
         (accept_errors() >= COUNT as u64 + 3).then_some(())
     });
     // One try per pause of 100 ms, and one per newcomer.
-    let tries = start.elapsed().as_millis() as u64 / 100 + 2 * COUNT as u64 + 10;
+    let tries = 10 * (start.elapsed().as_secs() + 1) + 2 * COUNT as u64 + 10;
     assert!(accept_errors() <= tries, "accepting spins");
     prlimit(pid, Resource::Nofile, limit(1_000)).unwrap();
     for client in &mut clients {
@@ -177,9 +187,9 @@ fn a_full_mailbox_slows_and_loses_nothing() {
         .collect();
     let mut publisher = RawClient::connect(&server, V5, "publisher");
     let mut payload = vec![b'x'; 200_000];
-    let mut published = 0_u32;
+    let mut crossing = 0_u32;
     wait_for("a publisher to be held back", LIMIT, || {
-        let burst = published..published + BURST;
+        let burst = crossing..crossing + BURST;
         for number in burst.clone() {
             payload[..4].copy_from_slice(&number.to_be_bytes());
             publisher.publish("t", QoS::AtMostOnce, &payload);
@@ -190,10 +200,10 @@ fn a_full_mailbox_slows_and_loses_nothing() {
                 assert_eq!(message.publish().payload[..4], number.to_be_bytes());
             }
         }
-        published = burst.end;
+        crossing = burst.end;
         (server.metric("waypost_reads_paused_total") > 0.0).then_some(())
     });
     // `$events` and `$SYS` cross, too.
     let crossed = server.metric("waypost_publishes_from_shards_total");
-    assert!(crossed >= f64::from(published), "{crossed}");
+    assert!(crossed >= f64::from(crossing), "{crossed}");
 }

@@ -26,12 +26,20 @@ pub(super) struct LargePacket {
 
 /// The state of one connection in the shell. It is kept small: an idle connection costs this and
 /// what the core keeps, nothing else.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, a byte each"
+)]
 pub(super) struct Connection {
     pub(super) socket: TcpStream,
     /// Given back when the socket closes.
     _place: Place,
     pub(super) outbox: Outbox,
     /// Bytes read but not handled: the beginning of a packet, or what came while parked.
+    #[expect(
+        clippy::box_collection,
+        reason = "8 bytes instead of 24 in every idle connection"
+    )]
     pub(super) unread: Option<Box<Vec<u8>>>,
     pub(super) large: Option<Box<LargePacket>>,
     /// QoS 0 messages dropped because this client does not read.

@@ -517,15 +517,12 @@ mod tests {
                 let mut arrived = socket.taken.as_slice();
                 let mut missing = 0;
                 for packet in &all {
-                    match arrived.strip_prefix(packet.as_slice()) {
-                        Some(rest) => arrived = rest,
-                        None => {
-                            assert!(
-                                is_droppable(packet, ProtocolVersion::V311),
-                                "QoS 1 was dropped"
-                            );
-                            missing += 1;
-                        }
+                    if let Some(rest) = arrived.strip_prefix(packet.as_slice()) {
+                        arrived = rest;
+                    } else {
+                        let droppable = is_droppable(packet, ProtocolVersion::V311);
+                        assert!(droppable, "QoS 1 was dropped");
+                        missing += 1;
                     }
                 }
                 assert!(arrived.is_empty(), "{written} written, {bytes_max} at most");

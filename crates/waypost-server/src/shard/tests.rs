@@ -388,7 +388,7 @@ fn a_session_that_was_told_to_wait_is_told_to_go_on() {
         .collect();
     for (number, publisher) in publishers.iter_mut().enumerate() {
         let topic = if number < 2 { "o" } else { "t" };
-        let first_id = if number < 2 { 0 } else { 1 };
+        let first_id = u16::from(number >= 2);
         for id in 0..10 {
             let bytes = publish(topic, first_id * (id + 1), &vec![b'x'; 6_000]);
             publisher.stream.write_all(&bytes).unwrap();
