@@ -7,6 +7,7 @@ use crate::connection::{Connections, Phase};
 use crate::counters::Counters;
 use crate::deliver::Scratch;
 use crate::effects::{ConnectionId, Effects, Frame, Message, Now, Payload, Peer, ShardId};
+use crate::fresh::Fresh;
 use crate::hash::Hasher;
 use crate::index::{MatchCache, SubscriptionIndex};
 use crate::interest::Interest;
@@ -73,6 +74,7 @@ pub struct Broker {
     /// Verdicts known before a parked packet is handled anew.
     pub(crate) verdicts: Verdicts,
     pub(crate) interest: Interest,
+    pub(crate) fresh: Fresh,
     pub(crate) registrar: Registrar,
     pub(crate) moving: MovingSessions,
     pub(crate) clock: RetainedClock,
@@ -101,7 +103,12 @@ impl Broker {
             sessions: Sessions::new(hasher.clone()),
             index: SubscriptionIndex::new(random.next()),
             cache: MatchCache::new(random.next(), entries_max, cache_bytes_max),
-            retained: RetainedStore::new(random.next(), config.clock.clone()),
+            retained: RetainedStore::new(
+                random.next(),
+                config.clock.clone(),
+                config.shard,
+                config.shards,
+            ),
             timers: Timers::default(),
             counters: Counters::default(),
             hasher,
@@ -111,6 +118,7 @@ impl Broker {
                 config.shards,
                 MatchCache::new(random.next(), entries_max, cache_bytes_max),
             ),
+            fresh: Fresh::new(config.shard, config.shards),
             registrar: Registrar::default(),
             moving: MovingSessions::default(),
             random,

@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use waypost_mqtt::{ProtocolVersion, PublishHead, QoS, publish_len};
+use waypost_mqtt::{Filter, ProtocolVersion, PublishHead, QoS, Topic, publish_len};
 
 use crate::broker::Broker;
 use crate::connection::Connections;
@@ -13,8 +13,9 @@ use crate::counters::Counters;
 use crate::effects::{
     ConnectionId, DeliveryFlags, Effects, IdentifierRange, Message, Now, ShardId, Target,
 };
+use crate::fresh::Fresh;
 use crate::hash::Hasher;
-use crate::index::{CachedMatch, Merged};
+use crate::index::{CachedMatch, Merged, SubscriberId, SubscriptionIndex};
 use crate::inflight::Identifiers;
 use crate::interest::post;
 use crate::limits::Limits;
@@ -74,6 +75,9 @@ impl Broker {
         let retainer = (origin.retain && matches!(source, Source::Here))
             .then(|| self.retainer_elsewhere(message.topic))
             .flatten();
+        if origin.retain {
+            self.interest.overtake(message.topic, origin.stamp);
+        }
         let Self {
             cache,
             index,
@@ -84,6 +88,7 @@ impl Broker {
             limits,
             hasher,
             interest,
+            fresh,
             ..
         } = self;
         let (source, matched) = match source {
@@ -108,6 +113,8 @@ impl Broker {
             counters,
             limits,
             hasher,
+            index,
+            fresh: Some(&*fresh).filter(|fresh| source != self.shard && !fresh.is_empty()),
             targets: &mut scratch.targets,
             stored: None,
             passed_on: Vec::new(),
@@ -141,6 +148,9 @@ struct FanOut<'a> {
     counters: &'a mut Counters,
     limits: &'a Limits,
     hasher: &'a Hasher,
+    index: &'a SubscriptionIndex,
+    /// Subscriptions that the source may not have known of.
+    fresh: Option<&'a Fresh>,
     targets: &'a mut Vec<Target>,
     /// The message as it is kept, once somebody has to be owed it.
     stored: Option<Rc<StoredMessage>>,
@@ -161,11 +171,20 @@ impl FanOut<'_> {
             };
             merged = own;
         }
+        if self
+            .fresh
+            .is_some_and(|fresh| self.is_too_early(fresh, merged))
+        {
+            return;
+        }
         let port = self.sessions.port(merged.subscriber);
         // 5 [MQTT-3.8.4-8], 3.1.1 [MQTT-3.8.4-6]: the lower of the published and the granted QoS.
         let qos = self.origin.qos.min(merged.flags.qos());
         // 5 [MQTT-3.3.1-12], [MQTT-3.3.1-13], 3.1.1 [MQTT-3.3.1-9]
         let retain = self.origin.retain && merged.flags.retain_as_published();
+        if self.origin.retain {
+            self.overtake(merged.subscriber);
+        }
         if qos != QoS::AtMostOnce {
             self.deliver_acknowledged(merged, port, qos, retain, out);
         } else if let Some(connection) = port.connection() {
@@ -176,6 +195,24 @@ impl FanOut<'_> {
                 self.targets.push(target);
             }
         }
+    }
+
+    /// Whether a message was published before all subscriptions of this session that match.
+    fn is_too_early(&self, fresh: &Fresh, merged: Merged) -> bool {
+        let slot = merged.subscriber.0;
+        let matches = |filter| {
+            let filter = self.index.filter_string(filter);
+            Filter::parse(&filter)
+                .ok()
+                .zip(Topic::parse(self.message.topic).ok())
+                .is_some_and(|(filter, topic)| filter.matches(topic))
+        };
+        fresh.has(slot)
+            && self.sessions.get(slot).is_some_and(|session| {
+                session.subscriptions.iter().all(|filter| {
+                    fresh.is_unknown_to(self.source, slot, *filter) || !matches(*filter)
+                })
+            })
     }
 
     #[cold]
@@ -191,6 +228,20 @@ impl FanOut<'_> {
             self.targets.push(target);
         } else {
             self.counters.dropped_too_large += 1;
+        }
+    }
+
+    /// What goes to a client at once overtakes older retained messages on its topic: they must not come after it.
+    #[cold]
+    fn overtake(&mut self, subscriber: SubscriberId) {
+        if let Some(delivery) = self
+            .sessions
+            .get_mut(subscriber.0)
+            .and_then(|session| session.delivery.as_mut())
+        {
+            for request in &mut delivery.retained {
+                request.overtake(self.message.topic, self.origin.stamp);
+            }
         }
     }
 

@@ -84,13 +84,22 @@ impl Interest {
         }
     }
 
-    /// Takes the first answer if all have confirmed it.
-    fn pop_confirmed(&mut self) -> Option<Unconfirmed> {
-        let first = self.unconfirmed.front()?;
-        if first.clocks.contains(&UNKNOWN) {
-            None
-        } else {
-            self.unconfirmed.pop_front()
+    /// The first answer, if all have confirmed it.
+    fn confirmed(&mut self) -> Option<&mut Unconfirmed> {
+        self.unconfirmed
+            .front_mut()
+            .filter(|first| !first.clocks.contains(&UNKNOWN))
+    }
+
+    /// What the first SUBACK waits for: its session and its requests for retained messages.
+    pub fn retained_requests(&mut self) -> Option<(u32, &mut [RetainedRequest])> {
+        match self.unconfirmed.front_mut()? {
+            Unconfirmed {
+                slot,
+                answer: Answer::SubAck(requests),
+                ..
+            } => Some((*slot, requests)),
+            _ => None,
         }
     }
 
@@ -101,6 +110,22 @@ impl Interest {
 
     pub fn len(&self) -> usize {
         self.remote
+    }
+
+    /// The round that will tell of what changes now.
+    pub fn next_round(&self) -> u64 {
+        self.rounds + 1
+    }
+
+    /// A message goes to subscribers before their SUBACK.
+    pub fn overtake(&mut self, topic: &str, stamp: u64) {
+        for request in self
+            .retained_requests()
+            .into_iter()
+            .flat_map(|(_, all)| all)
+        {
+            request.overtake(topic, stamp);
+        }
     }
 
     /// Which sessions get a message from another shard.
@@ -270,8 +295,8 @@ impl Broker {
         answer: Answer,
         out: &mut impl Effects,
     ) {
-        self.interest.rounds += 1;
-        let round = self.interest.rounds;
+        let round = self.interest.next_round();
+        self.interest.rounds = round;
         let mut clocks = vec![UNKNOWN; usize::from(self.shards)];
         if let Some(own) = clocks.get_mut(usize::from(self.shard.0)) {
             *own = self.clock.last();
@@ -291,17 +316,29 @@ impl Broker {
         }
     }
 
-    fn answer_confirmed(&mut self, now: Now, out: &mut impl Effects) {
-        while let Some(Unconfirmed {
-            id,
-            slot,
-            packet_id,
-            reasons,
-            answer,
-            clocks,
-            ..
-        }) = self.interest.pop_confirmed()
-        {
+    /// Sends the SUBACKs and UNSUBACKs that need not wait. What is published after a SUBACK must not take the place
+    /// of what was retained before, so that is read first, as far as it is not too much.
+    pub(crate) fn answer_confirmed(&mut self, now: Now, out: &mut impl Effects) {
+        while let Some(first) = self.interest.confirmed() {
+            if let Answer::SubAck(requests) = &mut first.answer {
+                requests.retain(|request| self.clock.census().may_match(&request.filter));
+                let slot = first.slot;
+                if !self.retained.prepare(requests, slot, self.shards, out) {
+                    return;
+                }
+            }
+            let Some(Unconfirmed {
+                id,
+                slot,
+                packet_id,
+                reasons,
+                answer,
+                clocks,
+                ..
+            }) = self.interest.unconfirmed.pop_front()
+            else {
+                return;
+            };
             match answer {
                 Answer::SubAck(requests) => {
                     self.finish_subscribe(
@@ -337,6 +374,7 @@ impl Broker {
                     }
                     if origin.retain {
                         self.retain(&message, origin, now);
+                        self.came_to_owner(from, message.topic, out);
                     }
                     self.fan_out(&message, origin, Source::Shard(from, known), now, out);
                 }
@@ -378,6 +416,7 @@ impl Broker {
                 out,
             ),
             Mail::Confirmed { number, clock } => {
+                self.fresh.confirm(from, number);
                 self.interest.confirm(from, number, clock);
                 self.answer_confirmed(now, out);
             }
@@ -405,14 +444,7 @@ impl Broker {
             Mail::Moved { number, new } => self.handle_moved(from, number, new, now, out),
             Mail::Forwarded { number, owed } => self.handle_forwarded(number, owed.open(), now),
             Mail::Emptied { number } => self.handle_emptied(number, now, out),
-            Mail::RetainedAsk {
-                slot,
-                request,
-                filter,
-                cursor,
-            } => {
-                self.answer_retained(from, slot, request, &filter, cursor, out);
-            }
+            Mail::RetainedAsk(ask) => self.take_retained_ask(from, ask, out),
             Mail::RetainedAnswer {
                 slot,
                 request,

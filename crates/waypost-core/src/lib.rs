@@ -27,6 +27,7 @@ mod deliver;
 mod effects;
 mod events;
 mod flow;
+mod fresh;
 mod hash;
 pub mod index;
 mod inflight;

@@ -42,12 +42,7 @@ pub(crate) enum Mail {
     /// The last one was sent.
     Emptied { number: u64 },
     /// Retained messages for a SUBSCRIBE. To their owner.
-    RetainedAsk {
-        slot: u32,
-        request: u64,
-        filter: Box<str>,
-        cursor: Cursor,
-    },
+    RetainedAsk(RetainedAsk),
     /// Some of them, and where to go on; nowhere if these were the last.
     RetainedAnswer {
         slot: u32,
@@ -55,6 +50,17 @@ pub(crate) enum Mail {
         retained: Vec<RetainedParcel>,
         cursor: Option<Cursor>,
     },
+}
+
+/// A question for retained messages.
+#[derive(Debug)]
+pub(crate) struct RetainedAsk {
+    pub slot: u32,
+    pub request: u64,
+    pub filter: Box<str>,
+    pub cursor: Cursor,
+    /// Answer once as many retained publishes came from each shard.
+    pub mailed: Box<[u64]>,
 }
 
 /// A client id claimed by the shard that has its CONNECT.

@@ -254,6 +254,7 @@ impl RequestParcel {
             cursor: self.cursor,
             ready: self.ready.into_iter().map(RetainedParcel::open).collect(),
             is_read: self.is_read,
+            overtaken: Vec::new(),
             asked: 0,
         }
     }

@@ -6,9 +6,10 @@
 //! shard that stamped it knew of the subscription.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::rc::Rc;
 
+use foldhash::fast::FixedState;
 use waypost_mqtt::{Filter, QoS};
 
 use crate::broker::Broker;
@@ -18,7 +19,7 @@ use crate::flow::Step;
 use crate::hash::shared_hash;
 use crate::index::{Cursor, TopicTree};
 use crate::interest::post;
-use crate::mail::{Mail, Origin};
+use crate::mail::{Mail, Origin, RetainedAsk};
 use crate::parcel::RetainedParcel;
 use crate::queue::{Owed, StoredMessage};
 use crate::timers::{NEVER, Timer, Timers};
@@ -37,6 +38,8 @@ pub(crate) struct Retained {
 const STAMP_SHARD_BITS: u32 = 16;
 /// Branches of the tree looked at in one step, at most.
 const STEP_BRANCHES: usize = 256;
+/// Retained messages read before SUBACK, about.
+const AHEAD: usize = 64;
 /// Steps for one answer to another shard, at most.
 const ANSWER_STEPS_MAX: usize = 16;
 /// Bytes after which an answer to another shard is sent.
@@ -52,10 +55,19 @@ pub(crate) struct RetainedStore {
     /// Questions to other owners, to tell their answers apart.
     asked: u64,
     clock: RetainedClock,
+    shard: ShardId,
+    /// Publishes that came to their owner, per sender.
+    came: Box<[u64]>,
+    /// Questions whose answer is still on its way to here.
+    early: Vec<(ShardId, RetainedAsk)>,
+    /// Stamps of the last words on topics with nothing retained, as long as older words may still come.
+    cleared: HashMap<Box<str>, u64, FixedState>,
+    /// When to forget them: once as many publishes came from each shard.
+    cleared_until: VecDeque<(Box<[u64]>, Box<str>, u64)>,
 }
 
 impl RetainedStore {
-    pub fn new(seed: u64, clock: RetainedClock) -> Self {
+    pub fn new(seed: u64, clock: RetainedClock, shard: ShardId, shards: u16) -> Self {
         Self {
             tree: TopicTree::new(seed),
             bytes: 0,
@@ -63,7 +75,107 @@ impl RetainedStore {
             armed_ms: NEVER,
             asked: 0,
             clock,
+            shard,
+            came: vec![0; shards.into()].into(),
+            early: Vec::new(),
+            cleared: HashMap::with_hasher(FixedState::with_seed(seed)),
+            cleared_until: VecDeque::new(),
         }
+    }
+
+    fn has_come(&self, mailed: &[u64]) -> bool {
+        self.came
+            .iter()
+            .zip(mailed)
+            .all(|(came, mailed)| came >= mailed)
+    }
+
+    /// Nothing is retained on a topic from this stamp on.
+    fn clear(&mut self, topic: &str, stamp: u64) -> bool {
+        let shards = u16::try_from(self.came.len()).unwrap_or(u16::MAX);
+        let mailed = self.clock.mailed_to(self.shard, shards);
+        if !self.has_come(&mailed) {
+            self.cleared.insert(topic.into(), stamp);
+            self.cleared_until.push_back((mailed, topic.into(), stamp));
+        }
+        self.remove(topic)
+    }
+
+    fn came(&mut self, from: ShardId) {
+        if let Some(came) = self.came.get_mut(usize::from(from.0)) {
+            *came += 1;
+        }
+        while let Some((mailed, topic, stamp)) = self.cleared_until.pop_front() {
+            if !self.has_come(&mailed) {
+                self.cleared_until.push_front((mailed, topic, stamp));
+                return;
+            }
+            if self.cleared.get(&topic) == Some(&stamp) {
+                self.cleared.remove(&topic);
+            }
+        }
+    }
+
+    /// Reads ahead for a SUBSCRIBE. `false`: an owner is yet to answer.
+    pub fn prepare(
+        &mut self,
+        requests: &mut [RetainedRequest],
+        slot: u32,
+        shards: u16,
+        out: &mut impl Effects,
+    ) -> bool {
+        let mut steps = ANSWER_STEPS_MAX;
+        for request in requests.iter_mut() {
+            while !request.is_read && request.ready.len() < AHEAD && steps > 0 {
+                if self.read(request, slot, shards, out) == Step::Stop {
+                    break;
+                }
+                steps -= 1;
+            }
+        }
+        requests.iter().all(|request| request.asked == 0)
+    }
+
+    /// Reads on for a request: here, or at the next owner.
+    fn read(
+        &mut self,
+        request: &mut RetainedRequest,
+        slot: u32,
+        shards: u16,
+        out: &mut impl Effects,
+    ) -> Step {
+        if request.asked != 0 {
+            return Step::Stop;
+        }
+        if request.owner == self.shard.0 {
+            let RetainedRequest {
+                filter,
+                cursor,
+                ready,
+                ..
+            } = request;
+            let mut visit = |_: &str, retained: &Retained| ready.push_back(retained.clone());
+            let is_end = Filter::parse(filter).map_or(true, |filter| {
+                self.tree
+                    .matching_step(filter, cursor, STEP_BRANCHES, &mut visit)
+            });
+            if is_end {
+                request.next_owner(shards);
+            }
+            return Step::Done;
+        }
+        self.asked += 1;
+        request.asked = self.asked;
+        let owner = ShardId(request.owner);
+        let ask = RetainedAsk {
+            slot,
+            request: request.asked,
+            filter: request.filter.clone(),
+            cursor: request.cursor.clone(),
+            mailed: self.clock.mailed_to(owner, shards),
+        };
+        post(owner, Mail::RetainedAsk(ask), out);
+        Step::Stop
     }
 
     pub fn len(&self) -> usize {
@@ -161,6 +273,8 @@ pub(crate) struct RetainedRequest {
     pub ready: VecDeque<Retained>,
     /// Everything was read.
     pub is_read: bool,
+    /// Topics and stamps of what was sent while an answer is awaited.
+    pub overtaken: Vec<(Box<str>, u64)>,
 }
 
 impl RetainedRequest {
@@ -170,6 +284,35 @@ impl RetainedRequest {
         self.cursor = Cursor::default();
         self.owner += 1;
         self.is_read = !has_wildcards || self.owner >= shards;
+    }
+
+    /// An owner answered.
+    fn take(&mut self, retained: Vec<RetainedParcel>, cursor: Option<Cursor>, shards: u16) {
+        self.asked = 0;
+        let overtaken = std::mem::take(&mut self.overtaken);
+        self.ready.extend(
+            retained
+                .into_iter()
+                .map(RetainedParcel::open)
+                .filter(|kept| {
+                    overtaken.iter().all(|(topic, stamp)| {
+                        kept.stamp >= *stamp || kept.message.topic() != &**topic
+                    })
+                }),
+        );
+        match cursor {
+            Some(cursor) => self.cursor = cursor,
+            None => self.next_owner(shards),
+        }
+    }
+
+    /// A newer message on this topic goes to the client first.
+    pub fn overtake(&mut self, topic: &str, stamp: u64) {
+        self.ready
+            .retain(|kept| kept.stamp >= stamp || kept.message.topic() != topic);
+        if self.asked != 0 {
+            self.overtaken.push((topic.into(), stamp));
+        }
     }
 
     fn wants(&self, retained: &Retained, now: Now) -> bool {
@@ -216,13 +359,15 @@ impl Broker {
             return;
         }
         let kept = self.retained.tree.get(message.topic);
-        if kept.is_some_and(|kept| kept.stamp >= origin.stamp) {
+        let cleared = self.retained.cleared.get(message.topic).copied();
+        if kept.map(|kept| kept.stamp).max(cleared) >= Some(origin.stamp) {
             self.discount(message);
             return;
         }
         // 5 [MQTT-3.3.1-6], [MQTT-3.3.1-7], 3.1.1 [MQTT-3.3.1-10], [MQTT-3.3.1-11]
         if message.payload.bytes.is_empty() {
-            self.counters.retained_removed += u64::from(self.retained.remove(message.topic));
+            self.counters.retained_removed +=
+                u64::from(self.retained.clear(message.topic, origin.stamp));
             return;
         }
         let (old_count, old_bytes) = kept.map_or((0, 0), |kept| (1, kept.message.bytes()));
@@ -233,7 +378,7 @@ impl Broker {
         {
             // The old word is no longer the last one.
             self.counters.retained_refused += 1;
-            self.retained.remove(message.topic);
+            self.retained.clear(message.topic, origin.stamp);
             self.discount(message);
             return;
         }
@@ -252,6 +397,10 @@ impl Broker {
     pub(crate) fn stamp(&mut self, message: &Message<'_>) -> u64 {
         if !message.payload.bytes.is_empty() {
             self.clock.census().add(message.topic);
+        }
+        // Before the stamp, so that whoever sees a higher one knows of this.
+        if let Some(owner) = self.retainer_elsewhere(message.topic) {
+            self.clock.mailed(self.shard, owner, self.shards);
         }
         (self.clock.tick() << STAMP_SHARD_BITS) | u64::from(self.shard.0)
     }
@@ -328,7 +477,6 @@ impl Broker {
 
     /// Reads on for the first request of a session: here, or at the next owner.
     fn read_retained(&mut self, slot: u32, out: &mut impl Effects) -> Step {
-        let (own, shards) = (self.shard.0, self.shards);
         let Some(delivery) = self
             .sessions
             .get_mut(slot)
@@ -339,53 +487,49 @@ impl Broker {
         let Some(request) = delivery.retained.front_mut() else {
             return Step::Stop;
         };
-        if request.asked != 0 {
-            return Step::Stop;
-        }
-        if request.owner == own {
-            let RetainedRequest {
-                filter,
-                cursor,
-                ready,
-                ..
-            } = request;
-            let mut visit = |_: &str, retained: &Retained| ready.push_back(retained.clone());
-            let is_end = Filter::parse(filter).map_or(true, |filter| {
-                self.retained
-                    .tree
-                    .matching_step(filter, cursor, STEP_BRANCHES, &mut visit)
-            });
-            if is_end {
-                request.next_owner(shards);
-            }
-            return Step::Done;
-        }
-        self.retained.asked += 1;
-        request.asked = self.retained.asked;
-        let mail = Mail::RetainedAsk {
-            slot,
-            request: request.asked,
-            filter: request.filter.clone(),
-            cursor: request.cursor.clone(),
-        };
-        let owner = ShardId(request.owner);
-        post(owner, mail, out);
-        Step::Stop
+        self.retained.read(request, slot, self.shards, out)
     }
 
-    /// As owner: answers with as many as one mail should carry.
-    pub(crate) fn answer_retained(
+    /// A retained publish of another shard came to this one.
+    pub(crate) fn came_to_owner(&mut self, from: ShardId, topic: &str, out: &mut impl Effects) {
+        if !self.owns_retained(topic) {
+            return;
+        }
+        let store = &mut self.retained;
+        store.came(from);
+        if !store.early.is_empty() {
+            for (to, ask) in std::mem::take(&mut store.early) {
+                self.take_retained_ask(to, ask, out);
+            }
+        }
+    }
+
+    /// As owner: answers, once everything came that the answer must reckon with.
+    pub(crate) fn take_retained_ask(
         &mut self,
         to: ShardId,
-        slot: u32,
-        request: u64,
-        filter: &str,
-        mut cursor: Cursor,
+        ask: RetainedAsk,
         out: &mut impl Effects,
     ) {
+        if self.retained.has_come(&ask.mailed) {
+            self.answer_retained(to, ask, out);
+        } else {
+            self.retained.early.push((to, ask));
+        }
+    }
+
+    /// Answers with as many as one mail should carry.
+    fn answer_retained(&self, to: ShardId, ask: RetainedAsk, out: &mut impl Effects) {
+        let RetainedAsk {
+            slot,
+            request,
+            filter,
+            mut cursor,
+            ..
+        } = ask;
         let mut retained = Vec::new();
         let mut is_end = true;
-        if let Ok(filter) = Filter::parse(filter) {
+        if let Ok(filter) = Filter::parse(&filter) {
             let mut bytes = 0;
             for _ in 0..ANSWER_STEPS_MAX {
                 let mut visit = |_: &str, found: &Retained| {
@@ -428,29 +572,24 @@ impl Broker {
         out: &mut impl Effects,
     ) {
         let shards = self.shards;
-        let Some(delivery) = self
+        let awaits = |request: &&mut RetainedRequest| request.asked == number;
+        if let Some((_, requests)) = self.interest.retained_requests()
+            && let Some(request) = requests.iter_mut().find(awaits)
+        {
+            request.take(retained, cursor, shards);
+            self.answer_confirmed(now, out);
+        } else if let Some(delivery) = self
             .sessions
             .get_mut(slot)
             .and_then(|session| session.delivery.as_mut())
-        else {
-            return;
-        };
-        let Some(request) = delivery
-            .retained
-            .front_mut()
-            .filter(|request| request.asked == number)
-        else {
-            return;
-        };
-        request.asked = 0;
-        request
-            .ready
-            .extend(retained.into_iter().map(RetainedParcel::open));
-        match cursor {
-            Some(cursor) => request.cursor = cursor,
-            None => request.next_owner(shards),
+            && let Some(request) = delivery.retained.front_mut().filter(awaits)
+        {
+            request.take(retained, cursor, shards);
+            self.pump(slot, now, out);
+        } else {
+            // Whoever asked is gone; others may have waited behind.
+            self.answer_confirmed(now, out);
         }
-        self.pump(slot, now, out);
     }
 }
 

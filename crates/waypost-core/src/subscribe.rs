@@ -130,6 +130,10 @@ impl Broker {
                 session.subscriptions.insert(at, filter_id);
             }
             self.interest_gained(filter, filter_id, out);
+            if self.shards > 1 {
+                let round = self.interest.next_round();
+                self.fresh.begin(slot, filter_id, round);
+            }
         }
         let wants_retained = match options.retain_handling {
             // 5 [MQTT-3.3.1-9], [MQTT-3.8.4-4], 3.1.1 [MQTT-3.3.1-6], [MQTT-3.8.4-3]
@@ -152,6 +156,7 @@ impl Broker {
                 cursor: Cursor::default(),
                 ready: std::collections::VecDeque::new(),
                 is_read: false,
+                overtaken: Vec::new(),
             });
         }
         granted(options.qos)
@@ -271,6 +276,7 @@ impl Broker {
             return false;
         };
         session.subscriptions.remove(at);
+        self.fresh.end(slot, filter_id);
         // 5 [MQTT-3.10.4-2]; what was begun is finished, 5 [MQTT-3.10.4-3].
         self.interest_ends(filter_id, out);
         self.index.remove(filter_id, SubscriberId(slot));
@@ -311,6 +317,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(slot) else {
             return;
         };
+        self.fresh.forget(slot);
         for filter_id in std::mem::take(&mut session.subscriptions) {
             self.interest_ends(filter_id, out);
             self.index.remove(filter_id, SubscriberId(slot));

@@ -1,6 +1,7 @@
 //! The broker as its clients see it. Every test runs real brokers in a [`world::World`].
 
 mod basic;
+mod beginnings;
 mod flow;
 mod promises;
 mod retained;

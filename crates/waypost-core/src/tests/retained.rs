@@ -243,3 +243,23 @@ fn many_retained_messages_go_out_as_there_is_room() {
     );
     assert_eq!(seen.len(), 1_000);
 }
+
+#[test]
+fn an_old_retained_message_does_not_follow_a_newer_one() {
+    let mut world = World::with_limits(|limits| limits.inflight_max = 1);
+    let p = world.connect(&v5("p"));
+    for topic in ["a/1", "a/2"] {
+        world.retain(p, topic, "old", 1);
+    }
+    let s = world.connect(&v5("s"));
+    world.subscribe(s, "a/+", 1);
+    let first = world.take(s);
+    assert_eq!(first.len(), 1, "{first:?}");
+    // At QoS 0 they need not wait.
+    for topic in ["a/1", "a/2"] {
+        world.retain(p, topic, "new", 0);
+    }
+    assert_eq!(world.take(s), ["PUBLISH q0 a/1=new", "PUBLISH q0 a/2=new"]);
+    world.ack(s, "PUBACK", 1);
+    assert_eq!(world.take(s), [""; 0]);
+}
