@@ -75,7 +75,7 @@ impl Default for Limits {
             retained_messages_max: 1_000_000,
             retained_bytes_max: 1024 * 1024 * 1024,
             match_cache_entries_max: 100_000,
-            keep_alive_max_s: 0,
+            keep_alive_max_s: 60,
             session_expiry_max_s: u32::MAX,
             connect_timeout_ms: 10_000,
             client_id_bytes_max: 1_024,
