@@ -15,6 +15,7 @@
 )]
 
 mod alias;
+mod arrivals;
 mod auth;
 mod broker;
 mod census;

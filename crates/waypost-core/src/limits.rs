@@ -31,9 +31,10 @@ pub struct Limits {
     pub subscriptions_per_session_max: usize,
     /// Sessions, connected or not, on one shard. Beyond: CONNACK 0x97 (3.1.1: 0x03).
     pub sessions_max: usize,
-    /// Retained messages owned by one shard. Beyond: a new topic is not retained, its message delivered all the same.
+    /// Retained messages of clients owned by one shard. Beyond: a new topic is not retained, its message delivered all
+    /// the same.
     pub retained_messages_max: usize,
-    /// Bytes of retained topics and payloads owned by one shard; the same policy.
+    /// Bytes of their topics and payloads owned by one shard; the same policy.
     pub retained_bytes_max: usize,
     /// Topics whose subscriber list is remembered. When full, one that was not asked for lately is forgotten.
     pub match_cache_entries_max: usize,

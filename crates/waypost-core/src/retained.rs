@@ -6,12 +6,12 @@
 //! shard that stamped it knew of the subscription.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::rc::Rc;
 
-use foldhash::fast::FixedState;
 use waypost_mqtt::{Filter, QoS};
 
+use crate::arrivals::Arrivals;
 use crate::broker::Broker;
 use crate::clock::RetainedClock;
 use crate::effects::{ConnectionId, Effects, Message, Now, ShardId};
@@ -23,6 +23,7 @@ use crate::mail::{Mail, Origin, RetainedAsk};
 use crate::parcel::RetainedParcel;
 use crate::queue::{Owed, StoredMessage};
 use crate::timers::{NEVER, Timer, Timers};
+use crate::topics::is_server_topic;
 
 /// What is retained on one topic.
 #[derive(Clone, Debug)]
@@ -56,14 +57,9 @@ pub(crate) struct RetainedStore {
     asked: u64,
     clock: RetainedClock,
     shard: ShardId,
-    /// Publishes that came to their owner, per sender.
-    came: Box<[u64]>,
-    /// Questions whose answer is still on its way to here.
-    early: Vec<(ShardId, RetainedAsk)>,
-    /// Stamps of the last words on topics with nothing retained, as long as older words may still come.
-    cleared: HashMap<Box<str>, u64, FixedState>,
-    /// When to forget them: once as many publishes came from each shard.
-    cleared_until: VecDeque<(Box<[u64]>, Box<str>, u64)>,
+    arrivals: Arrivals,
+    /// How many of them are the server's own, and their bytes: these are always kept.
+    own: (usize, usize),
 }
 
 impl RetainedStore {
@@ -76,44 +72,18 @@ impl RetainedStore {
             asked: 0,
             clock,
             shard,
-            came: vec![0; shards.into()].into(),
-            early: Vec::new(),
-            cleared: HashMap::with_hasher(FixedState::with_seed(seed)),
-            cleared_until: VecDeque::new(),
+            arrivals: Arrivals::new(seed, shards),
+            own: (0, 0),
         }
     }
 
-    fn has_come(&self, mailed: &[u64]) -> bool {
-        self.came
-            .iter()
-            .zip(mailed)
-            .all(|(came, mailed)| came >= mailed)
-    }
-
-    /// Nothing is retained on a topic from this stamp on.
-    fn clear(&mut self, topic: &str, stamp: u64) -> bool {
-        let shards = u16::try_from(self.came.len()).unwrap_or(u16::MAX);
-        let mailed = self.clock.mailed_to(self.shard, shards);
-        if !self.has_come(&mailed) {
-            self.cleared.insert(topic.into(), stamp);
-            self.cleared_until.push_back((mailed, topic.into(), stamp));
+    /// Nothing is retained on a topic from this stamp on. Returns whether something was.
+    fn clear(&mut self, topic: &str, stamp: u64, shards: u16) -> bool {
+        if shards > 1 {
+            let mailed = self.clock.mailed_to(self.shard, shards);
+            self.arrivals.clear(topic, stamp, mailed);
         }
         self.remove(topic)
-    }
-
-    fn came(&mut self, from: ShardId) {
-        if let Some(came) = self.came.get_mut(usize::from(from.0)) {
-            *came += 1;
-        }
-        while let Some((mailed, topic, stamp)) = self.cleared_until.pop_front() {
-            if !self.has_come(&mailed) {
-                self.cleared_until.push_front((mailed, topic, stamp));
-                return;
-            }
-            if self.cleared.get(&topic) == Some(&stamp) {
-                self.cleared.remove(&topic);
-            }
-        }
     }
 
     /// Reads ahead for a SUBSCRIBE. `false`: an owner is yet to answer.
@@ -189,6 +159,10 @@ impl RetainedStore {
     fn insert(&mut self, retained: Retained) {
         let message = &retained.message;
         self.bytes += message.bytes();
+        if is_server_topic(message.topic()) {
+            self.own.0 += 1;
+            self.own.1 += message.bytes();
+        }
         if message.expires_ms != NEVER {
             self.expiries
                 .push(Reverse((message.expires_ms, message.topic().into())));
@@ -196,18 +170,30 @@ impl RetainedStore {
         }
         let topic = Rc::clone(&retained.message);
         if let Some(old) = self.tree.insert(topic.topic(), retained) {
-            self.bytes -= old.message.bytes();
-            self.clock.census().remove(topic.topic());
+            self.gone(&old);
         }
     }
 
     fn remove(&mut self, topic: &str) -> bool {
         let removed = self.tree.remove(topic);
         if let Some(old) = &removed {
-            self.bytes -= old.message.bytes();
-            self.clock.census().remove(topic);
+            self.gone(old);
         }
         removed.is_some()
+    }
+
+    fn gone(&mut self, old: &Retained) {
+        self.bytes -= old.message.bytes();
+        if is_server_topic(old.message.topic()) {
+            self.own.0 -= 1;
+            self.own.1 -= old.message.bytes();
+        }
+        self.clock.census().remove(old.message.topic());
+    }
+
+    /// Messages of clients, and their bytes.
+    fn of_clients(&self) -> (usize, usize) {
+        (self.len() - self.own.0, self.bytes - self.own.1)
     }
 
     /// One message replaced again and again must not leave its expiries behind.
@@ -359,26 +345,32 @@ impl Broker {
             return;
         }
         let kept = self.retained.tree.get(message.topic);
-        let cleared = self.retained.cleared.get(message.topic).copied();
+        let cleared = self.retained.arrivals.cleared(message.topic);
         if kept.map(|kept| kept.stamp).max(cleared) >= Some(origin.stamp) {
             self.discount(message);
             return;
         }
         // 5 [MQTT-3.3.1-6], [MQTT-3.3.1-7], 3.1.1 [MQTT-3.3.1-10], [MQTT-3.3.1-11]
         if message.payload.bytes.is_empty() {
-            self.counters.retained_removed +=
-                u64::from(self.retained.clear(message.topic, origin.stamp));
+            self.counters.retained_removed += u64::from(self.retained.clear(
+                message.topic,
+                origin.stamp,
+                self.shards,
+            ));
             return;
         }
         let (old_count, old_bytes) = kept.map_or((0, 0), |kept| (1, kept.message.bytes()));
         let stored = StoredMessage::new(message, now);
         let limits = &self.limits;
-        if self.retained.len() - old_count >= limits.retained_messages_max
-            || self.retained.bytes() - old_bytes + stored.bytes() > limits.retained_bytes_max
+        let (count, bytes) = self.retained.of_clients();
+        if !is_server_topic(message.topic)
+            && (count - old_count >= limits.retained_messages_max
+                || bytes - old_bytes + stored.bytes() > limits.retained_bytes_max)
         {
             // The old word is no longer the last one.
             self.counters.retained_refused += 1;
-            self.retained.clear(message.topic, origin.stamp);
+            self.retained
+                .clear(message.topic, origin.stamp, self.shards);
             self.discount(message);
             return;
         }
@@ -496,9 +488,9 @@ impl Broker {
             return;
         }
         let store = &mut self.retained;
-        store.came(from);
-        if !store.early.is_empty() {
-            for (to, ask) in std::mem::take(&mut store.early) {
+        store.arrivals.count(from);
+        if !store.arrivals.early.is_empty() {
+            for (to, ask) in std::mem::take(&mut store.arrivals.early) {
                 self.take_retained_ask(to, ask, out);
             }
         }
@@ -511,10 +503,10 @@ impl Broker {
         ask: RetainedAsk,
         out: &mut impl Effects,
     ) {
-        if self.retained.has_come(&ask.mailed) {
+        if self.retained.arrivals.has_come(&ask.mailed) {
             self.answer_retained(to, ask, out);
         } else {
-            self.retained.early.push((to, ask));
+            self.retained.arrivals.early.push((to, ask));
         }
     }
 

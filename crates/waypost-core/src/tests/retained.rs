@@ -200,6 +200,46 @@ fn the_store_is_bounded_by_messages_and_bytes() {
 }
 
 #[test]
+fn what_the_server_retains_itself_is_always_kept() {
+    let mut world = World::with_limits(|limits| {
+        limits.retained_messages_max = 1;
+        limits.retained_bytes_max = 10;
+    });
+    let p = world.connect(&v5("p"));
+    world.publish_system("$SYS/before", "more than ten bytes", true);
+    world.retain(p, "t", "x", 0);
+    for value in ["1", "2"] {
+        world.publish_system("$SYS/after", value, true);
+        world.publish_system("$SYS/before", value, true);
+    }
+    world.retain(p, "u", "refused", 0);
+    let broker = world.broker(0);
+    assert_eq!(broker.retained(), 3);
+    assert_eq!(broker.counters().retained_refused, 1);
+    let s = world.connect(&v5("s"));
+    world.subscribe(s, "$SYS/+", 0);
+    world.subscribe(s, "#", 0);
+    let mut lines = world.take(s);
+    lines.sort();
+    assert_eq!(
+        lines,
+        [
+            "PUBLISH q0 retain $SYS/after=2",
+            "PUBLISH q0 retain $SYS/before=2",
+            "PUBLISH q0 retain t=x",
+        ]
+    );
+    for topic in ["$SYS/before", "$SYS/after"] {
+        world.publish_system(topic, "", true);
+    }
+    world.retain(p, "t", "", 0);
+    let broker = world.broker(0);
+    assert_eq!((broker.retained(), broker.retained_bytes()), (0, 0));
+    world.retain(p, "u", "kept", 0);
+    assert_eq!(world.broker(0).retained(), 1);
+}
+
+#[test]
 fn many_retained_messages_go_out_as_there_is_room() {
     let mut world = World::with_limits(|limits| {
         limits.outbox_bytes_max = 2_000;

@@ -235,7 +235,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         section: "limits",
         key: "retained_messages_max",
-        doc: "Retained messages kept by one shard. Beyond it a message on a new topic is \
+        doc: "Retained messages of clients kept by one shard. Beyond it a message on a new topic is \
               delivered and not retained.",
         reload: Reload::AtStart,
         flag: None,
@@ -244,7 +244,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         section: "limits",
         key: "retained_bytes_max",
-        doc: "Bytes of retained topics and payloads kept by one shard; the same policy.",
+        doc: "Bytes of their topics and payloads kept by one shard; the same policy.",
         reload: Reload::AtStart,
         flag: None,
         field: Field::Bytes(number!(0, 1 << 40, limits.retained_bytes_max)),
