@@ -97,7 +97,12 @@ fn chat(records: u64) -> Vec<Value> {
 }
 
 fn lines(records: &[Value]) -> String {
-    records.iter().map(|record| format!("{record}\n")).collect()
+    let mut text = String::new();
+    for record in records {
+        text += &record.to_string();
+        text.push('\n');
+    }
+    text
 }
 
 /// The payloads of each user in each topic, in order.

@@ -51,7 +51,7 @@ pub enum Closed {
     #[error("{0}")]
     Unreachable(io::Error),
     /// The server refused CONNECT.
-    #[error("the server refused the connection: {}{}", reason.text(), because(text))]
+    #[error("the server refused the connection: {}{}", reason.text(), because(text.as_deref()))]
     Refused {
         /// Why.
         reason: ReasonCode,
@@ -59,7 +59,7 @@ pub enum Closed {
         text: Option<String>,
     },
     /// The server said DISCONNECT.
-    #[error("the server disconnected the client: {}{}", reason.text(), because(text))]
+    #[error("the server disconnected the client: {}{}", reason.text(), because(text.as_deref()))]
     Disconnected {
         /// Why.
         reason: ReasonCode,
@@ -95,8 +95,6 @@ impl Closed {
     }
 }
 
-fn because(text: &Option<String>) -> String {
-    text.as_ref()
-        .map(|text| format!(" ({text})"))
-        .unwrap_or_default()
+fn because(text: Option<&str>) -> String {
+    text.map(|text| format!(" ({text})")).unwrap_or_default()
 }

@@ -216,7 +216,7 @@ impl Session {
         let mut taken = 0;
         while self.is_reading() {
             let rest = bytes.get(taken..).unwrap_or_default();
-            let Some(header) = decode_header(rest).map_err(protocol)? else {
+            let Some(header) = decode_header(rest).map_err(|error| protocol(&error))? else {
                 break;
             };
             let length = header.total_len();
@@ -226,7 +226,8 @@ impl Session {
             let Some(packet) = rest.get(..length) else {
                 break;
             };
-            let packet = decode(packet, self.version, Role::Server).map_err(protocol)?;
+            let packet =
+                decode(packet, self.version, Role::Server).map_err(|error| protocol(&error))?;
             self.handle_packet(&packet, now, on)?;
             taken += length;
         }
@@ -556,7 +557,7 @@ impl Session {
     }
 }
 
-fn protocol(error: waypost_mqtt::DecodeError) -> Closed {
+fn protocol(error: &waypost_mqtt::DecodeError) -> Closed {
     Closed::Protocol(error.to_string())
 }
 
@@ -575,7 +576,7 @@ mod tests {
 
     impl Pair {
         /// A client that was accepted, with a window of two.
-        fn new(connack: PropertyBuffer) -> Self {
+        fn new(connack: &PropertyBuffer) -> Self {
             let answer = ConnAck {
                 session_present: false,
                 reason: ReasonCode::Success,
@@ -686,7 +687,7 @@ mod tests {
 
     #[test]
     fn beyond_the_window_messages_wait_in_order() {
-        let mut pair = Pair::new(PropertyBuffer::new());
+        let mut pair = Pair::new(&PropertyBuffer::new());
         for tag in 1..=4 {
             pair.publish(QoS::AtLeastOnce, tag);
         }
@@ -759,7 +760,7 @@ mod tests {
             .push(Property::ReceiveMaximum(1))
             .push(Property::MaximumQoS(1));
         connack.push(Property::MaximumPacketSize(9));
-        let mut pair = Pair::new(connack);
+        let mut pair = Pair::new(&connack);
         pair.publish(QoS::ExactlyOnce, 1);
         pair.publish(QoS::AtMostOnce, 2);
         assert_eq!(pair.sent(), ["PUBLISH"]);
@@ -773,7 +774,7 @@ mod tests {
 
     #[test]
     fn qos_2_goes_out_in_four_steps() {
-        let mut pair = Pair::new(PropertyBuffer::new());
+        let mut pair = Pair::new(&PropertyBuffer::new());
         pair.publish(QoS::ExactlyOnce, 1);
         pair.receive(&[Packet::PubRec(ack(1)), Packet::PubRec(ack(9))])
             .unwrap();
@@ -792,7 +793,7 @@ mod tests {
 
     #[test]
     fn qos_2_comes_in_once() {
-        let mut pair = Pair::new(PropertyBuffer::new());
+        let mut pair = Pair::new(&PropertyBuffer::new());
         let message = incoming(QoS::ExactlyOnce, 5);
         pair.receive(&[
             message,
@@ -815,7 +816,7 @@ mod tests {
 
     #[test]
     fn a_quiet_client_pings_and_gives_up_on_silence() {
-        let mut pair = Pair::new(PropertyBuffer::new());
+        let mut pair = Pair::new(&PropertyBuffer::new());
         let margin = Duration::from_secs(1);
         let at = |seconds| pair.now + Duration::from_secs(seconds);
         let (quiet, due, hopeless) = (at(8), at(9), at(20));
@@ -839,14 +840,14 @@ mod tests {
             reason: ReasonCode::Success,
             properties: Properties::EMPTY,
         });
-        let closed = Pair::new(PropertyBuffer::new()).receive(&[connack]);
+        let closed = Pair::new(&PropertyBuffer::new()).receive(&[connack]);
         assert!(matches!(closed, Err(Closed::Protocol(_))), "{closed:?}");
         let suback = Packet::SubAck(waypost_mqtt::SubAck {
             packet_id: PacketId::new(1).unwrap(),
             properties: Properties::EMPTY,
             reasons: ReasonCodes::new(&[ReasonCode::NotAuthorized]),
         });
-        let mut pair = Pair::new(PropertyBuffer::new());
+        let mut pair = Pair::new(&PropertyBuffer::new());
         pair.receive(&[suback]).unwrap();
         assert_eq!(pair.told.len(), 1);
     }

@@ -41,6 +41,10 @@ impl Key {
 /// What takes events; `Break` stops reading from that connection.
 pub type Sink<'s> = &'s mut dyn FnMut(Key, Event<'_>) -> ControlFlow<()>;
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the socket"
+)]
 struct Connection {
     stream: TcpStream,
     session: Session,

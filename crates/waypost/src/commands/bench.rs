@@ -4,6 +4,7 @@ mod histogram;
 mod load;
 mod sequence;
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write};
 use std::time::Duration;
@@ -247,15 +248,17 @@ impl Report {
             self.rate,
         );
         if let Some(us) = self.server_cpu_us_per_delivery {
-            text += &format!("server CPU   {us:.3} us per delivery\n");
+            let _ = writeln!(text, "server CPU   {us:.3} us per delivery");
         }
         let Faults {
             missing,
             duplicates,
             reordered,
         } = self.faults;
-        text +=
-            &format!("faults       {missing} missing, {duplicates} doubled, {reordered} reordered");
+        let _ = write!(
+            text,
+            "faults       {missing} missing, {duplicates} doubled, {reordered} reordered"
+        );
         text
     }
 }

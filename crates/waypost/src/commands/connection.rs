@@ -50,6 +50,10 @@ pub struct ServerArgs {
 /// Which client it is, and its session and will.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Session")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub struct SessionArgs {
     /// Client id [default: a new one each time]
     #[arg(short, long = "id", value_name = "ID")]

@@ -124,7 +124,8 @@ struct Prepared {
 pub fn run(arguments: &Args) -> Result<(), Failure> {
     let plan = Plan::new(arguments)?;
     let mut pace = arguments.pace()?;
-    let mut records = Records::open(&arguments.file, arguments.format).map_err(bad_record)?;
+    let mut records =
+        Records::open(&arguments.file, arguments.format).map_err(|error| bad_record(&error))?;
     let server = arguments.server.server()?;
     let mut options = arguments.server.options(&server, String::new());
     options.resume_seconds = RESUME_SECONDS;
@@ -146,7 +147,7 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
                 match plan.next(&mut records, &mut pace, crew.tally_mut()) {
                     Ok(Some(prepared)) => next = Some(prepared),
                     Ok(None) => ended = true,
-                    Err(error) => return give_up(crew, &progress, bad_record(error)),
+                    Err(error) => return give_up(crew, &progress, bad_record(&error)),
                 }
             }
             let Some(prepared) = &next else { break };
@@ -372,7 +373,7 @@ fn give_up(mut crew: Crew, progress: &ProgressBar, failure: Failure) -> Result<(
     )))
 }
 
-fn bad_record(error: RecordError) -> Failure {
+fn bad_record(error: &RecordError) -> Failure {
     Failure::usage(error.to_string())
 }
 

@@ -47,6 +47,10 @@ const POLL: Duration = Duration::from_millis(500);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub struct Args {
     /// Subscribe to this topic filter (may be repeated)
     #[arg(
@@ -89,7 +93,7 @@ pub struct Args {
     /// Print messages in a layout of your own
     #[arg(short = 'F', value_name = "LAYOUT", conflicts_with_all = ["verbose", "json"])]
     format: Option<String>,
-    /// Print one JSON object per message: topic, payload (payload_base64 when it is not UTF-8),
+    /// Print one JSON object per message: topic, payload (`payload_base64` when it is not UTF-8),
     /// qos, retain, time, properties
     #[arg(long, conflicts_with = "verbose")]
     json: bool,
@@ -349,10 +353,9 @@ impl Subscriber<'_> {
 
     fn on_closed(&mut self, why: &Closed) {
         let again = match why {
-            Closed::Finished => false,
+            Closed::Finished | Closed::Refused { .. } | Closed::Protocol(_) => false,
             Closed::Unreachable(_) | Closed::Lost(_) | Closed::Silent(_) => self.was_connected,
             Closed::Disconnected { reason, .. } => *reason != ReasonCode::SessionTakenOver,
-            Closed::Refused { .. } | Closed::Protocol(_) => false,
         };
         if again && self.end.is_none() {
             eprintln!("{}: {why}; connecting again", self.server.endpoint);

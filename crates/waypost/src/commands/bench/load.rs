@@ -263,8 +263,8 @@ impl Load {
         for (at, sequence) in self.ledger.sequences.iter().enumerate() {
             let group = at / publishers / self.shape.subscribers;
             let publisher = group * publishers + at % publishers;
-            let published = self.published.get(publisher).copied().unwrap_or(0);
-            faults.missing += sequence.missing(published);
+            let sent = self.published.get(publisher).copied().unwrap_or(0);
+            faults.missing += sequence.missing(sent);
             faults.duplicates += sequence.duplicates;
             faults.reordered += sequence.reordered;
         }
@@ -355,8 +355,9 @@ impl Ledger {
                 }
             }
             Event::Lost { .. } => self.unfinished -= 1,
-            Event::Resent | Event::Unsubscribed(_) => {}
-            Event::Closed {
+            Event::Resent
+            | Event::Unsubscribed(_)
+            | Event::Closed {
                 why: Closed::Finished,
                 ..
             } => {}

@@ -46,7 +46,9 @@ mod tests {
 
     fn check(numbers: &[u64], published: u64, missing: u64, duplicates: u64, reordered: u64) {
         let mut sequence = Sequence::default();
-        numbers.iter().for_each(|&number| sequence.see(number));
+        for &number in numbers {
+            sequence.see(number);
+        }
         let seen = (
             sequence.missing(published),
             sequence.duplicates,

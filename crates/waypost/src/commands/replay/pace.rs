@@ -150,7 +150,7 @@ mod tests {
     fn speed_keeps_gaps_shortens_long_ones_and_never_goes_back() {
         let mut pace = Pace::Speed {
             factor: 60.0,
-            gap_max: Duration::from_secs(600),
+            gap_max: Duration::from_mins(10),
             previous: None,
             elapsed: Duration::ZERO,
         };

@@ -1,5 +1,6 @@
 //! What became of each message of a replay.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -120,18 +121,19 @@ impl Tally {
         })
     }
 
-    /// For a reader.
+    /// For a reader. (Writing to a String cannot fail.)
     pub fn to_text(&self, elapsed: Duration) -> String {
         let mut text = format!("{} records", self.records());
         if self.skipped > 0 {
-            text += &format!(", {} bad ones skipped", self.skipped);
+            let _ = write!(text, ", {} bad ones skipped", self.skipped);
         }
         let qos = u8::from(self.qos);
-        text += &format!("; QoS {qos}: {} sent", self.sent);
+        let _ = write!(text, "; QoS {qos}: {} sent", self.sent);
         if self.qos > QoS::AtMostOnce {
-            text += &format!(", {} acknowledged", self.acked);
+            let _ = write!(text, ", {} acknowledged", self.acked);
         }
-        text += &format!(
+        let _ = write!(
+            text,
             ", {} failed\n{} connections, at most {} at once; {:.1} s, {:.0} messages/s",
             self.failed(),
             self.connections_opened,
@@ -140,13 +142,14 @@ impl Tally {
             self.per_second(elapsed),
         );
         if self.connections_lost > 0 {
-            text += &format!(
+            let _ = write!(
+                text,
                 "\n{} connections lost, {} messages sent again",
                 self.connections_lost, self.resent
             );
         }
         if let Some(failure) = &self.first_failure {
-            text += &format!("\nfirst failure: {failure}");
+            let _ = write!(text, "\nfirst failure: {failure}");
         }
         text
     }

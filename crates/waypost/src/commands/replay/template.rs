@@ -173,7 +173,7 @@ mod tests {
     fn values_cannot_add_levels_or_wildcards() {
         check(
             "u/{user}",
-            r##"{"user":"a/b+c#d\u0000e%"}"##,
+            r#"{"user":"a/b+c#d\u0000e%"}"#,
             "u/a%2Fb%2Bc%23d%00e%",
         );
         check("a/+/#", "{}", "a/+/#");

@@ -144,7 +144,11 @@ impl Layout {
                 Piece::PayloadLength => write!(out, "{}", message.payload.len()),
                 Piece::QoS => write!(out, "{}", u8::from(message.qos)),
                 Piece::Retain => write!(out, "{}", u8::from(message.retain)),
-                Piece::PacketId => write!(out, "{}", message.packet_id.map_or(0, |id| id.value())),
+                Piece::PacketId => write!(
+                    out,
+                    "{}",
+                    message.packet_id.map_or(0, waypost_mqtt::PacketId::value)
+                ),
                 Piece::UnixTime => {
                     let ns = now.subsec_nanosecond();
                     write!(out, "{}.{ns:09}", now.as_second())
