@@ -145,6 +145,17 @@ pub(crate) enum Item<'a> {
     Mail(Mail),
 }
 
+#[cfg(test)]
+impl MailBatch {
+    /// One that ends in the middle of what it begins.
+    pub(crate) fn cut_short() -> Self {
+        Self {
+            run: vec![PUBLISH],
+            mails: Vec::new(),
+        }
+    }
+}
+
 impl MailBatch {
     /// Whether nothing is in it.
     pub fn is_empty(&self) -> bool {

@@ -3,10 +3,23 @@
 use waypost_mqtt::{Property, PropertyBuffer, ReasonCode};
 
 use super::world::{World, options, v3, v5};
-use crate::Limits;
+use crate::{Limits, MailBatch};
 
 fn two(seed: u64) -> World {
     World::seeded(2, Limits::default(), seed)
+}
+
+#[test]
+fn a_batch_that_cannot_be_read_is_counted_and_harms_nothing() {
+    let mut world = two(1);
+    let p = world.connect(&v5("p").at(0));
+    let s = world.connect(&v5("s").at(1));
+    world.subscribe(s, "t", 1);
+    world.post(0, 1, MailBatch::cut_short());
+    while world.deliver_mail() {}
+    assert_eq!(world.broker(1).counters().mail_malformed, 1);
+    world.publish(p, "t", "x", 1);
+    assert_eq!(world.take(s), ["PUBLISH q1 #1 t=x"]);
 }
 
 #[test]

@@ -347,6 +347,12 @@ impl World {
         true
     }
 
+    /// Puts a batch among the mail from one shard to another.
+    pub fn post(&mut self, from: usize, to: usize, batch: MailBatch) {
+        let shards = self.shards.len();
+        self.links[from * shards + to].push_back(batch);
+    }
+
     /// Moves the clock, stopping at every deadline on the way.
     pub fn advance(&mut self, ms: u64) {
         let end = self.now.monotonic_ms + ms;

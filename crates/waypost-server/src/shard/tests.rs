@@ -596,3 +596,28 @@ fn buffers_of_large_packets_are_used_again_within_their_bound() {
         assert_eq!(world.shard.outlets.pool.large_buffers(), 1);
     }
 }
+
+/// Goal: a write that fails ends the connection, is counted, and the next reader of its place is
+/// unharmed. Method: the peer resets the connection, and the shard writes before it reads.
+#[test]
+fn a_write_that_fails_ends_the_connection() {
+    let mut world = World::new();
+    let mut client = world.connect("c");
+    world.subscribe(&mut client, "t", 0);
+    // Bytes that nobody reads turn the close into a reset.
+    client.stream.set_nonblocking(false).unwrap();
+    world.shard.outlets.send(ConnectionId(0), &Packet::PingResp);
+    world.shard.flush_dirty();
+    client.stream.peek(&mut [0; 2]).unwrap();
+    drop(client);
+    let deadline = Instant::now() + LIMIT;
+    while world.shard.outlets.counters.write_errors == 0 {
+        assert!(Instant::now() < deadline, "no write failed");
+        world.shard.outlets.send(ConnectionId(0), &Packet::PingResp);
+        world.shard.flush_dirty();
+    }
+    assert_eq!(world.shard.outlets.counters.write_errors, 1);
+    assert_eq!(world.shard.broker.connections(), 0);
+    let mut next = world.connect("next");
+    world.subscribe(&mut next, "t", 0);
+}
