@@ -187,6 +187,8 @@ impl Shard {
         {
             self.broker.handle_timeout(self.now, &mut self.outlets);
         }
+        // Before any acknowledgement: who has a PUBACK and then does something on another shard finds the message there.
+        self.send_mail();
         self.flush_dirty();
         self.send_mail();
         self.end_lingering();
