@@ -14,6 +14,13 @@ use tempfile::TempDir;
 
 use crate::{LIMIT, wait_for};
 
+/// Shards of a server whose test does not say how many: `TEST_SHARDS`, or else 1.
+fn default_shards() -> u16 {
+    std::env::var("TEST_SHARDS").map_or(1, |shards| {
+        shards.parse().expect("TEST_SHARDS is a number of shards")
+    })
+}
+
 /// What a test wants to be different from `waypost serve --mqtt 127.0.0.1:0 --http 127.0.0.1:0 --shards 1`.
 #[derive(Default)]
 pub struct ServerOptions {
@@ -70,7 +77,7 @@ impl ServerOptions {
                 "127.0.0.1:0",
                 "--shards",
             ])
-            .arg(self.shards.unwrap_or(1).to_string())
+            .arg(self.shards.unwrap_or_else(default_shards).to_string())
             .arg("--data-dir")
             .arg(directory.path().join("data"));
         if let Some(toml) = self.configuration {

@@ -66,7 +66,17 @@ pub fn run(root: &Path) -> Result<(), Failure> {
             ],
         ))
     });
-    step("tests", &mut || tests(root));
+    step("tests", &mut || tests(root, &["--workspace"], "1"));
+    // Several shards look like one to clients, and it is what `serve` runs by default.
+    step("conformance with two shards", &mut || {
+        let suites = [
+            "--package=waypost-tests",
+            "--test=conformance_311",
+            "--test=conformance_5",
+            "--test=bad_input",
+        ];
+        tests(root, &suites, "2")
+    });
     step("fuzz", &mut || plain(fuzz::all(root, FUZZ_SECONDS, None)));
     step("simulation", &mut || plain(simulate::default(root)));
     // What `cargo run --release -- serve` builds; its tests ran above.
@@ -97,8 +107,8 @@ fn cargo(root: &Path, arguments: &[&str]) -> Result<(), Failure> {
     process::run(root, env!("CARGO"), arguments)
 }
 
-/// Builds and runs every test of the workspace, shown as they run, and counts them.
-fn tests(root: &Path) -> (Count, Result<(), Failure>) {
+/// Builds and runs tests against servers of so many shards, shown as they run, and counts them.
+fn tests(root: &Path, which: &[&str], shards: &str) -> (Count, Result<(), Failure>) {
     let mut count = Count::default();
     let built = cargo(
         root,
@@ -111,10 +121,12 @@ fn tests(root: &Path) -> (Count, Result<(), Failure>) {
     };
     let mut command = Command::new(env!("CARGO"));
     command
-        .args(["test", "--workspace", "--locked", "--no-fail-fast"])
+        .args(["test", "--locked", "--no-fail-fast"])
+        .args(which)
         // The end-to-end tests need not build it again, and must not skip a client.
         .env("TEST_WAYPOST", target.join("debug/waypost"))
         .env("TEST_CLIENTS", "required")
+        .env("TEST_SHARDS", shards)
         .current_dir(root)
         .stdin(Stdio::null())
         .stdout(Stdio::piped());

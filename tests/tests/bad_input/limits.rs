@@ -12,9 +12,12 @@ use waypost_tests::{
 
 use crate::neighbours::{expect_metric, metric};
 
-/// A server with one line of settings.
+/// A server with one line of settings, and of one shard: most limits are a shard's.
 pub fn server_with(settings: &str) -> Server {
-    ServerOptions::new().configuration(settings).start()
+    ServerOptions::new()
+        .shards(1)
+        .configuration(settings)
+        .start()
 }
 
 /// A connection with a session that stays.

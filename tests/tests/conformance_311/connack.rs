@@ -88,6 +88,7 @@ fn connack_comes_before_waiting_messages() {
 #[test]
 fn a_full_server_is_unavailable() {
     let server = ServerOptions::new()
+        .shards(1)
         .configuration("[limits]\nsessions_max = 1\n")
         .start();
     let mut first = RawClient::connect(&server, V311, "first");

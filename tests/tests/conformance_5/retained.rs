@@ -174,8 +174,8 @@ fn replacing_a_subscription_loses_nothing() {
         ));
     }
     let mut seen = Vec::new();
-    for packet in client.drain() {
-        if let waypost_mqtt::Packet::Publish(publish) = packet.packet() {
+    while seen.len() < 50 {
+        if let waypost_mqtt::Packet::Publish(publish) = client.receive().packet() {
             seen.push(publish.payload[0]);
         }
     }

@@ -368,11 +368,7 @@ fn unsubscribe_removes_exactly_what_it_names() {
     for topic in ["exact/a", "Exact/a", "exact/a/"] {
         publisher.publish(topic, QoS::AtMostOnce, b"x");
     }
-    let topics: Vec<_> = client
-        .drain()
-        .iter()
-        .map(|packet| packet.publish().topic.to_owned())
-        .collect();
+    let topics = [(); 2].map(|()| client.receive().publish().topic.to_owned());
     assert_eq!(
         topics,
         ["exact/a", "exact/a/"],
