@@ -49,6 +49,19 @@ struct Unconfirmed {
     answer: Answer,
     /// Each shard's clock when it confirmed; [`UNKNOWN`] before.
     clocks: Box<[u64]>,
+    /// Its retained messages are being read.
+    is_reading: bool,
+}
+
+impl Unconfirmed {
+    fn is_ready(&self) -> bool {
+        match &self.answer {
+            Answer::SubAck(requests) => {
+                self.is_reading && requests.iter().all(|request| request.asked == 0)
+            }
+            Answer::UnsubAck => !self.clocks.contains(&UNKNOWN),
+        }
+    }
 }
 
 enum Answer {
@@ -57,6 +70,8 @@ enum Answer {
 }
 
 const UNKNOWN: u64 = u64::MAX;
+/// SUBACKs for which retained messages are read at a time.
+const READING_MAX: usize = 64;
 
 impl Interest {
     pub fn new(shards: u16, received: MatchCache) -> Self {
@@ -84,23 +99,16 @@ impl Interest {
         }
     }
 
-    /// The first answer, if all have confirmed it.
-    fn confirmed(&mut self) -> Option<&mut Unconfirmed> {
+    /// The requests for retained messages that SUBACKs wait for, with their sessions.
+    pub fn reading(&mut self) -> impl Iterator<Item = (u32, &mut Vec<RetainedRequest>)> {
         self.unconfirmed
-            .front_mut()
-            .filter(|first| !first.clocks.contains(&UNKNOWN))
-    }
-
-    /// What the first SUBACK waits for: its session and its requests for retained messages.
-    pub fn retained_requests(&mut self) -> Option<(u32, &mut [RetainedRequest])> {
-        match self.unconfirmed.front_mut()? {
-            Unconfirmed {
-                slot,
-                answer: Answer::SubAck(requests),
-                ..
-            } => Some((*slot, requests)),
-            _ => None,
-        }
+            .iter_mut()
+            .take(READING_MAX)
+            .take_while(|unconfirmed| !unconfirmed.clocks.contains(&UNKNOWN))
+            .filter_map(|unconfirmed| match &mut unconfirmed.answer {
+                Answer::SubAck(requests) => Some((unconfirmed.slot, requests)),
+                Answer::UnsubAck => None,
+            })
     }
 
     /// A connection that is gone waits for no answer.
@@ -119,11 +127,7 @@ impl Interest {
 
     /// A message goes to subscribers before their SUBACK.
     pub fn overtake(&mut self, topic: &str, stamp: u64) {
-        for request in self
-            .retained_requests()
-            .into_iter()
-            .flat_map(|(_, all)| all)
-        {
+        for request in self.reading().flat_map(|(_, requests)| requests) {
             request.overtake(topic, stamp);
         }
     }
@@ -310,6 +314,7 @@ impl Broker {
             reasons,
             answer,
             clocks,
+            is_reading: false,
         });
         for shard in self.others() {
             post(shard, Mail::Round { number: round }, out);
@@ -319,13 +324,15 @@ impl Broker {
     /// Sends the SUBACKs and UNSUBACKs that need not wait. What is published after a SUBACK must not take the place
     /// of what was retained before, so that is read first, as far as it is not too much.
     pub(crate) fn answer_confirmed(&mut self, now: Now, out: &mut impl Effects) {
-        while let Some(first) = self.interest.confirmed() {
-            if let Answer::SubAck(requests) = &mut first.answer {
-                requests.retain(|request| self.clock.census().may_match(&request.filter));
-                let slot = first.slot;
-                if !self.retained.prepare(requests, slot, self.shards, out) {
-                    return;
-                }
+        loop {
+            self.read_for_subacks(out);
+            if !self
+                .interest
+                .unconfirmed
+                .front()
+                .is_some_and(Unconfirmed::is_ready)
+            {
+                return;
             }
             let Some(Unconfirmed {
                 id,
@@ -346,6 +353,24 @@ impl Broker {
                     );
                 }
                 Answer::UnsubAck => self.finish_unsubscribe(id, packet_id, &reasons, out),
+            }
+        }
+    }
+
+    fn read_for_subacks(&mut self, out: &mut impl Effects) {
+        for unconfirmed in self
+            .interest
+            .unconfirmed
+            .iter_mut()
+            .take(READING_MAX)
+            .take_while(|unconfirmed| !unconfirmed.clocks.contains(&UNKNOWN))
+        {
+            if let Answer::SubAck(requests) = &mut unconfirmed.answer
+                && !std::mem::replace(&mut unconfirmed.is_reading, true)
+            {
+                requests.retain(|request| self.clock.census().may_match(&request.filter));
+                self.retained
+                    .read_ahead(requests, unconfirmed.slot, self.shards, out);
             }
         }
     }

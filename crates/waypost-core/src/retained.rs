@@ -86,14 +86,14 @@ impl RetainedStore {
         self.remove(topic)
     }
 
-    /// Reads ahead for a SUBSCRIBE. `false`: an owner is yet to answer.
-    pub fn prepare(
+    /// Reads before SUBACK, until it is enough or the owners have been asked.
+    pub fn read_ahead(
         &mut self,
         requests: &mut [RetainedRequest],
         slot: u32,
         shards: u16,
         out: &mut impl Effects,
-    ) -> bool {
+    ) {
         let mut steps = ANSWER_STEPS_MAX;
         for request in requests.iter_mut() {
             while !request.is_read && request.ready.len() < AHEAD && steps > 0 {
@@ -103,7 +103,6 @@ impl RetainedStore {
                 steps -= 1;
             }
         }
-        requests.iter().all(|request| request.asked == 0)
     }
 
     /// Reads on for a request: here, or at the next owner.
@@ -565,10 +564,14 @@ impl Broker {
     ) {
         let shards = self.shards;
         let awaits = |request: &&mut RetainedRequest| request.asked == number;
-        if let Some((_, requests)) = self.interest.retained_requests()
-            && let Some(request) = requests.iter_mut().find(awaits)
-        {
-            request.take(retained, cursor, shards);
+        let waits = self.interest.reading().find(|(reader, requests)| {
+            *reader == slot && requests.iter().any(|request| request.asked == number)
+        });
+        if let Some((_, requests)) = waits {
+            if let Some(request) = requests.iter_mut().find(awaits) {
+                request.take(retained, cursor, shards);
+            }
+            self.retained.read_ahead(requests, slot, shards, out);
             self.answer_confirmed(now, out);
         } else if let Some(delivery) = self
             .sessions
