@@ -73,7 +73,6 @@ pub fn run(root: &Path) -> Result<(), Failure> {
             "--package=waypost-tests",
             "--test=conformance_311",
             "--test=conformance_5",
-            "--test=bad_input",
         ];
         tests(root, &suites, "2")
     });
