@@ -107,3 +107,37 @@ fn clients_on_different_shards_hear_each_other_in_order() {
         server.metric("waypost_publishes_forwarded_total"),
     );
 }
+
+/// Goal: who has a PUBACK finds the message on every shard. Method: after each PUBACK a subscriber on another shard sends a
+/// PINGREQ, and the message comes before the PINGRESP; then the topic's retained message is there for a new subscription,
+/// once, with RETAIN 1, and gone when it was removed.
+#[test]
+fn an_acknowledged_message_is_on_every_shard() {
+    let server = ServerOptions::new().shards(3).start();
+    let connect = |role: &str| {
+        [0, 1, 2].map(|number| RawClient::connect(&server, V5, &format!("{role}-{number}")))
+    };
+    let (mut publishers, mut subscribers) = (connect("publisher"), connect("subscriber"));
+    for number in 0..300_usize {
+        let topic = format!("acknowledged/{number}");
+        let mut publish = |by: usize, payload: &[u8]| {
+            publishers[(number + by) % 3].publish_retained(&topic, QoS::AtLeastOnce, payload);
+        };
+        publish(0, b"old");
+        publish(1, b"new");
+        let subscriber = &mut subscribers[(number / 3) % 3];
+        subscriber.subscribe(&topic, QoS::AtMostOnce);
+        let found = subscriber.drain();
+        assert_eq!(found.len(), 1, "{number}: {found:?}");
+        assert!(found[0].publish().retain);
+        assert_eq!(found[0].publish().payload, b"new");
+        publish(2, b"");
+        let found = subscriber.drain();
+        assert_eq!(found.len(), 1, "{number}: {found:?}");
+        assert!(!found[0].publish().retain && found[0].publish().payload.is_empty());
+        let other = &mut subscribers[(number / 3 + 1) % 3];
+        other.subscribe(&topic, QoS::AtMostOnce);
+        let found = other.drain();
+        assert!(found.is_empty(), "{number}: {found:?}");
+    }
+}
