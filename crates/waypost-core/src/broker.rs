@@ -252,11 +252,18 @@ impl Broker {
 
     /// When [`Self::handle_timeout`] is to be called, on the monotonic clock; it may be called too often.
     pub fn next_timeout(&self) -> Option<u64> {
-        self.timers.next()
+        if self.moving.to_yield.is_empty() {
+            self.timers.next()
+        } else {
+            Some(0)
+        }
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Now, out: &mut impl Effects) {
+        for claim in std::mem::take(&mut self.moving.to_yield) {
+            self.handle_yield(&claim, now, out);
+        }
         // Deadlines set meanwhile are later than now, or wait for the next call.
         let mut rounds = self.timers.len();
         while rounds > 0

@@ -453,7 +453,7 @@ impl Broker {
             } => {
                 self.handle_granted(number, now, out);
             }
-            Mail::Yield(claim) => self.handle_yield(&claim, now, out),
+            Mail::Yield(claim) => self.moving.to_yield.push(claim),
             Mail::Refused { number } => self.handle_refused(number, now, out),
             Mail::Shipped {
                 number,

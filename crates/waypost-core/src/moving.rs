@@ -28,6 +28,9 @@ pub(crate) struct MovingSessions {
     leaving: BTreeMap<(ShardId, u64), u32>,
     /// Slots of those that arrive, by this shard's number.
     arriving: BTreeMap<u64, u32>,
+    /// Sessions to give up, once what their clients sent before was read: a DISCONNECT or an acknowledgement may wait on
+    /// the old connection.
+    pub to_yield: Vec<Claim>,
 }
 
 impl MovingSessions {

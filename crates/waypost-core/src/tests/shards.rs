@@ -207,6 +207,44 @@ fn wills_move_and_cancel_as_on_one_shard() {
     }
 }
 
+/// Goal: a client that disconnects and comes back at another shard at once is not taken for two. Method: its claim comes to
+/// the old shard before that shard has read the DISCONNECT.
+#[test]
+fn a_disconnect_is_read_before_the_session_moves() {
+    for seed in 0..8 {
+        let mut world = World::seeded(3, Limits::default(), seed);
+        let watcher = world.connect(&v5("watcher").at(2));
+        world.subscribe(watcher, "will", 1);
+        let client = |shard| {
+            v5("x")
+                .persistent(100)
+                .will("will", "gone", 0, false)
+                .at(shard)
+        };
+        let old = world.connect(&client(0));
+        world.subscribe(old, "t", 1);
+        world.publish(watcher, "t", "x", 1);
+        assert_eq!(world.take(old), ["PUBLISH q1 #1 t=x"]);
+        world.take(watcher);
+        world.is_mail_held = true;
+        let new = world.open_at(1);
+        world.send_connect(new, &client(1));
+        while world.deliver_mail() {}
+        assert!(!world.is_closed(old));
+        world.send_bytes(old, vec![0x40, 2, 0, 1]);
+        world.send_bytes(old, vec![0xE0, 0]);
+        world.is_mail_held = false;
+        world.settle();
+        assert_eq!(world.take(old), ["closed"], "no DISCONNECT 0x8E");
+        assert_eq!(
+            world.take(new),
+            ["CONNACK 00 present"],
+            "nothing is sent again"
+        );
+        assert_eq!(world.take(watcher), [""; 0]);
+    }
+}
+
 #[test]
 fn retained_messages_have_one_owner_and_reach_every_shard() {
     for seed in 0..8 {
