@@ -90,7 +90,8 @@ fn other_protocols_and_versions_are_refused() {
 /// [MQTT-3.1.2-2]: a later version is told in the form of 3.1.1, whose own [MQTT-3.1.2-2] demands that answer.
 #[test]
 fn a_later_version_is_told() {
-    let mut client = RawClient::open(server().mqtt(), V311);
+    let server = server();
+    let mut client = RawClient::open(server.mqtt(), V311);
     client.send_raw(&with_fixed_header(
         0x10,
         b"\0\x04MQTT\x06\x02\0\x3C\0\0\x01c",
