@@ -245,7 +245,7 @@ fn absent_clients_queues_are_counted_and_bounded() {
             "--set",
             "limits.queue_messages_max=2",
             "--set",
-            "limits.queue_bytes_max=100B",
+            "limits.queue_bytes_max=400B",
         ])
         .start();
     let mut expiry = PropertyBuffer::new();
