@@ -53,7 +53,7 @@ fn queue_messages_max() {
     }
 }
 
-/// `limits.queue_bytes_max`: the same by payload bytes.
+/// `limits.queue_bytes_max`: the same by what the messages cost.
 #[test]
 fn queue_bytes_max() {
     let server = server_with("[limits]\nqueue_bytes_max = \"10KiB\"\n");
