@@ -5,7 +5,7 @@ use waypost_mqtt::{
 };
 
 use crate::broker::Broker;
-use crate::connection::Phase;
+use crate::connection::{Connection, Phase};
 use crate::effects::{ConnectionId, Effects, Frame, Now};
 use crate::permit::{Action, Answer, Authentication, Credentials, Verdict, Who};
 use crate::waiting::{For, Waiting};
@@ -43,16 +43,16 @@ impl Broker {
             return;
         }
         waiting.step += 1;
+        let connection = self.connections.get(id);
         let credentials = Credentials {
             client_id: connect.client_id,
             user_name: connect.user_name,
             password: connect.password,
             method,
             data: auth.properties.authentication_data(),
-            address: self
-                .connections
-                .get(id)
-                .and_then(|connection| connection.peer),
+            address: connection.and_then(|connection| connection.peer),
+            certificate: connection.map_or(&[], Connection::certificate),
+            connection: id,
         };
         let outcome = self.authenticate.authenticate(&credentials, waiting.step);
         self.go_on_authenticating(id, waiting, outcome, now, out);
@@ -152,6 +152,8 @@ impl Broker {
             method,
             data: auth.properties.authentication_data(),
             address: connection.peer,
+            certificate: connection.certificate(),
+            connection: id,
         };
         let outcome = authenticate.authenticate(&credentials, step);
         self.go_on_reauthenticating(id, slot, step, outcome, now, out);

@@ -1,5 +1,7 @@
 //! The broker of one shard: what comes in, and who handles it.
 
+use std::sync::Arc;
+
 use waypost_mqtt::{Ack, Auth, DecodeError, Disconnect, Packet, QoS, ReasonCode};
 
 use crate::clock::RetainedClock;
@@ -15,6 +17,7 @@ use crate::limits::Limits;
 use crate::mail::Origin;
 use crate::moving::MovingSessions;
 use crate::permit::{Authenticate, Permit};
+use crate::policy::Policies;
 use crate::registrar::Registrar;
 use crate::retained::RetainedStore;
 use crate::session::Sessions;
@@ -33,6 +36,8 @@ pub struct BrokerConfig {
     pub limits: Limits,
     /// The same for all shards.
     pub clock: RetainedClock,
+    /// What the configuration says about topics.
+    pub policies: Arc<Policies>,
 }
 
 /// A session as an operator sees it.
@@ -128,7 +133,13 @@ impl Broker {
     }
 
     /// A connection was made.
-    pub fn handle_open(&mut self, id: ConnectionId, peer: Peer, now: Now, _: &mut impl Effects) {
+    pub fn handle_open(
+        &mut self,
+        id: ConnectionId,
+        peer: Peer<'_>,
+        now: Now,
+        _: &mut impl Effects,
+    ) {
         self.counters.connections_opened += 1;
         self.connections.insert(id, peer, now.monotonic_ms);
         self.arm_connection(id);

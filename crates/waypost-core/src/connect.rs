@@ -7,7 +7,7 @@ use waypost_mqtt::{
 
 use crate::alias::AliasesOut;
 use crate::broker::Broker;
-use crate::connection::Phase;
+use crate::connection::{Connection, Phase};
 use crate::effects::{ConnectionId, Effects, Frame, Now};
 use crate::events::Event;
 use crate::hash::shared_hash;
@@ -61,16 +61,16 @@ impl Broker {
             self.deny(id, connect.client_id, connect.user_name, reason, now, out);
             return;
         }
+        let connection = self.connections.get(id);
         let credentials = Credentials {
             client_id: connect.client_id,
             user_name: connect.user_name,
             password: connect.password,
             method,
             data: connect.properties.authentication_data(),
-            address: self
-                .connections
-                .get(id)
-                .and_then(|connection| connection.peer),
+            address: connection.and_then(|connection| connection.peer),
+            certificate: connection.map_or(&[], Connection::certificate),
+            connection: id,
         };
         match self.authenticate.authenticate(&credentials, 0) {
             Authentication::Accept { user, data } => {

@@ -23,6 +23,8 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub peer: Option<SocketAddr>,
+    /// The names of its certificate.
+    pub certificate: Option<Box<[String]>>,
     pub phase: Phase,
     pub version: ProtocolVersion,
     /// 5 [MQTT-3.1.2-29]: `false` keeps Reason Strings and User Properties out of all but three packets.
@@ -46,9 +48,10 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    fn new(peer: Peer, now_ms: u64) -> Self {
+    fn new(peer: Peer<'_>, now_ms: u64) -> Self {
         Self {
             peer: peer.address,
+            certificate: (!peer.certificate.is_empty()).then(|| peer.certificate.into()),
             phase: Phase::Opened,
             version: ProtocolVersion::V311,
             problem_information: true,
@@ -62,6 +65,11 @@ impl Connection {
             method: None,
             reauthentication: None,
         }
+    }
+
+    /// The names of its certificate; none without one.
+    pub fn certificate(&self) -> &[String] {
+        self.certificate.as_deref().unwrap_or_default()
     }
 
     pub fn is_v5(&self) -> bool {
@@ -92,7 +100,7 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    pub fn insert(&mut self, id: ConnectionId, peer: Peer, now_ms: u64) {
+    pub fn insert(&mut self, id: ConnectionId, peer: Peer<'_>, now_ms: u64) {
         let at = id.0 as usize;
         if self.places.len() <= at {
             // An eighth more, not twice as many: memory per idle connection is counted.

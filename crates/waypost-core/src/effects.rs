@@ -31,9 +31,12 @@ pub struct Now {
 
 /// Who is at the other end of a new connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Peer {
+pub struct Peer<'a> {
     /// The network address, where the transport has one.
     pub address: Option<SocketAddr>,
+    /// The names its verified certificate gives it, as `kind=value` (`cn=alice`, `dns=…`, `email=…`, `uri=…`,
+    /// `sha256=…`); none without one.
+    pub certificate: &'a [String],
 }
 
 /// One whole packet's bytes as they came in.

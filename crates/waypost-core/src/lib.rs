@@ -38,6 +38,7 @@ mod mail;
 mod moving;
 mod parcel;
 mod permit;
+mod policy;
 mod publish;
 mod queue;
 mod registrar;
@@ -62,6 +63,8 @@ pub use mail::MailBatch;
 pub use permit::{
     Action, AllowAll, Answer, Authenticate, Authentication, Credentials, Permit, Verdict, Who,
 };
+
+pub use policy::{Policies, Policy};
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,8 @@ use core::net::SocketAddr;
 
 use waypost_mqtt::ReasonCode;
 
+use crate::effects::ConnectionId;
+
 /// Who wants something.
 #[derive(Clone, Copy, Debug)]
 pub struct Who<'a> {
@@ -65,6 +67,10 @@ pub struct Credentials<'a> {
     pub data: Option<&'a [u8]>,
     /// Where the connection comes from.
     pub address: Option<SocketAddr>,
+    /// The names of its verified certificate ([`crate::Peer::certificate`]).
+    pub certificate: &'a [String],
+    /// Whom `Broker::handle_verdict` is to be told about after [`Authentication::Pending`].
+    pub connection: ConnectionId,
 }
 
 /// The outcome of one step of an authentication.

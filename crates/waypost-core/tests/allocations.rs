@@ -85,6 +85,7 @@ fn broker() -> Broker {
         seed: 1,
         limits: Limits::default(),
         clock: RetainedClock::default(),
+        policies: std::sync::Arc::default(),
     };
     Broker::new(config, Box::new(AllowAll), Box::new(AllowAll))
 }

@@ -27,6 +27,7 @@ mod mailbox;
 pub mod metrics;
 mod server;
 mod shard;
+mod socket;
 mod threads;
 
 pub use client_report::ClientReport;

@@ -10,6 +10,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 
 use crate::mailbox::{Handover, Inbound, Mailbox};
 use crate::metrics::Stats;
+use crate::socket::Socket;
 
 /// The waker's token; listeners have theirs from 0 up.
 const WAKER: Token = Token(usize::MAX);
@@ -153,20 +154,16 @@ impl Listener {
                 continue;
             };
             self.stats.server.accepts.fetch_add(1, Ordering::Relaxed);
-            let handover = Handover {
-                socket,
-                peer,
-                place,
-            };
+            // Small packets must not wait for a full segment; the shard writes once per tick anyway.
+            // A socket that refuses the option is closed already and the shard will find out.
+            let _ = socket.set_nodelay(true);
+            let handover = Handover::plain(Socket::Tcp(socket), Some(peer), place);
             self.hand_over(handover, batches);
         }
         BatchEnd::More
     }
 
     fn hand_over(&mut self, handover: Handover, batches: &mut [Vec<Inbound>]) {
-        // Small packets must not wait for a full segment; the shard writes once per tick anyway.
-        // A socket that refuses the option is closed already and the shard will find out.
-        let _ = handover.socket.set_nodelay(true);
         let shard = self.next_shard % self.mailboxes.len().max(1);
         self.next_shard = self.next_shard.wrapping_add(1);
         if let Some(batch) = batches.get_mut(shard) {

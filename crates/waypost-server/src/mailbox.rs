@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mio::Waker;
-use mio::net::TcpStream;
 use waypost_core::{MailBatch, ShardId};
 
 use crate::client_report::ClientQuestion;
 use crate::listener::Place;
+use crate::socket::{Framing, Socket};
 
 /// What reaches a shard from outside its own loop.
 pub(crate) enum Inbound {
@@ -35,14 +35,38 @@ pub(crate) enum Inbound {
     Drain,
 }
 
-/// An accepted connection on its way to its shard.
+/// An accepted connection on its way to its shard, after every handshake below MQTT.
+#[expect(dead_code, reason = "the doors that use them come next")]
 pub(crate) struct Handover {
-    /// The socket, non-blocking and not registered yet.
-    pub(crate) socket: TcpStream,
-    /// Where it comes from.
-    pub(crate) peer: SocketAddr,
+    /// The socket, non-blocking and registered nowhere.
+    pub(crate) socket: Socket,
+    /// Where it comes from; `None` through a Unix socket.
+    pub(crate) peer: Option<SocketAddr>,
+    /// The names of its verified certificate (`waypost_core::Peer::certificate`).
+    pub(crate) certificate: Vec<String>,
+    /// The TLS connection, its handshake done.
+    pub(crate) tls: Option<Box<rustls::ServerConnection>>,
+    /// What MQTT's bytes are wrapped in, inside TLS.
+    pub(crate) framing: Framing,
+    /// What was read beyond the handshakes: decrypted, still framed.
+    pub(crate) unread: Vec<u8>,
     /// Its place among the connections of the server.
     pub(crate) place: Place,
+}
+
+impl Handover {
+    /// A connection that speaks MQTT from its first byte.
+    pub(crate) fn plain(socket: Socket, peer: Option<SocketAddr>, place: Place) -> Self {
+        Self {
+            socket,
+            peer,
+            certificate: Vec::new(),
+            tls: None,
+            framing: Framing::Raw,
+            unread: Vec::new(),
+            place,
+        }
+    }
 }
 
 #[derive(Default)]

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use waypost_mqtt::{
     Ack, Connect, Disconnect, Packet, PacketId, Properties, Property, PropertyBuffer,
@@ -224,6 +225,7 @@ impl World {
                     seed: seed + u64::from(number),
                     limits: limits.clone(),
                     clock: clock.clone(),
+                    policies: Arc::default(),
                 };
                 Shard {
                     broker: Broker::new(config, permit, authenticate),
@@ -391,6 +393,7 @@ impl World {
         });
         let peer = Peer {
             address: Some(([127, 0, 0, 1], 50_000).into()),
+            ..Peer::default()
         };
         self.call(shard, |broker, now, net| {
             broker.handle_open(ConnectionId(id), peer, now, net);

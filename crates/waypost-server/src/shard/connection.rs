@@ -4,11 +4,11 @@ use std::cell::Cell;
 use std::io::{self, IoSliceMut, Read};
 use std::rc::Rc;
 
-use mio::net::TcpStream;
 use waypost_mqtt::ProtocolVersion;
 
 use super::outbox::Outbox;
 use crate::listener::Place;
+use crate::socket::Socket;
 
 /// A packet of at least this many bytes gets a buffer of its own as soon as its length is known;
 /// the beginning of a smaller one is copied in front of the next read. This bounds what one-byte
@@ -31,7 +31,7 @@ pub(super) struct LargePacket {
     reason = "independent facts, a byte each"
 )]
 pub(super) struct Connection {
-    pub(super) socket: TcpStream,
+    pub(super) socket: Socket,
     /// Given back when the socket closes.
     _place: Place,
     pub(super) outbox: Outbox,
@@ -82,7 +82,7 @@ pub(super) enum ConnectionState {
 }
 
 impl Connection {
-    pub(super) fn new(socket: TcpStream, place: Place) -> Self {
+    pub(super) fn new(socket: Socket, place: Place) -> Self {
         Self {
             socket,
             _place: place,

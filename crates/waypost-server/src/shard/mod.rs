@@ -290,7 +290,7 @@ impl Shard {
         let connection = client
             .connection
             .and_then(|id| self.outlets.connections.get(id.0 as usize));
-        let address = connection.and_then(|connection| connection.socket.peer_addr().ok());
+        let address = connection.and_then(|connection| connection.socket.peer_addr());
         let report = ClientReport {
             client_id: client.client_id.to_owned(),
             user: client.user.map(str::to_owned),
@@ -325,7 +325,8 @@ impl Shard {
             return;
         };
         let peer = Peer {
-            address: Some(handover.peer),
+            address: handover.peer,
+            certificate: &handover.certificate,
         };
         self.broker
             .handle_open(ConnectionId(id), peer, self.now, &mut self.outlets);

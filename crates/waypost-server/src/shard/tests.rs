@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use waypost_mqtt::{Ack, Packet, PacketId, QoS, ReasonCode, decode_header};
 
 use super::*;
 use crate::listener::Place;
+use crate::socket::Socket;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -58,6 +60,7 @@ impl World {
             seed: 1,
             limits,
             clock: RetainedClock::default(),
+            policies: Arc::default(),
         };
         let broker = Broker::new(config, Box::new(AllowAll), Box::new(AllowAll));
         let stats = Arc::default();
@@ -103,11 +106,7 @@ impl World {
         socket.set_nonblocking(true).unwrap();
         let socket = mio::net::TcpStream::from_std(socket);
         let place = Place::take(&self.taken, usize::MAX).unwrap();
-        let handover = Handover {
-            socket,
-            peer,
-            place,
-        };
+        let handover = Handover::plain(Socket::Tcp(socket), Some(peer), place);
         self.shard
             .inbox
             .send([Inbound::Handover(handover)])

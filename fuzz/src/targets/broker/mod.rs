@@ -96,6 +96,7 @@ impl World {
                 seed: u64::from(number) + 1,
                 limits: limits.clone(),
                 clock: clock.clone(),
+                policies: std::sync::Arc::default(),
             };
             Shard {
                 broker: Broker::new(config, Box::new(AllowAll), Box::new(AllowAll)),

@@ -1,0 +1,14 @@
+//! Who may do what: users and permissions, behind the core's `Permit` and `Authenticate`.
+//!
+//! Its decisions make no I/O: files are read and passwords hashed by the server. Deliberately not here: sockets,
+//! threads, sessions.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
