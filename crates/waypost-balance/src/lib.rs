@@ -13,10 +13,15 @@
     )
 )]
 
+mod hash;
+mod names;
+mod random;
+mod roster;
 mod strategies;
 
 use std::net::IpAddr;
 
+pub use names::{UnknownStrategy, find};
 pub use strategies::registry;
 
 /// A member: the caller's slot, used again only after [`Balance::on_left`].
@@ -26,7 +31,9 @@ pub struct MemberId(pub u32);
 /// Largest weight of a member.
 pub const WEIGHT_MAX: u32 = 1_000;
 
-/// One member as a strategy sees it. The caller keeps these in a slice, in the order the members joined.
+/// One member as a strategy sees it. The caller keeps these in a slice, in the order the members joined, and only those
+/// who are online: who goes offline has left, and joins again when it is back. Else a strategy of affinity would let
+/// messages wait for somebody who is away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Which one it is.
@@ -37,7 +44,7 @@ pub struct Member {
     pub weight: u32,
     /// Messages sent to it and not acknowledged; at `QoS` 0 bytes in its outbox.
     pub in_flight: u64,
-    /// Whether it may get a message now: it is online and has credit.
+    /// Whether it has credit for a message now.
     pub is_ready: bool,
     /// The shard that has its connection.
     pub shard: u16,
@@ -68,6 +75,7 @@ pub enum Choice {
     /// The member at this index of the slice; it is ready.
     Now(usize),
     /// The member at this index, once it is ready, and nobody else while it is a member: affinity or order demands it.
+    /// The caller keeps the message for it, sends it without asking again, and asks again only if the member leaves first.
     Later(usize),
     /// Nobody is ready: ask again when somebody is.
     Nobody,
@@ -78,23 +86,29 @@ pub enum Choice {
 /// Invariants, tested for every strategy: `Now` names a ready member; `Nobody` only if no member is ready or there is
 /// none; the same calls and the same seed give the same choices; a member that joined is chosen sooner or later if the
 /// strategy's inputs allow it; weights are honoured.
+///
+/// Choosing is taking a turn: a caller that asks has a message to give.
 pub trait Balance: Send {
-    /// Chooses. Nothing is counted as sent until [`Balance::on_sent`].
+    /// Chooses.
     fn choose(&mut self, members: &[Member], request: &Request<'_>) -> Choice;
 
-    /// A member came, or its weight changed: it is in the slice from now on.
+    /// A member came, or its weight changed: it is in the slice from now on. Called for each member before the first
+    /// choice among it, also where a living group is given a new strategy.
     fn on_joined(&mut self, _member: &Member) {}
 
-    /// A member left for good; it is not in the slice any more.
+    /// A member left, or is offline; it is not in the slice any more. What was in flight to it is of no more interest.
     fn on_left(&mut self, _id: MemberId) {}
 
-    /// The message was sent to this member. Returns a token that comes back in [`Balance::on_done`].
+    /// The message is this member's: called once for each `QoS` 1 and 2 message, right after `Now` **or** `Later` named
+    /// the member, so that what waits for a member counts as given to it. Returns a token that comes back in
+    /// [`Balance::on_done`]. Not called for `QoS` 0.
     fn on_sent(&mut self, _id: MemberId, _request: &Request<'_>) -> u64 {
         0
     }
 
-    /// A message sent before is acknowledged or refused, or was taken back from its member (`elapsed_us` is then
-    /// `None`). Not called for `QoS` 0.
+    /// A message given before is acknowledged or refused, or ended otherwise: taken back from its member, expired while
+    /// it waited (`elapsed_us`, the time since it left for the member, is then `None`). May be left out for a member
+    /// that has left.
     fn on_done(&mut self, _id: MemberId, _token: u64, _elapsed_us: Option<u64>, _now_us: u64) {}
 
     /// One line that says why it chose as it last did, for people.
@@ -130,30 +144,3 @@ impl PartialEq for Strategy {
 }
 
 impl Eq for Strategy {}
-
-/// A name that no strategy has.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("there is no balance strategy named {name:?}")]
-pub struct UnknownStrategy {
-    /// The name that was asked for.
-    pub name: String,
-}
-
-/// Finds a strategy by name or alias; case, `_` and `-` do not matter.
-pub fn find(name: &str) -> Result<&'static Strategy, UnknownStrategy> {
-    let plain = |name: &str| {
-        name.chars()
-            .filter(|character| !matches!(character, '_' | '-'))
-            .flat_map(char::to_lowercase)
-            .collect::<String>()
-    };
-    let wanted = plain(name);
-    registry()
-        .iter()
-        .find(|strategy| {
-            std::iter::once(&strategy.name)
-                .chain(strategy.aliases)
-                .any(|known| plain(known) == wanted)
-        })
-        .ok_or_else(|| UnknownStrategy { name: name.into() })
-}

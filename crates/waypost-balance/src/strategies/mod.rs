@@ -1,10 +1,27 @@
 //! The strategies, one file each.
 
+mod hash_client;
+mod hash_topic;
+mod least_connections;
+mod power_of_two;
+mod random;
+mod rendezvous;
 mod round_robin;
+#[cfg(test)]
+pub(crate) mod testing;
+mod weighted_round_robin;
 
 use crate::Strategy;
 
 /// Every balance strategy there is.
 pub fn registry() -> &'static [Strategy] {
-    &[round_robin::STRATEGY]
+    &[
+        round_robin::STRATEGY,
+        weighted_round_robin::STRATEGY,
+        least_connections::STRATEGY,
+        random::STRATEGY,
+        power_of_two::STRATEGY,
+        hash_topic::STRATEGY,
+        hash_client::STRATEGY,
+    ]
 }
