@@ -52,14 +52,14 @@ pub enum Problem {
         message: String,
     },
     /// A section nobody reads.
-    #[error("{origin}: unknown section [{name}]; did you mean [{nearest}]?")]
+    #[error("{origin}: unknown section {name}; did you mean {nearest}?")]
     UnknownSection {
         /// Where it is.
         origin: Origin,
-        /// The name as given.
+        /// The name as given, in its brackets.
         name: String,
         /// The nearest section.
-        nearest: &'static str,
+        nearest: String,
     },
     /// A key nobody reads.
     #[error("{origin}: unknown key {name}; did you mean {nearest}?")]
@@ -101,10 +101,28 @@ pub enum Problem {
         /// A line that would be right there.
         example: String,
     },
-    /// A listener that strangers could reach while nothing asks who they are.
+    /// A plain value or a single table where an array of tables belongs.
+    #[error("{origin}: there may be several of {name}: write its keys under a line [[{name}]]")]
+    NotAnArray {
+        /// Where it is.
+        origin: Origin,
+        /// The array.
+        name: String,
+    },
+    /// More tables of one kind than anybody needs.
+    #[error("{origin}: more than {rows_max} of [[{name}]]; leave some out")]
+    TooMany {
+        /// Where the first one too many is.
+        origin: Origin,
+        /// The array.
+        name: String,
+        /// How many there may be.
+        rows_max: usize,
+    },
+    /// A door that strangers could come in by while nothing asks who they are.
     #[error(
-        "{origin}: {key} = \"{address}\" can be reached from other machines, and this version \
-         has no authentication yet, so anyone could connect; listen on loopback: {fix}"
+        "{origin}: {key} = \"{address}\" can be reached from other machines{through}, and {nobody_asks}, \
+         so anyone could connect; {fix}"
     )]
     BeyondLoopback {
         /// Where it is.
@@ -113,18 +131,44 @@ pub enum Problem {
         key: String,
         /// The address.
         address: std::net::SocketAddr,
-        /// A line that would be right there.
+        /// How they would reach it, where the address alone does not say.
+        through: &'static str,
+        /// Why nobody is asked.
+        nobody_asks: &'static str,
+        /// What to do, with lines that would be right.
         fix: String,
     },
-    /// Two listeners on one address.
-    #[error("{origin}: {key} = \"{address}\" is listed twice; each listener needs its own address")]
-    SameAddress {
+    /// Two doors in one place.
+    #[error("{origin}: {key} = \"{place}\" is listed twice; each listener needs its own address")]
+    SamePlace {
+        /// Where the second one is.
+        origin: Origin,
+        /// `section.key`.
+        key: String,
+        /// The address or path.
+        place: String,
+    },
+    /// Something that does not work without something else.
+    #[error("{origin}: {key} needs {missing}: add {fix}")]
+    Missing {
+        /// Where the needy one is.
+        origin: Origin,
+        /// `section.key`.
+        key: String,
+        /// What it needs, in words.
+        missing: &'static str,
+        /// A line that would be right.
+        fix: String,
+    },
+    /// A key that would do nothing where it is.
+    #[error("{origin}: {key} would do nothing: {reason}")]
+    Idle {
         /// Where it is.
         origin: Origin,
         /// `section.key`.
         key: String,
-        /// The address.
-        address: std::net::SocketAddr,
+        /// Why, and what to do.
+        reason: String,
     },
 }
 

@@ -1,29 +1,43 @@
-//! Where a setting's value lives in [`Config`], and with that its type, its unit and its bounds.
+//! Where a key's value lives in its struct, and with that its type, its unit and its bounds.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use super::Config;
-use super::literal::{self, Literal};
+use ipnet::IpNet;
 
-/// Where the value lives in [`Config`], and with that its type and unit.
-pub(super) enum Field {
-    Count(Number),
-    Bytes(Number),
-    Duration(Number),
-    Address(fn(&mut Config) -> &mut SocketAddr),
-    Addresses(fn(&mut Config) -> &mut Vec<SocketAddr>),
-    Path(fn(&mut Config) -> &mut PathBuf),
-    Names(fn(&mut Config) -> &mut Vec<String>),
-    Level(fn(&mut Config) -> &mut log::LevelFilter),
+use super::literal::{self, Literal};
+use super::nearest::{distance, nearest};
+
+/// Where the value lives in `C` ([`super::Config`], or the struct of one `[[table]]`), and with that its type and unit.
+pub(super) enum Field<C> {
+    Count(Number<C>),
+    Bytes(Number<C>),
+    Duration(Number<C>),
+    Fact(fn(&mut C) -> &mut bool),
+    Address(fn(&mut C) -> &mut SocketAddr),
+    Addresses(fn(&mut C) -> &mut Vec<SocketAddr>),
+    Networks(fn(&mut C) -> &mut Vec<IpNet>),
+    Path(fn(&mut C) -> &mut PathBuf),
+    OptionalPath(fn(&mut C) -> &mut Option<PathBuf>),
+    Paths(fn(&mut C) -> &mut Vec<PathBuf>),
+    Names(fn(&mut C) -> &mut Vec<String>),
+    Word(Word<C>),
 }
 
 /// A number of any width: counted, in bytes, or (durations) in milliseconds.
-pub(super) struct Number {
+pub(super) struct Number<C> {
     pub(super) min: u64,
     pub(super) max: u64,
-    pub(super) read: fn(&Config) -> u64,
-    pub(super) write: fn(&mut Config, u64) -> bool,
+    pub(super) read: fn(&C) -> u64,
+    pub(super) write: fn(&mut C, u64) -> bool,
+}
+
+/// One of a few words.
+pub(super) struct Word<C> {
+    pub(super) words: fn() -> Vec<&'static str>,
+    pub(super) read: fn(&C) -> &'static str,
+    /// `false`: it is none of them.
+    pub(super) write: fn(&mut C, &str) -> bool,
 }
 
 /// A number in the field of that path, within the bounds.
@@ -72,9 +86,9 @@ macro_rules! seconds {
 
 pub(super) use {duration, number, seconds};
 
-impl Field {
-    /// Its value in that configuration, as TOML.
-    pub(super) fn show(&self, config: &Config) -> String {
+impl<C: Clone> Field<C> {
+    /// Its value there, as TOML.
+    pub(super) fn show(&self, config: &C) -> String {
         // One accessor per field keeps the table short; it asks for `&mut`, so show a copy.
         let mut copy = config.clone();
         match self {
@@ -83,47 +97,46 @@ impl Field {
             Field::Duration(number) => {
                 literal::quoted(&literal::show_milliseconds((number.read)(config)))
             }
+            Field::Fact(field) => field(&mut copy).to_string(),
             Field::Address(field) => literal::quoted(&field(&mut copy).to_string()),
             Field::Addresses(field) => list(field(&mut copy).iter().map(ToString::to_string)),
+            Field::Networks(field) => list(field(&mut copy).iter().map(ToString::to_string)),
             Field::Path(field) => literal::quoted(&field(&mut copy).to_string_lossy()),
+            Field::OptionalPath(field) => {
+                let path = field(&mut copy).take().unwrap_or_default();
+                literal::quoted(&path.to_string_lossy())
+            }
+            Field::Paths(field) => list(field(&mut copy).iter().map(|path| path.to_string_lossy())),
             Field::Names(field) => list(field(&mut copy).iter().cloned()),
-            Field::Level(field) => literal::quoted(&field(&mut copy).as_str().to_lowercase()),
+            Field::Word(word) => literal::quoted((word.read)(config)),
         }
     }
 
-    /// Puts a value into the configuration; `false`, and nothing changed, when it does not fit.
-    pub(super) fn write(&self, config: &mut Config, value: &Literal<'_>) -> bool {
+    /// Puts a value into its place; `false`, and nothing changed, when it does not fit.
+    pub(super) fn write(&self, config: &mut C, value: &Literal<'_>) -> bool {
         match self {
             Field::Count(number) => number.put(config, value.count()),
             Field::Bytes(number) => number.put(config, value.text().and_then(literal::bytes)),
             Field::Duration(number) => {
                 number.put(config, value.text().and_then(literal::milliseconds))
             }
+            Field::Fact(field) => put(field(config), value.fact()),
             Field::Address(field) => put(field(config), value.text().and_then(literal::address)),
-            Field::Addresses(field) => put(
-                field(config),
-                value
-                    .list()
-                    .filter(|items| !items.is_empty())
-                    .and_then(|items| items.into_iter().map(literal::address).collect()),
-            ),
-            Field::Path(field) => put(
-                field(config),
-                value
-                    .text()
-                    .filter(|text| !text.is_empty())
-                    .map(PathBuf::from),
-            ),
+            Field::Addresses(field) => put(field(config), value.items(literal::address)),
+            Field::Networks(field) => put(field(config), value.items(literal::network)),
+            Field::Path(field) => put(field(config), value.text().and_then(literal::path)),
+            // Empty is how a later source takes back what an earlier one said.
+            Field::OptionalPath(field) => put(field(config), value.text().map(literal::path)),
+            Field::Paths(field) => put(field(config), value.items(literal::path)),
             Field::Names(field) => put(
                 field(config),
-                value
-                    .list()
-                    .map(|items| items.into_iter().map(str::to_owned).collect()),
+                value.items(|item| {
+                    Some(item)
+                        .filter(|item| !item.is_empty())
+                        .map(str::to_owned)
+                }),
             ),
-            Field::Level(field) => put(
-                field(config),
-                value.text().and_then(|text| text.parse().ok()),
-            ),
+            Field::Word(word) => value.word().is_some_and(|text| (word.write)(config, text)),
         }
     }
 
@@ -143,20 +156,36 @@ impl Field {
                 literal::show_milliseconds(number.min),
                 literal::show_milliseconds(number.max)
             ),
+            Field::Fact(_) => "true or false".to_owned(),
             Field::Address(_) => "a numeric address and port".to_owned(),
-            Field::Addresses(_) => "at least one numeric address and port".to_owned(),
+            Field::Addresses(_) => "a list of numeric addresses with ports".to_owned(),
+            Field::Networks(_) => "a list of networks (address/prefix length)".to_owned(),
             Field::Path(_) => "a path".to_owned(),
+            Field::OptionalPath(_) => "a path, or nothing (\"\")".to_owned(),
+            Field::Paths(_) => "a list of paths".to_owned(),
             Field::Names(_) => "a list of names".to_owned(),
-            Field::Level(_) => "one of off, error, warn, info, debug, trace".to_owned(),
+            Field::Word(word) => format!("one of {}", (word.words)().join(", ")),
         }
+    }
+
+    /// The valid value that this one was probably meant to be, as TOML, where values are words.
+    pub(super) fn nearest(&self, value: &Literal<'_>) -> Option<String> {
+        let Field::Word(word) = self else {
+            return None;
+        };
+        let given = value.word()?;
+        nearest(given, (word.words)().into_iter())
+            // Further away it is no mistake of writing.
+            .filter(|word| distance(given, word) <= given.chars().count() / 2)
+            .map(literal::quoted)
     }
 }
 
 #[cfg(test)]
-impl Field {
+impl Field<super::Config> {
     /// A valid number other than the default, as TOML.
     pub(super) fn another_number(&self) -> String {
-        let mut config = Config::default();
+        let mut config = super::Config::default();
         match self {
             Field::Count(number) | Field::Bytes(number) | Field::Duration(number) => {
                 let other = if (number.read)(&config) == number.max {
@@ -179,8 +208,8 @@ impl Field {
     }
 }
 
-impl Number {
-    fn put(&self, config: &mut Config, value: Option<u64>) -> bool {
+impl<C> Number<C> {
+    fn put(&self, config: &mut C, value: Option<u64>) -> bool {
         value
             .filter(|value| (self.min..=self.max).contains(value))
             .is_some_and(|value| (self.write)(config, value))

@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 /// A value as a source gave it.
 pub(super) enum Literal<'a> {
@@ -12,6 +15,8 @@ pub(super) enum Literal<'a> {
     String(&'a str),
     /// A TOML integer.
     Integer(i64),
+    /// A TOML boolean.
+    Fact(bool),
     /// A TOML array of strings.
     List(Vec<&'a str>),
     /// Any other TOML value: none of the settings takes one.
@@ -34,7 +39,29 @@ impl<'a> Literal<'a> {
         }
     }
 
-    pub(super) fn list(&self) -> Option<Vec<&'a str>> {
+    pub(super) fn fact(&self) -> Option<bool> {
+        match self {
+            Self::Text(text) => text.parse().ok(),
+            Self::Fact(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// As [`Self::text`], and what TOML writes without quotes.
+    pub(super) fn word(&self) -> Option<&'a str> {
+        match self {
+            Self::Fact(true) => Some("true"),
+            Self::Fact(false) => Some("false"),
+            _ => self.text(),
+        }
+    }
+
+    /// Its items, if every one of them can be read.
+    pub(super) fn items<T>(&self, read: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+        self.list()?.into_iter().map(read).collect()
+    }
+
+    fn list(&self) -> Option<Vec<&'a str>> {
         match self {
             Self::Text(text) => Some(
                 text.split(',')
@@ -113,6 +140,21 @@ pub(super) fn address(text: &str) -> Option<SocketAddr> {
         Some(port) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().ok()?))),
         None => text.parse().ok(),
     }
+}
+
+/// `10.0.0.0/8`, or an address alone for a network of one.
+pub(super) fn network(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| {
+        text.parse()
+            .ok()
+            .map(|address: std::net::IpAddr| address.into())
+    })
+}
+
+pub(super) fn path(text: &str) -> Option<PathBuf> {
+    Some(text)
+        .filter(|text| !text.is_empty())
+        .map(PathBuf::from)
 }
 
 /// A TOML basic string.

@@ -1,13 +1,15 @@
 //! The three sources, read in order: each overrides the one before it.
 
 use std::ffi::OsString;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::array::{self, Row};
+use super::door::{Draft, LISTENER_KEYS, LISTENERS_MAX};
 use super::error::{LoadError, Origin, Problem};
+use super::file::{File, in_order, literal};
 use super::literal::Literal;
 use super::nearest::{distance, nearest};
 use super::settings::{SETTINGS, Setting};
@@ -58,6 +60,8 @@ pub(super) struct Loading {
     pub(super) config: Config,
     /// Where each of [`SETTINGS`] was last given.
     origins: Vec<Origin>,
+    /// Every `[[listener]]`; what they leave out is known when all sources are read.
+    pub(super) listeners: Vec<Row<Draft>>,
     pub(super) problems: Vec<Problem>,
 }
 
@@ -66,11 +70,18 @@ impl Loading {
         Self {
             config: Config::default(),
             origins: vec![Origin::Default; SETTINGS.len()],
+            listeners: Vec::new(),
             problems: Vec::new(),
         }
     }
 
     fn finish(mut self) -> Result<Config, LoadError> {
+        let tls = &self.config.tls;
+        let doors = self
+            .listeners
+            .iter()
+            .flat_map(|row| Draft::complete(row, tls));
+        self.config.listen.own = doors.collect();
         validate::validate(&mut self);
         if self.problems.is_empty() {
             Ok(self.config)
@@ -109,39 +120,58 @@ impl Loading {
             }
         };
         for (name, value) in in_order(root.get_ref()) {
-            let origin = file.origin(&name.span());
-            let section = name.get_ref().as_ref();
-            if !SETTINGS.iter().any(|setting| setting.section == section) {
-                self.unknown_section(origin, section, value.get_ref());
-                continue;
+            match name.get_ref().as_ref() {
+                "listener" => {
+                    let keys = (LISTENER_KEYS, LISTENERS_MAX);
+                    self.listeners = array::read(name, value, keys, &file, &mut self.problems);
+                }
+                section => self.read_section(section, &file.origin(&name.span()), value, &file),
             }
-            let DeValue::Table(table) = value.get_ref() else {
-                let name = section.to_owned();
-                self.problems.push(Problem::NotASection { origin, name });
-                continue;
-            };
-            for (key, value) in in_order(table) {
-                let found = file.excerpt(&value.span());
-                let origin = file.origin(&key.span());
-                self.set(
-                    origin,
-                    section,
-                    key.get_ref(),
-                    &literal(value.get_ref()),
-                    found,
-                );
-            }
+        }
+    }
+
+    fn read_section(
+        &mut self,
+        section: &str,
+        origin: &Origin,
+        value: &Spanned<DeValue<'_>>,
+        file: &File<'_>,
+    ) {
+        if !SETTINGS.iter().any(|setting| setting.section == section) {
+            return self.unknown_section(origin.clone(), section, value.get_ref());
+        }
+        let DeValue::Table(table) = value.get_ref() else {
+            return self.problems.push(Problem::NotASection {
+                origin: origin.clone(),
+                name: section.to_owned(),
+            });
+        };
+        for (key, value) in in_order(table) {
+            let found = file.excerpt(&value.span());
+            let origin = file.origin(&key.span());
+            let value = literal(value.get_ref());
+            self.set(origin, section, key.get_ref(), &value, found);
         }
     }
 
     /// A table is a section with a wrong name; anything else is a key outside its section.
     fn unknown_section(&mut self, origin: Origin, name: &str, value: &DeValue<'_>) {
-        if matches!(value, DeValue::Table(_)) {
+        let is_array = |value: &DeValue<'_>| matches!(value, DeValue::Array(items) if items.iter().all(|item| item.get_ref().is_table()));
+        if value.is_table() || is_array(value) {
             let sections = SETTINGS.iter().map(|setting| setting.section);
+            let names = sections.chain(array::NAMES);
+            let nearest = nearest(name, names).unwrap_or_default();
+            let brackets = |name: &str, twice: bool| {
+                if twice {
+                    format!("[[{name}]]")
+                } else {
+                    format!("[{name}]")
+                }
+            };
             self.problems.push(Problem::UnknownSection {
                 origin,
-                name: name.to_owned(),
-                nearest: nearest(name, sections).unwrap_or_default(),
+                name: brackets(name, is_array(value)),
+                nearest: brackets(nearest, array::NAMES.contains(&nearest)),
             });
         } else {
             self.problems.push(Problem::UnknownKey {
@@ -158,12 +188,14 @@ impl Loading {
             return;
         }
         let Some(setting) = SETTINGS.iter().find(|setting| setting.variable() == name) else {
-            let names: Vec<String> = SETTINGS.iter().map(Setting::variable).collect();
+            // WAYPOST_DATA_DIR lacks a section: the key alone says what was meant.
+            let rest = name.trim_start_matches("WAYPOST_");
+            let (section, key) = rest.split_once("__").unwrap_or(("", rest));
             self.problems.push(Problem::UnknownVariable {
                 name: name.to_string(),
-                nearest: nearest(&name, names.iter().map(String::as_str))
-                    .unwrap_or_default()
-                    .to_owned(),
+                nearest: nearest_setting(section, key)
+                    .map(Setting::variable)
+                    .unwrap_or_default(),
             });
             return;
         };
@@ -219,7 +251,7 @@ impl Loading {
                 key: setting.name(),
                 found,
                 expected: setting.expected(),
-                example: line_for(&origin, setting, &setting.example()),
+                example: line_for(&origin, setting, &setting.example(value)),
                 origin,
             });
         }
@@ -243,13 +275,15 @@ pub(super) fn line_for(origin: &Origin, setting: &Setting, toml: &str) -> String
 
 /// The valid `section.key` nearest to what was written; the key counts more than its section.
 fn nearest_key(section: &str, key: &str) -> String {
-    SETTINGS
-        .iter()
-        .min_by_key(|setting| {
-            2 * distance(key, setting.key) + distance(section, setting.section).min(1)
-        })
+    nearest_setting(section, key)
         .map(Setting::name)
         .unwrap_or_default()
+}
+
+fn nearest_setting(section: &str, key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().min_by_key(|setting| {
+        2 * distance(key, setting.key) + distance(section, setting.section).min(1)
+    })
 }
 
 /// Kubernetes gives every pod variables that describe the services beside it; for a service called
@@ -257,58 +291,4 @@ fn nearest_key(section: &str, key: &str) -> String {
 fn is_kubernetes_service(name: &str) -> bool {
     !name.contains("__")
         && (name.starts_with("WAYPOST_SERVICE_") || name.starts_with("WAYPOST_PORT"))
-}
-
-/// The entries as they stand in the file: mistakes are told from the top.
-fn in_order<'a, 'i>(table: &'a DeTable<'i>) -> Vec<(&'a Key<'i>, &'a Spanned<DeValue<'i>>)> {
-    let mut entries: Vec<_> = table.iter().collect();
-    entries.sort_by_key(|(name, _)| name.span().start);
-    entries
-}
-
-fn literal<'a>(value: &'a DeValue<'_>) -> Literal<'a> {
-    match value {
-        DeValue::String(text) => Literal::String(text),
-        DeValue::Integer(integer) => i64::from_str_radix(integer.as_str(), integer.radix())
-            .map_or(Literal::Other, Literal::Integer),
-        DeValue::Array(items) => items
-            .iter()
-            .map(|item| match item.get_ref() {
-                DeValue::String(text) => Some(text.as_ref()),
-                _ => None,
-            })
-            .collect::<Option<Vec<&str>>>()
-            .map_or(Literal::Other, Literal::List),
-        _ => Literal::Other,
-    }
-}
-
-type Key<'i> = Spanned<std::borrow::Cow<'i, str>>;
-
-struct File<'a> {
-    path: &'a Path,
-    text: &'a str,
-}
-
-impl File<'_> {
-    fn origin(&self, span: &Range<usize>) -> Origin {
-        let before = self.text.get(..span.start).unwrap_or(self.text);
-        Origin::File {
-            path: self.path.to_owned(),
-            line: before.matches('\n').count() + 1,
-        }
-    }
-
-    /// The value as written, its first line, and not more of it than a message has room for.
-    fn excerpt(&self, span: &Range<usize>) -> String {
-        const CHARS_MAX: usize = 60;
-        let whole = self.text.get(span.clone()).unwrap_or_default();
-        let line = whole.lines().next().unwrap_or_default();
-        let shown: String = line.chars().take(CHARS_MAX).collect();
-        if shown.len() < whole.len() {
-            format!("{shown}…")
-        } else {
-            shown
-        }
-    }
 }

@@ -6,8 +6,11 @@
 //!
 //! Deliberately not here: what a setting does. Each part of the server reads its own fields.
 
+mod array;
+mod door;
 mod error;
 mod field;
+mod file;
 mod literal;
 mod load;
 mod nearest;
@@ -17,12 +20,12 @@ mod settings;
 mod tests;
 mod validate;
 
+pub use door::{ClientCertificates, ListenConfig, ListenerConfig, Place, Protocol, TlsConfig};
 pub use error::{LoadError, Origin, Problem};
 pub use load::{Flag, Sources};
 pub use print::{default_toml, markdown};
 pub use settings::{Reload, SETTINGS, Setting};
 
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -31,6 +34,10 @@ use std::time::Duration;
 pub struct Config {
     /// `[listen]`: the doors.
     pub listen: ListenConfig,
+    /// `[tls]`: what every TLS door has, where it does not say otherwise.
+    pub tls: TlsConfig,
+    /// `[auth]`: who may come in.
+    pub auth: AuthConfig,
     /// `[server]`: the process.
     pub server: ServerConfig,
     /// `[limits]`: the bounds the broker of each shard keeps.
@@ -41,24 +48,6 @@ pub struct Config {
     pub http: HttpConfig,
     /// `[log]`: what is said on standard error.
     pub log: LogConfig,
-}
-
-/// `[listen]`: the addresses the server listens on. Port 0 lets the system choose.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ListenConfig {
-    /// MQTT over TCP.
-    pub mqtt: Vec<SocketAddr>,
-    /// HTTP: API, health, metrics.
-    pub http: SocketAddr,
-}
-
-impl Default for ListenConfig {
-    fn default() -> Self {
-        Self {
-            mqtt: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 1883))],
-            http: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
-        }
-    }
 }
 
 /// `[server]`: the process.
@@ -97,6 +86,17 @@ impl ServerConfig {
             .unwrap_or(1)
             .min(settings::SHARDS_MAX)
     }
+}
+
+/// `[auth]`: who may come in.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct AuthConfig {
+    /// Whether clients without a user name are let in; `None`: as long as there are no users.
+    pub anonymous: Option<bool>,
+    /// The file of users and permissions; `None`: `users.toml` in the data directory.
+    pub users_file: Option<PathBuf>,
+    /// Whether doors that other machines reach may be opened while nobody is asked who they are.
+    pub allow_anonymous_from_anywhere: bool,
 }
 
 /// The bounds of `[limits]` that the shell keeps; the broker's own are in [`waypost_core`].

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::Config;
+use super::array::arrays;
 use super::settings::{Reload, SETTINGS};
 
 /// Columns of a comment, its `# ` included.
@@ -27,6 +28,19 @@ pub fn default_toml() -> String {
             let _ = writeln!(out, "# {line}");
         }
         let _ = writeln!(out, "{} = {}", setting.key, setting.show(&defaults));
+    }
+    for array in arrays() {
+        out.push('\n');
+        for line in wrapped(array.doc, WIDTH - 2) {
+            let _ = writeln!(out, "# {line}");
+        }
+        let _ = writeln!(out, "#[[{}]]", array.name);
+        for key in array.keys {
+            for line in wrapped(key.doc, WIDTH - 2) {
+                let _ = writeln!(out, "# {line}");
+            }
+            let _ = writeln!(out, "#{} = {}", key.name, key.example);
+        }
     }
     out
 }
@@ -71,6 +85,21 @@ pub fn markdown() -> String {
             setting.doc,
             setting.expected(),
         );
+    }
+    for array in arrays() {
+        let _ = write!(
+            out,
+            "\n## [[{}]]\n\n{} Only the file has such tables, as many as there are {}s.\n\n\
+             | key | example | what it does |\n|---|---|---|\n",
+            array.name, array.doc, array.name
+        );
+        for key in array.keys {
+            let _ = writeln!(
+                out,
+                "| `{}` | `{}` | {} Takes {}. |",
+                key.name, key.example, key.doc, key.expected,
+            );
+        }
     }
     out
 }

@@ -1,7 +1,8 @@
 //! The table of settings.
 
 use super::Config;
-use super::field::{Field, Number, duration, number, seconds};
+use super::door::ClientCertificates;
+use super::field::{Field, Number, Word, duration, number, seconds};
 use super::literal::Literal;
 
 /// One key of the configuration.
@@ -16,7 +17,7 @@ pub struct Setting {
     pub reload: Reload,
     /// The flag of `waypost serve` that sets it, where it has one of its own (`--set` sets them all).
     pub flag: Option<&'static str>,
-    pub(super) field: Field,
+    pub(super) field: Field<Config>,
 }
 
 /// When a changed value acts.
@@ -31,6 +32,18 @@ pub enum Reload {
 /// More shards than this serve nobody: each costs a thread and a mailbox to every other.
 pub(super) const SHARDS_MAX: u16 = 256;
 
+const LEVELS: [(&str, log::LevelFilter); 6] = [
+    ("off", log::LevelFilter::Off),
+    ("error", log::LevelFilter::Error),
+    ("warn", log::LevelFilter::Warn),
+    ("info", log::LevelFilter::Info),
+    ("debug", log::LevelFilter::Debug),
+    ("trace", log::LevelFilter::Trace),
+];
+
+const ANONYMOUS: [(&str, Option<bool>); 3] =
+    [("auto", None), ("true", Some(true)), ("false", Some(false))];
+
 /// Every setting there is, section by section, in the order they are printed.
 pub const SETTINGS: &[Setting] = &[
     Setting {
@@ -44,11 +57,127 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         section: "listen",
+        key: "mqtts",
+        doc: "Addresses for MQTT over TLS; needs tls.cert and tls.key.",
+        reload: Reload::AtStart,
+        flag: Some("--mqtts"),
+        field: Field::Addresses(|config| &mut config.listen.mqtts),
+    },
+    Setting {
+        section: "listen",
+        key: "ws",
+        doc: "Addresses for MQTT over WebSocket, on any path, besides /mqtt of listen.http.",
+        reload: Reload::AtStart,
+        flag: Some("--ws"),
+        field: Field::Addresses(|config| &mut config.listen.ws),
+    },
+    Setting {
+        section: "listen",
+        key: "wss",
+        doc: "Addresses for MQTT over WebSocket over TLS; needs tls.cert and tls.key.",
+        reload: Reload::AtStart,
+        flag: Some("--wss"),
+        field: Field::Addresses(|config| &mut config.listen.wss),
+    },
+    Setting {
+        section: "listen",
+        key: "unix",
+        doc: "Path of a Unix socket for MQTT, for programs of the same user on this machine.",
+        reload: Reload::AtStart,
+        flag: Some("--unix"),
+        field: Field::OptionalPath(|config| &mut config.listen.unix),
+    },
+    Setting {
+        section: "listen",
         key: "http",
         doc: "Address for HTTP: the API, health checks and metrics.",
         reload: Reload::AtStart,
         flag: Some("--http"),
         field: Field::Address(|config| &mut config.listen.http),
+    },
+    Setting {
+        section: "tls",
+        key: "cert",
+        doc: "The server's certificate and the chain behind it (PEM), for every TLS door.",
+        reload: Reload::AtStart,
+        flag: Some("--cert"),
+        field: Field::OptionalPath(|config| &mut config.tls.cert),
+    },
+    Setting {
+        section: "tls",
+        key: "key",
+        doc: "The private key of that certificate (PEM).",
+        reload: Reload::AtStart,
+        flag: Some("--key"),
+        field: Field::OptionalPath(|config| &mut config.tls.key),
+    },
+    Setting {
+        section: "tls",
+        key: "client_ca",
+        doc: "The authorities whose client certificates are taken (PEM).",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::OptionalPath(|config| &mut config.tls.client_ca),
+    },
+    Setting {
+        section: "tls",
+        key: "client_certificates",
+        doc: "Whether clients are asked for a certificate. optional: one that is given must be \
+              good; required: without a good one there is no connection.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Word(Word {
+            words: ClientCertificates::names,
+            read: |config| config.tls.client_certificates.as_str(),
+            write: |config, name| config.tls.client_certificates.put(name),
+        }),
+    },
+    Setting {
+        section: "tls",
+        key: "crl",
+        doc: "Certificate revocation lists (PEM or DER): client certificates listed there are not taken.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Paths(|config| &mut config.tls.crl),
+    },
+    Setting {
+        section: "auth",
+        key: "anonymous",
+        doc: "Whether clients without a user name are let in. auto: as long as there are no users.",
+        reload: Reload::OnHangup,
+        flag: None,
+        field: Field::Word(Word {
+            words: || ANONYMOUS.iter().map(|(word, _)| *word).collect(),
+            read: |config| {
+                let found = ANONYMOUS
+                    .iter()
+                    .find(|(_, value)| *value == config.auth.anonymous);
+                found.map_or("", |(word, _)| word)
+            },
+            write: |config, word| {
+                let found = ANONYMOUS.iter().find(|(known, _)| *known == word);
+                found
+                    .map(|(_, value)| config.auth.anonymous = *value)
+                    .is_some()
+            },
+        }),
+    },
+    Setting {
+        section: "auth",
+        key: "users_file",
+        doc: "The file of users and permissions. Empty: users.toml in server.data_dir.",
+        reload: Reload::OnHangup,
+        flag: None,
+        field: Field::OptionalPath(|config| &mut config.auth.users_file),
+    },
+    Setting {
+        section: "auth",
+        key: "allow_anonymous_from_anywhere",
+        doc: "Whether doors that other machines reach may be opened while nobody is asked who \
+              they are. Anyone who reaches them may then read and write everything.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Fact(|config| &mut config.auth.allow_anonymous_from_anywhere),
     },
     Setting {
         section: "server",
@@ -364,7 +493,19 @@ pub const SETTINGS: &[Setting] = &[
         doc: "The least serious message that is written to standard error.",
         reload: Reload::OnHangup,
         flag: Some("--log-level"),
-        field: Field::Level(|config| &mut config.log.level),
+        field: Field::Word(Word {
+            words: || LEVELS.iter().map(|(word, _)| *word).collect(),
+            read: |config| {
+                let found = LEVELS.iter().find(|(_, level)| *level == config.log.level);
+                found.map_or("", |(word, _)| word)
+            },
+            write: |config, word| {
+                let found = LEVELS
+                    .iter()
+                    .find(|(known, _)| known.eq_ignore_ascii_case(word));
+                found.map(|(_, level)| config.log.level = *level).is_some()
+            },
+        }),
     },
 ];
 
@@ -407,12 +548,19 @@ impl Setting {
         self.field.expected()
     }
 
-    /// A value that would be right, as TOML.
-    pub(super) fn example(&self) -> String {
-        match self.key {
-            "allowed_hosts" => r#"["broker.example.org"]"#.to_owned(),
-            "allowed_origins" => r#"["https://broker.example.org"]"#.to_owned(),
-            _ => self.show(&Config::default()),
+    /// A value that would be right there in place of `value`, as TOML.
+    pub(super) fn example(&self, value: &Literal<'_>) -> String {
+        match self.name().as_str() {
+            "http.allowed_hosts" => r#"["broker.example.org"]"#.to_owned(),
+            "http.allowed_origins" => r#"["https://broker.example.org"]"#.to_owned(),
+            "listen.mqtts" => r#"["127.0.0.1:8883"]"#.to_owned(),
+            "listen.ws" => r#"["127.0.0.1:8083"]"#.to_owned(),
+            "listen.wss" => r#"["127.0.0.1:8084"]"#.to_owned(),
+            "tls.crl" => r#"["clients.crl"]"#.to_owned(),
+            _ => self
+                .field
+                .nearest(value)
+                .unwrap_or_else(|| self.show(&Config::default())),
         }
     }
 

@@ -5,6 +5,8 @@ use std::io::Write as _;
 
 use super::*;
 
+mod doors;
+
 fn load_file(toml: &str) -> Result<Config, String> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(toml.as_bytes()).unwrap();
@@ -46,6 +48,14 @@ fn other_values() -> BTreeMap<String, (String, String)> {
         .map(|setting| {
             let toml = match setting.name().as_str() {
                 "listen.mqtt" => r#"["127.0.0.1:0", "[::1]:1884"]"#.to_owned(),
+                "listen.mqtts" | "listen.ws" | "listen.wss" => r#"["127.0.0.1:8883"]"#.to_owned(),
+                "listen.unix" => r#""/run/mqtt.sock""#.to_owned(),
+                "tls.cert" | "tls.key" | "tls.client_ca" => r#""/etc/waypost/file.pem""#.to_owned(),
+                "tls.client_certificates" => r#""required""#.to_owned(),
+                "tls.crl" => r#"["a.crl", "b.crl"]"#.to_owned(),
+                "auth.anonymous" => r#""false""#.to_owned(),
+                "auth.users_file" => r#""/etc/waypost/users.toml""#.to_owned(),
+                "auth.allow_anonymous_from_anywhere" => "true".to_owned(),
                 "listen.http" => r#""127.0.0.1:0""#.to_owned(),
                 "server.data_dir" => r#""/var/lib/waypost""#.to_owned(),
                 "http.allowed_hosts" => r#"["broker.example.org"]"#.to_owned(),
@@ -61,44 +71,77 @@ fn other_values() -> BTreeMap<String, (String, String)> {
         .collect()
 }
 
+/// What else must be said for a setting to be right, as flags.
+fn companions(name: &str) -> Vec<Flag> {
+    let needed: &[&str] = match name {
+        "listen.mqtts" | "listen.wss" => &["tls.cert", "tls.key"],
+        "tls.cert" => &["tls.key"],
+        "tls.key" => &["tls.cert"],
+        "tls.client_certificates" => &["tls.client_ca"],
+        "tls.client_ca" => &["tls.client_certificates"],
+        "tls.crl" => &["tls.client_ca", "tls.client_certificates"],
+        _ => &[],
+    };
+    let others = other_values();
+    let flag = |key: &&str| Flag {
+        name: "--set".to_owned(),
+        key: (*key).to_owned(),
+        value: others[*key].1.clone(),
+    };
+    needed.iter().map(flag).collect()
+}
+
 #[test]
 fn every_setting_is_read_from_every_source() {
     let others = other_values();
     for setting in SETTINGS {
-        let (toml, text) = &others[&setting.name()];
-        let from_file = load_file(&format!(
-            "[{}]\n{} = {toml}\n",
-            setting.section, setting.key
-        ))
-        .unwrap();
-        assert_eq!(
-            &setting.show(&from_file),
-            toml,
-            "{} from the file",
-            setting.name()
-        );
+        let name = setting.name();
+        let (toml, text) = &others[&name];
+        let load = |sources: Sources| Config::load(&sources).unwrap();
+        let flags = companions(&name);
+
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        write!(file, "[{}]\n{} = {toml}\n", setting.section, setting.key).unwrap();
+        let from_file = load(Sources {
+            file: Some(file.path().to_owned()),
+            flags: flags.clone(),
+            ..Sources::default()
+        });
+        assert_eq!(&setting.show(&from_file), toml, "{name} from the file");
         assert_ne!(
             setting.show(&from_file),
             setting.show(&Config::default()),
-            "{}",
-            setting.name()
+            "{name}"
         );
-        let changed: Vec<_> = from_file
-            .changes(&Config::default())
-            .map(Setting::name)
+        let defaults = Config::default();
+        let changed = from_file.changes(&defaults).map(Setting::name);
+        let changed: Vec<_> = changed
+            .filter(|changed| flags.iter().all(|flag| flag.key != *changed))
             .collect();
-        assert_eq!(changed, [setting.name()], "one key changes one field");
-
-        let from_environment = load_environment(&[(&setting.variable(), text)]).unwrap();
         assert_eq!(
-            from_environment,
-            from_file,
-            "{} from the environment",
-            setting.name()
+            changed,
+            std::slice::from_ref(&name),
+            "one key changes one field"
         );
 
-        let from_flag = load_flag("--set", &setting.name(), text).unwrap();
-        assert_eq!(from_flag, from_file, "{} from a flag", setting.name());
+        let from_environment = load(Sources {
+            environment: vec![(setting.variable().into(), text.into())],
+            flags: flags.clone(),
+            ..Sources::default()
+        });
+        assert_eq!(from_environment, from_file, "{name} from the environment");
+
+        let mut flags = flags;
+        flags.push(Flag {
+            name: "--set".to_owned(),
+            key: name.clone(),
+            value: text.clone(),
+        });
+        let from_flag = load(Sources {
+            flags,
+            ..Sources::default()
+        });
+        assert_eq!(from_flag, from_file, "{name} from a flag");
     }
 }
 
@@ -223,6 +266,23 @@ fn unknown_names_in_a_file_are_answered_with_the_nearest() {
             "[[listen]]\nmqtt = \"127.0.0.1:1883\"\n",
             "waypost.toml:1: listen is a section: write its keys under a line [listen]",
         ),
+        (
+            "[listener]\nprotocol = \"mqtt\"\n",
+            "waypost.toml:1: there may be several of listener: write its keys under a line [[listener]]",
+        ),
+        (
+            "listener = [5]\n",
+            "waypost.toml:1: there may be several of listener: write its keys under a line [[listener]]",
+        ),
+        (
+            "\n[[listner]]\nprotocol = \"mqtt\"\n",
+            "waypost.toml:2: unknown section [[listner]]; did you mean [[listener]]?",
+        ),
+        (
+            "[[listener]]\nprotocol = \"mqtt\"\n\n[[listener]]\naddres = \"127.0.0.1:1\"\nprotocol = \"ws\"\naddress = \"127.0.0.1:2\"\n",
+            "waypost.toml:5: unknown key listener.addres; did you mean listener.address?\n\
+             waypost.toml:1: [[listener]] needs an address: add address = \"127.0.0.1:8883\"",
+        ),
     ]);
 }
 
@@ -256,13 +316,8 @@ fn wrong_values_in_a_file_are_answered_with_an_example() {
         ),
         (
             "[listen]\nmqtt = [\"1883\"]\n",
-            "waypost.toml:2: listen.mqtt = [\"1883\"]: expected at least one numeric address and \
-             port, for example mqtt = [\"127.0.0.1:1883\"]",
-        ),
-        (
-            "[listen]\nmqtt = []\n",
-            "waypost.toml:2: listen.mqtt = []: expected at least one numeric address and port, for \
-             example mqtt = [\"127.0.0.1:1883\"]",
+            "waypost.toml:2: listen.mqtt = [\"1883\"]: expected a list of numeric addresses \
+             with ports, for example mqtt = [\"127.0.0.1:1883\"]",
         ),
         (
             "[listen]\nhttp = [\n  8080\n]\n",
@@ -292,8 +347,8 @@ fn wrong_values_in_a_file_are_answered_with_an_example() {
         (
             "[listen]\nmqtt = \"0.0.0.0:1883\"\n",
             "waypost.toml:2: listen.mqtt = \"0.0.0.0:1883\" can be reached from other machines, and \
-             this version has no authentication yet, so anyone could connect; listen on loopback: \
-             mqtt = \"127.0.0.1:1883\"",
+             nobody is asked who they are, so anyone could connect; listen on loopback: mqtt = \
+             \"127.0.0.1:1883\", or say that it is meant: auth.allow_anonymous_from_anywhere = true",
         ),
         (
             "[listen]\nmqtt = [\"127.0.0.1:1883\", \"localhost:1883\"]\n",
@@ -363,8 +418,9 @@ fn mistakes_in_the_environment_are_answered_with_what_would_be_right() {
             "WAYPOST_LISTEN__HTTP",
             "[::]:8080",
             "environment variable WAYPOST_LISTEN__HTTP: listen.http = \"[::]:8080\" can be reached \
-             from other machines, and this version has no authentication yet, so anyone could \
-             connect; listen on loopback: WAYPOST_LISTEN__HTTP=[::1]:8080",
+             from other machines, and nobody is asked who they are, so anyone could connect; listen \
+             on loopback: WAYPOST_LISTEN__HTTP=[::1]:8080, or say that it is meant: \
+             auth.allow_anonymous_from_anywhere = true",
         ),
     ] {
         assert_eq!(
@@ -392,7 +448,7 @@ fn mistakes_in_flags_are_answered_with_what_would_be_right() {
             "--mqtt",
             "listen.mqtt",
             "1883",
-            "flag --mqtt: listen.mqtt = 1883: expected at least one numeric address and port, for \
+            "flag --mqtt: listen.mqtt = 1883: expected a list of numeric addresses with ports, for \
              example --mqtt 127.0.0.1:1883",
         ),
         (
@@ -400,8 +456,8 @@ fn mistakes_in_flags_are_answered_with_what_would_be_right() {
             "listen.mqtt",
             "192.0.2.1:1883",
             "flag --mqtt: listen.mqtt = \"192.0.2.1:1883\" can be reached from other machines, and \
-             this version has no authentication yet, so anyone could connect; listen on loopback: \
-             --mqtt 127.0.0.1:1883",
+             nobody is asked who they are, so anyone could connect; listen on loopback: --mqtt \
+             127.0.0.1:1883, or say that it is meant: auth.allow_anonymous_from_anywhere = true",
         ),
         (
             "--set",

@@ -46,6 +46,24 @@ pub struct Args {
     /// 127.0.0.1:1883]
     #[arg(long, value_name = "ADDR")]
     mqtt: Vec<String>,
+    /// Listen for MQTT over TLS here, with --cert and --key; several times for several addresses
+    #[arg(long, value_name = "ADDR")]
+    mqtts: Vec<String>,
+    /// Listen for MQTT over WebSocket here, besides /mqtt of the HTTP address
+    #[arg(long, value_name = "ADDR")]
+    ws: Vec<String>,
+    /// Listen for MQTT over WebSocket over TLS here, with --cert and --key
+    #[arg(long, value_name = "ADDR")]
+    wss: Vec<String>,
+    /// Listen for MQTT on a Unix socket at this path
+    #[arg(long, value_name = "PATH")]
+    unix: Option<String>,
+    /// The server's certificate and the chain behind it (PEM), for every TLS door
+    #[arg(long, value_name = "FILE")]
+    cert: Option<String>,
+    /// The private key of that certificate (PEM)
+    #[arg(long, value_name = "FILE")]
+    key: Option<String>,
     /// Listen for HTTP (API, health, metrics) here [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
@@ -112,10 +130,16 @@ impl Args {
                 value: value.clone()?,
             })
         };
-        let mqtt = (!self.mqtt.is_empty()).then(|| self.mqtt.join(","));
+        let joined = |values: &[String]| (!values.is_empty()).then(|| values.join(","));
         let mut flags: Vec<Flag> = [
             one("--data-dir", &self.data_dir),
-            one("--mqtt", &mqtt),
+            one("--mqtt", &joined(&self.mqtt)),
+            one("--mqtts", &joined(&self.mqtts)),
+            one("--ws", &joined(&self.ws)),
+            one("--wss", &joined(&self.wss)),
+            one("--unix", &self.unix),
+            one("--cert", &self.cert),
+            one("--key", &self.key),
             one("--http", &self.http),
             one("--shards", &self.shards),
             one("--log-level", &self.log_level),
@@ -316,15 +340,22 @@ mod tests {
             let value = match flag {
                 "--shards" => "3",
                 "--log-level" => "warn",
-                "--data-dir" => "/other",
+                "--data-dir" | "--unix" | "--cert" | "--key" => "/other",
                 _ => "127.0.0.1:9",
             };
-            let changed = config(&format!("{flag} {value}")).unwrap();
-            let names: Vec<_> = changed
-                .changes(&Config::default())
-                .map(waypost_server::config::Setting::name)
-                .collect();
-            assert_eq!(names, [setting.name()], "{flag}");
+            // A certificate and its key work only together, and TLS only with both.
+            let with = match flag {
+                "--cert" => "--key /k",
+                "--key" => "--cert /c",
+                "--mqtts" | "--wss" => "--cert /c --key /k",
+                _ => "",
+            };
+            let changed = config(&format!("{flag} {value} {with}")).unwrap();
+            assert_eq!(
+                setting.show(&changed).trim_matches(['[', ']', '"']),
+                value,
+                "{flag}"
+            );
         }
     }
 
@@ -347,11 +378,12 @@ mod tests {
             config("--set server.shard=2").unwrap_err(),
             "flag --set: unknown key server.shard; did you mean server.shards?"
         );
+        let told = config("--mqtt 0.0.0.0:1883").unwrap_err();
         assert!(
-            config("--mqtt 0.0.0.0:1883")
-                .unwrap_err()
-                .ends_with("--mqtt 127.0.0.1:1883")
+            told.contains("listen on loopback: --mqtt 127.0.0.1:1883"),
+            "{told}"
         );
+        config("--mqtt 0.0.0.0:1883 --set auth.allow_anonymous_from_anywhere=true").unwrap();
     }
 
     #[test]
