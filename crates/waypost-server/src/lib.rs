@@ -28,6 +28,8 @@ pub mod metrics;
 mod server;
 mod shard;
 mod socket;
+#[allow(dead_code, reason = "the shard's layers and the doors come next")]
+mod stream;
 mod threads;
 
 pub use client_report::ClientReport;

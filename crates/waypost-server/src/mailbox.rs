@@ -15,6 +15,7 @@ use waypost_core::{MailBatch, ShardId};
 use crate::client_report::ClientQuestion;
 use crate::listener::Place;
 use crate::socket::{Framing, Socket};
+use crate::stream::tls::Tls;
 
 /// What reaches a shard from outside its own loop.
 pub(crate) enum Inbound {
@@ -35,6 +36,10 @@ pub(crate) enum Inbound {
     Drain,
 }
 
+/// The most that may have been read beyond the handshakes.
+#[expect(dead_code, reason = "the doors that use it come next")]
+pub(crate) const UNREAD_BYTES_MAX: usize = 16 * 1024;
+
 /// An accepted connection on its way to its shard, after every handshake below MQTT.
 #[expect(dead_code, reason = "the doors that use them come next")]
 pub(crate) struct Handover {
@@ -45,10 +50,11 @@ pub(crate) struct Handover {
     /// The names of its verified certificate (`waypost_core::Peer::certificate`).
     pub(crate) certificate: Vec<String>,
     /// The TLS connection, its handshake done.
-    pub(crate) tls: Option<Box<rustls::ServerConnection>>,
+    pub(crate) tls: Option<Tls>,
     /// What MQTT's bytes are wrapped in, inside TLS.
     pub(crate) framing: Framing,
-    /// What was read beyond the handshakes: decrypted, still framed.
+    /// What was read beyond the handshakes: decrypted, still framed; at most `UNREAD_BYTES_MAX`.
+    /// What could not be decrypted yet is in `tls`.
     pub(crate) unread: Vec<u8>,
     /// Its place among the connections of the server.
     pub(crate) place: Place,
