@@ -203,20 +203,84 @@ fn failures_say_what_to_do_and_have_their_codes() {
         1,
         "waypost serve",
     );
-    for scheme in ["mqtts", "ws", "wss", "unix"] {
-        let url = format!("{scheme}://localhost");
-        let not_built = "is not built in this revision";
-        check(
-            &mut plain(&["pub", "--url", &url, "-t", "a", "-m", "x"]),
-            2,
-            not_built,
-        );
-    }
     let missing = Path::new("no-such-file.jsonl").display().to_string();
     check(
         &mut server.command("replay", &[&missing, "--topic", "t"]),
         2,
         &missing,
+    );
+}
+
+/// What is wrong between the socket and MQTT is named, with what to write instead.
+#[test]
+fn the_wrong_door_is_named() {
+    let server = Server::start();
+    let (mqtt, http) = (server.place(), server.http.clone());
+    let check = |arguments: &[&str], code: i32, parts: [&str; 2]| {
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(["pub", "-t", "a", "-m", "x", "-q", "1"])
+            .args(arguments);
+        let outcome = command.output().unwrap();
+        let stderr = text(&outcome.stderr);
+        assert_eq!(outcome.status.code(), Some(code), "{arguments:?}: {stderr}");
+        for part in parts {
+            assert!(stderr.contains(part), "{arguments:?}: {stderr}");
+        }
+    };
+    let url = |scheme: &str, place: &str| format!("--url={scheme}://{place}");
+    let closed = "closed the connection before TLS was agreed on";
+    check(
+        &[&url("mqtts", mqtt)],
+        1,
+        [closed, &format!("mqtt://{mqtt}")],
+    );
+    check(&[&url("wss", mqtt)], 1, [closed, &format!("ws://{mqtt}")]);
+    let unanswered = "without answering the WebSocket request";
+    check(
+        &[&url("ws", mqtt)],
+        1,
+        [unanswered, &format!("mqtt://{mqtt}")],
+    );
+    check(
+        &[&url("mqtt", &http)],
+        1,
+        ["speaks HTTP", &format!("ws://{http}")],
+    );
+    check(
+        &[&url("mqtts", &http)],
+        1,
+        ["does not speak TLS", &format!("mqtt://{http}")],
+    );
+    let elsewhere = url("ws", &format!("{http}/elsewhere"));
+    check(&[&elsewhere], 1, ["404", "another path than /elsewhere"]);
+
+    let folder = server.directory.path();
+    let nowhere = folder.join("no.sock").display().to_string();
+    check(&["--unix", &nowhere], 1, ["cannot reach", "--unix"]);
+    check(&[&url("unix", &nowhere)], 1, ["cannot reach", "--unix"]);
+    let no_file = folder.join("ca.pem").display().to_string();
+    check(&["--cafile", &no_file], 2, [&no_file, "No such file"]);
+    let empty = server.file("empty.pem", "");
+    check(&["--cafile", &empty], 2, [&empty, "no certificate"]);
+    let own = ["--insecure", "--cert", &empty, "--key", &empty];
+    check(&own, 2, [&empty, "no certificate in PEM"]);
+    let plain = [&url("mqtt", mqtt), "--insecure"].map(str::to_owned);
+    check(
+        &plain.each_ref().map(String::as_str),
+        2,
+        ["not encrypted", "mqtts://"],
+    );
+    check(
+        &["--unix", &nowhere, "--insecure"],
+        2,
+        ["no TLS", "leave out"],
+    );
+    check(&["--cert", &empty], 2, ["--key", "required"]);
+    check(
+        &["--url", "mqtts://a_b c"],
+        2,
+        ["neither a host name", "certificate"],
     );
 }
 

@@ -5,6 +5,7 @@ use std::io;
 
 use waypost_mqtt::{ConnAck, Publish, ReasonCode, ReasonCodes};
 
+use super::door::DoorError;
 use super::remains::Remains;
 
 /// What happened on a connection.
@@ -50,6 +51,9 @@ pub enum Closed {
     /// The server is not there.
     #[error("{0}")]
     Unreachable(io::Error),
+    /// What lies between the socket and MQTT did not come about, or broke.
+    #[error("{0}")]
+    Door(DoorError),
     /// The server refused CONNECT.
     #[error("the server refused the connection: {}{}", reason.text(), because(text.as_deref()))]
     Refused {
@@ -90,6 +94,7 @@ impl Closed {
                     | ReasonCode::KeepAliveTimeout
                     | ReasonCode::ConnectionRateExceeded
             ),
+            Self::Door(error) => error.is_passing(),
             Self::Finished | Self::Protocol(_) => false,
         }
     }

@@ -17,6 +17,7 @@ use waypost_mqtt::{
     SubscriptionRequest, Topic, Unsubscribe, Will, decode, decode_header, encode,
 };
 
+use super::door::DoorError;
 use super::event::{Closed, Event};
 use super::options::{Options, Outgoing};
 use super::remains::{InFlight, Remains, Waiting};
@@ -173,6 +174,16 @@ impl Session {
         self.state == State::Closing
     }
 
+    /// Whether CONNECT is not answered.
+    pub fn is_connecting(&self) -> bool {
+        self.state == State::Connecting
+    }
+
+    /// Whether the server accepted CONNECT, and DISCONNECT was not asked for.
+    pub fn is_connected(&self) -> bool {
+        self.state == State::Connected
+    }
+
     /// Whether packets of the server still matter.
     pub fn is_reading(&self) -> bool {
         !self.halted && self.state != State::Closing
@@ -213,6 +224,16 @@ impl Session {
         now: Instant,
         on: Sink<'_>,
     ) -> Result<usize, Closed> {
+        if self.state == State::Connecting {
+            match bytes {
+                // An alert of TLS, which is no packet of a server's.
+                [0x15, 3, ..] => return Err(Closed::Door(DoorError::OnlyTls)),
+                [b'H', b'T', b'T', b'P', b'/', ..] => {
+                    return Err(Closed::Door(DoorError::OnlyHttp));
+                }
+                _ => {}
+            }
+        }
         let mut taken = 0;
         while self.is_reading() {
             let rest = bytes.get(taken..).unwrap_or_default();

@@ -2,20 +2,21 @@
 
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token, Waker};
 use waypost_mqtt::ReasonCode;
 
+use super::door::{Door, DoorError};
 use super::event::{Closed, Event};
 use super::options::{Options, Outgoing};
 use super::remains::Remains;
 use super::session::Session;
+use super::socket::Socket;
+use super::wire::Wire;
 
 /// Bytes read at a time, shared by all connections.
 const READ_BYTES: usize = 64 * 1024;
@@ -46,15 +47,17 @@ pub type Sink<'s> = &'s mut dyn FnMut(Key, Event<'_>) -> ControlFlow<()>;
     reason = "each is a fact of its own about the socket"
 )]
 struct Connection {
-    stream: TcpStream,
+    socket: Socket,
+    /// What lies between the socket and MQTT, if anything.
+    wire: Option<Box<Wire>>,
     session: Session,
     /// The beginning of a packet whose end has not come.
     inbox: Vec<u8>,
-    /// The TCP connection is made.
+    /// The socket is connected.
     established: bool,
     /// The last write took everything.
     writable: bool,
-    /// Everything is written after DISCONNECT; the server closes next.
+    /// Everything is written after DISCONNECT, or nothing can be; the server closes next.
     shut: bool,
     /// It is in `Swarm::dirty`.
     dirty: bool,
@@ -64,29 +67,35 @@ struct Connection {
 pub struct Swarm {
     poll: Poll,
     events: Events,
-    address: SocketAddr,
+    door: Door,
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     /// Connections whose outbox may hold something new.
     dirty: Vec<usize>,
     /// Connections that had more to read than their turn allowed.
     unread: Vec<usize>,
+    /// Connections that could not even begin; reported by the next [`Self::poll`].
+    stillborn: Vec<(usize, Session, Closed)>,
     buffer: Box<[u8]>,
+    /// What one read of a wire had inside.
+    unwrapped: Vec<u8>,
     next_tick: Instant,
 }
 
 impl Swarm {
-    /// A swarm that will connect to `address`.
-    pub fn new(address: SocketAddr) -> io::Result<Self> {
+    /// A swarm that will connect through `door`.
+    pub fn new(door: Door) -> io::Result<Self> {
         Ok(Self {
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS_MAX),
-            address,
+            door,
             connections: Vec::new(),
             free: Vec::new(),
             dirty: Vec::new(),
             unread: Vec::new(),
+            stillborn: Vec::new(),
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            unwrapped: Vec::new(),
             next_tick: Instant::now() + TICK,
         })
     }
@@ -107,19 +116,38 @@ impl Swarm {
     }
 
     fn connect(&mut self, options: &Rc<Options>, remains: Option<Remains>) -> io::Result<Key> {
-        let mut stream = TcpStream::connect(self.address)?;
+        let begun = match Socket::connect(&self.door.address) {
+            Ok(socket) => Wire::new(&self.door)
+                .map(|wire| (socket, wire))
+                .map_err(Closed::Door),
+            // No descriptors: that is no word of the server's.
+            Err(error) if matches!(error.raw_os_error(), Some(code) if code == rustix::io::Errno::MFILE.raw_os_error()) =>
+            {
+                return Err(error);
+            }
+            Err(error) => Err(Closed::Unreachable(error)),
+        };
         let index = self.free.pop().unwrap_or_else(|| {
             self.connections.push(None);
             self.connections.len() - 1
         });
+        let session = Session::new(options, remains, Instant::now());
+        let (mut socket, wire) = match begun {
+            Ok(begun) => begun,
+            Err(closed) => {
+                self.stillborn.push((index, session, closed));
+                return Ok(Key(index));
+            }
+        };
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll
             .registry()
-            .register(&mut stream, Token(index), interest)?;
+            .register(&mut socket, Token(index), interest)?;
         if let Some(slot) = self.connections.get_mut(index) {
             *slot = Some(Connection {
-                stream,
-                session: Session::new(options, remains, Instant::now()),
+                socket,
+                wire,
+                session,
                 inbox: Vec::new(),
                 established: false,
                 writable: false,
@@ -165,6 +193,9 @@ impl Swarm {
 
     /// Writes what is to be written, waits at most `timeout` for the network, and reads.
     pub fn poll(&mut self, timeout: Duration, on: Sink<'_>) -> io::Result<()> {
+        for (index, session, closed) in std::mem::take(&mut self.stillborn) {
+            self.report(index, session, &closed, on);
+        }
         self.flush(on);
         let now = Instant::now();
         let timeout = if self.unread.is_empty() && self.dirty.is_empty() {
@@ -211,9 +242,11 @@ impl Swarm {
         for index in std::mem::take(&mut self.dirty) {
             if let Some(Some(connection)) = self.connections.get_mut(index) {
                 connection.dirty = false;
-                if !connection.write(now, &mut |event| on(Key(index), event)) {
+                match connection.write(now, &mut |event| on(Key(index), event)) {
+                    Ok(true) => {}
                     // What the server said before it closed is still to be read.
-                    self.unread.push(index);
+                    Ok(false) => self.unread.push(index),
+                    Err(closed) => self.drop_connection(index, &closed, on),
                 }
             }
         }
@@ -224,19 +257,14 @@ impl Swarm {
             return;
         };
         if !connection.established {
-            let failed = match connection.stream.take_error() {
-                Ok(None) => connection.stream.peer_addr().err(),
-                Ok(Some(error)) | Err(error) => Some(error),
-            };
-            match failed {
+            match connection.socket.failure() {
                 Some(error) if error.kind() == io::ErrorKind::NotConnected => return,
                 Some(error) => {
                     return self.drop_connection(index, &Closed::Unreachable(error), on);
                 }
                 None => connection.established = true,
             }
-            // Acknowledgements are small and must not wait for one another.
-            let _ = connection.stream.set_nodelay(true);
+            connection.socket.set_nodelay();
         }
         connection.writable = true;
         if !connection.dirty {
@@ -260,11 +288,17 @@ impl Swarm {
                 return;
             }
             turns -= 1;
-            let outcome = match connection.stream.read(&mut self.buffer) {
+            let outcome = match connection.socket.read(&mut self.buffer) {
                 Ok(0) => Err(connection.ended(io::ErrorKind::UnexpectedEof.into())),
                 Ok(count) => {
                     let bytes = self.buffer.get(..count).unwrap_or_default();
-                    connection.receive(bytes, now, &mut |event| on(Key(index), event))
+                    let on = &mut |event: Event<'_>| on(Key(index), event);
+                    if connection.wire.is_some() {
+                        self.unwrapped.clear();
+                        connection.unwrap_and_receive(bytes, &mut self.unwrapped, now, on)
+                    } else {
+                        connection.receive(bytes, now, on)
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -281,7 +315,15 @@ impl Swarm {
             return;
         };
         match connection.session.handle_timeout(now, TICK * 2) {
-            Err(closed) => self.drop_connection(index, &closed, on),
+            Err(closed) => {
+                let closed = match (&connection.wire, closed) {
+                    (Some(wire), Closed::Silent(_)) if !wire.is_open() => {
+                        Closed::Silent(wire.awaited())
+                    }
+                    (_, closed) => closed,
+                };
+                self.drop_connection(index, &closed, on);
+            }
             Ok(()) if !connection.session.outbox().is_empty() && !connection.dirty => {
                 connection.dirty = true;
                 self.dirty.push(index);
@@ -294,9 +336,16 @@ impl Swarm {
         let Some(mut connection) = self.connections.get_mut(index).and_then(Option::take) else {
             return;
         };
-        let remains = connection
-            .session
-            .handle_closed(&mut |event| on(Key(index), event));
+        if let Some(wire) = &connection.wire {
+            // Such as the alert that says what was wrong with the server's certificate.
+            let _ = connection.socket.write(wire.pending());
+        }
+        self.report(index, connection.session, closed, on);
+    }
+
+    /// The end of a connection; its slot is free again.
+    fn report(&mut self, index: usize, mut session: Session, closed: &Closed, on: Sink<'_>) {
+        let remains = session.handle_closed(&mut |event| on(Key(index), event));
         let _ = on(
             Key(index),
             Event::Closed {
@@ -310,25 +359,101 @@ impl Swarm {
 
 impl Connection {
     /// Writes what the socket takes; false: it takes nothing any more.
-    fn write(&mut self, now: Instant, on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> bool {
+    fn write(
+        &mut self,
+        now: Instant,
+        on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<bool, Closed> {
+        if self.wire.is_some() {
+            return self.wrap_and_write(now, on);
+        }
         while self.writable && !self.session.outbox().is_empty() {
-            match self.stream.write(self.session.outbox()) {
+            match self.socket.write(self.session.outbox()) {
                 Ok(count) => self.session.on_written(count, now, on),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => {
                     self.writable = false;
-                    return false;
+                    return Ok(false);
                 }
             }
         }
-        if self.session.is_closing() && self.session.outbox().is_empty() && !self.shut {
-            self.shut = true;
-            // The server reads to the end before it closes; a plain close with something unread
-            // here would reset the connection and could take the last messages with it.
-            let _ = self.stream.shutdown(Shutdown::Write);
+        if self.session.is_closing() && self.session.outbox().is_empty() {
+            self.shut();
         }
-        true
+        Ok(true)
+    }
+
+    fn wrap_and_write(
+        &mut self,
+        now: Instant,
+        on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<bool, Closed> {
+        let Some(wire) = &mut self.wire else {
+            return Ok(true);
+        };
+        while self.writable {
+            if wire.pending().is_empty() {
+                if wire.is_open() {
+                    wire.wrap(self.session.outbox()).map_err(Closed::Door)?;
+                }
+                if wire.pending().is_empty() && self.session.is_closing() {
+                    wire.close().map_err(Closed::Door)?;
+                }
+                if wire.pending().is_empty() {
+                    break;
+                }
+            }
+            match self.socket.write(wire.pending()) {
+                Ok(count) => match wire.on_written(count) {
+                    0 => {}
+                    out => self.session.on_written(out, now, on),
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable = false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => {
+                    self.writable = false;
+                    return Ok(false);
+                }
+            }
+        }
+        if wire.is_closed() && wire.pending().is_empty() {
+            self.shut();
+        }
+        Ok(true)
+    }
+
+    /// The server reads to the end before it closes; a plain close with something unread here
+    /// would reset the connection and could take the last messages with it.
+    fn shut(&mut self) {
+        if !self.shut {
+            self.shut = true;
+            let _ = self.socket.shutdown_write();
+        }
+    }
+
+    fn unwrap_and_receive(
+        &mut self,
+        bytes: &[u8],
+        unwrapped: &mut Vec<u8>,
+        now: Instant,
+        on: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<(), Closed> {
+        let Some(wire) = &mut self.wire else {
+            return Ok(());
+        };
+        let ended = wire.receive(bytes, unwrapped);
+        // What came before the end, or before what was wrong, comes first.
+        self.receive(unwrapped, now, on)?;
+        match ended {
+            Ok(None) => Ok(()),
+            Ok(Some(text)) => Err(self.ended(io::Error::other(text))),
+            // Once it works, what breaks is this connection, not the door.
+            Err(DoorError::Tls(error)) if self.session.is_connected() => {
+                Err(Closed::Lost(io::Error::other(error)))
+            }
+            Err(error) => Err(Closed::Door(error)),
+        }
     }
 
     fn receive(
@@ -355,16 +480,17 @@ impl Connection {
         Ok(())
     }
 
-    /// What the end of the TCP connection means.
+    /// What the end of the socket's connection means.
     fn ended(&self, error: io::Error) -> Closed {
-        if self.shut {
-            Closed::Finished
-        } else if !self.established {
-            Closed::Unreachable(error)
-        } else if error.kind() == io::ErrorKind::UnexpectedEof {
-            Closed::Lost(io::Error::new(error.kind(), "the server closed it"))
-        } else {
-            Closed::Lost(error)
+        match &self.wire {
+            _ if self.shut => Closed::Finished,
+            _ if !self.established => Closed::Unreachable(error),
+            Some(wire) if !wire.is_open() => Closed::Door(wire.ended_early()),
+            _ if self.session.is_connecting() => Closed::Door(DoorError::ClosedBeforeMqtt),
+            _ if error.kind() == io::ErrorKind::UnexpectedEof => {
+                Closed::Lost(io::Error::new(error.kind(), "the server closed it"))
+            }
+            _ => Closed::Lost(error),
         }
     }
 }

@@ -1,14 +1,16 @@
 //! The arguments that say where to connect and as whom, shared by the commands that are clients.
 
-use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use waypost_mqtt::{Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode, Topic};
 
 use super::property::{self, Carrier};
 use crate::Failure;
-use crate::client::endpoint::{Endpoint, PORT_DEFAULT};
+use crate::client::door::{Door, DoorError, NoWay};
+use crate::client::endpoint::{Endpoint, Scheme};
 use crate::client::event::Closed;
 use crate::client::options::{Options, WillOptions};
+use crate::client::tls::TlsOptions;
 
 /// mosquitto's exit code for a lost connection.
 pub const CODE_LOST: u8 = 7;
@@ -19,15 +21,18 @@ const IN_FLIGHT_DEFAULT: u16 = 20;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Connection")]
 pub struct ServerArgs {
-    /// The server: mqtt://[USER[:PASSWORD]@]HOST[:PORT]
-    #[arg(long, short = 'L', value_name = "URL", conflicts_with_all = ["host", "port"])]
+    /// The server: `mqtt://[USER[:PASSWORD]@]HOST[:PORT]`; also mqtts, ws, wss, `unix:///PATH`
+    #[arg(long, short = 'L', value_name = "URL", conflicts_with_all = ["host", "port", "unix"])]
     url: Option<String>,
     /// The server's name or address
     #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
     host: String,
-    /// The server's port
-    #[arg(short, long, value_name = "PORT", default_value_t = PORT_DEFAULT, value_parser = clap::value_parser!(u16).range(1..))]
-    port: u16,
+    /// The server's port [default: 1883, with TLS 8883]
+    #[arg(short, long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+    /// The server's Unix socket
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["host", "port"])]
+    unix: Option<String>,
     /// User name
     #[arg(short, long, value_name = "NAME")]
     username: Option<String>,
@@ -45,6 +50,32 @@ pub struct ServerArgs {
     /// Protocol: mqttv5 (or 5), mqttv311 (or 311), mqttv31 (or 31)
     #[arg(short = 'V', long, value_name = "VERSION", default_value = "mqttv5", value_parser = parse_version)]
     protocol_version: ProtocolVersion,
+    #[command(flatten)]
+    tls: TlsArgs,
+}
+
+/// Whom to trust and what to show where the server speaks TLS; any of these asks for it.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "TLS")]
+struct TlsArgs {
+    /// Trust the authorities in this file (PEM) [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    cafile: Option<PathBuf>,
+    /// Trust the authorities in the files of this directory
+    #[arg(long, value_name = "DIR")]
+    capath: Option<PathBuf>,
+    /// The client's own certificate (PEM, with what it is signed by)
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The private key of the client's certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Take a trusted certificate whatever name it is for
+    #[arg(long)]
+    insecure: bool,
+    /// The oldest TLS to speak: tlsv1.2 or tlsv1.3
+    #[arg(long, value_name = "VERSION", value_parser = ["tlsv1.2", "tlsv1.3"])]
+    tls_version: Option<String>,
 }
 
 /// Which client it is, and its session and will.
@@ -95,8 +126,8 @@ pub struct SessionArgs {
 pub struct Server {
     /// As the user wrote it.
     pub endpoint: Endpoint,
-    /// Resolved.
-    pub address: SocketAddr,
+    /// The way there.
+    pub door: Door,
     version: ProtocolVersion,
 }
 
@@ -104,19 +135,31 @@ impl ServerArgs {
     /// Finds the server.
     pub fn server(&self) -> Result<Server, Failure> {
         let endpoint = self.endpoint()?;
-        let address = endpoint
-            .resolve()
-            .map_err(|error| unreachable(&endpoint, &error))?;
+        let door = Door::find(&endpoint, &self.tls.options()).map_err(|error| match error {
+            NoWay::Unresolved(error) => unreachable(&endpoint, &error),
+            error => Failure::usage(error.to_string()),
+        })?;
         Ok(Server {
             endpoint,
-            address,
+            door,
             version: self.protocol_version,
         })
     }
 
     fn endpoint(&self) -> Result<Endpoint, Failure> {
         if let Some(url) = &self.url {
-            return Endpoint::parse(url).map_err(|error| Failure::usage(error.to_string()));
+            let endpoint =
+                Endpoint::parse(url).map_err(|error| Failure::usage(error.to_string()))?;
+            if self.tls.is_asked_for() && !endpoint.scheme.is_tls() {
+                return Err(no_tls(endpoint.scheme));
+            }
+            return Ok(endpoint);
+        }
+        if let Some(path) = &self.unix {
+            if self.tls.is_asked_for() {
+                return Err(no_tls(Scheme::Unix));
+            }
+            return Ok(Endpoint::unix(path));
         }
         if self.host.contains("://") {
             return Err(
@@ -124,16 +167,11 @@ impl ServerArgs {
                     .hint(format!("write --url {}", self.host)),
             );
         }
-        Ok(Endpoint {
-            host: self
-                .host
-                .trim_start_matches('[')
-                .trim_end_matches(']')
-                .to_owned(),
-            port: self.port,
-            user_name: None,
-            password: None,
-        })
+        let host = self.host.trim_start_matches('[').trim_end_matches(']');
+        // Port 8883 is for nothing else, as mosquitto's clients take it too.
+        let tls = self.tls.is_asked_for() || self.port == Some(Scheme::Mqtts.port_default());
+        let scheme = if tls { Scheme::Mqtts } else { Scheme::Mqtt };
+        Ok(Endpoint::host(scheme, host, self.port))
     }
 
     /// How a client `id` with a session of its own connects.
@@ -151,6 +189,26 @@ impl ServerArgs {
             properties: PropertyBuffer::new(),
             in_flight_max: IN_FLIGHT_DEFAULT,
             resume_seconds: 0,
+        }
+    }
+}
+
+impl TlsArgs {
+    fn is_asked_for(&self) -> bool {
+        self.cafile.is_some()
+            || self.capath.is_some()
+            || self.cert.is_some()
+            || self.insecure
+            || self.tls_version.is_some()
+    }
+
+    fn options(&self) -> TlsOptions {
+        TlsOptions {
+            ca_file: self.cafile.clone(),
+            ca_path: self.capath.clone(),
+            certificate: self.cert.clone().zip(self.key.clone()),
+            any_name: self.insecure,
+            only_13: self.tls_version.as_deref() == Some("tlsv1.3"),
         }
     }
 }
@@ -214,6 +272,17 @@ impl Server {
     pub fn failure(&self, closed: &Closed) -> Failure {
         match closed {
             Closed::Unreachable(error) => unreachable(&self.endpoint, error),
+            Closed::Door(error) => {
+                let failure = Failure::new(format!("{}: {error}", self.endpoint));
+                let failure = match error {
+                    DoorError::ClosedBeforeMqtt => failure.code(CODE_LOST),
+                    _ => failure,
+                };
+                match error.hint(&self.endpoint) {
+                    Some(hint) => failure.hint(hint),
+                    None => failure,
+                }
+            }
             Closed::Refused { reason, .. } => {
                 let failure = Failure::new(closed.to_string()).code(self.refusal_code(*reason));
                 match reason {
@@ -260,12 +329,33 @@ impl Server {
     }
 }
 
+fn no_tls(scheme: Scheme) -> Failure {
+    let secret = match scheme {
+        Scheme::Unix => {
+            return Failure::usage("a Unix socket has no TLS").hint("leave out what is for TLS");
+        }
+        scheme if scheme.is_websocket() => Scheme::Wss,
+        _ => Scheme::Mqtts,
+    };
+    Failure::usage(format!("{scheme}:// is not encrypted"))
+        .hint(format!("write {secret}://, or leave out what is for TLS"))
+}
+
 fn unreachable(endpoint: &Endpoint, error: &std::io::Error) -> Failure {
+    use std::io::ErrorKind;
     let failure = Failure::new(format!("cannot reach {endpoint}: {error}"));
-    match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => {
+    match (endpoint.scheme, error.kind()) {
+        (Scheme::Unix, ErrorKind::ConnectionRefused | ErrorKind::NotFound) => {
+            let start = format!("`waypost serve --unix {}`", endpoint.host);
+            failure.hint(format!("is a server running there? {start} starts one"))
+        }
+        (Scheme::Unix, _) => failure.hint("check the path, and who may open it"),
+        (Scheme::Mqtt, ErrorKind::ConnectionRefused) => {
             failure.hint("is a server running there? `waypost serve` starts one")
         }
+        (scheme, ErrorKind::ConnectionRefused) => failure.hint(format!(
+            "is a server running there, and does it serve {scheme}?"
+        )),
         _ => failure.hint("check --host and --port, or --url"),
     }
 }

@@ -143,7 +143,7 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
     options.resume_seconds = RESUME_SECONDS;
     let options = Rc::new(options);
     let properties = arguments.session.properties(Carrier::Publish)?;
-    let mut swarm = Swarm::new(server.address)?;
+    let mut swarm = Swarm::new(server.door.clone())?;
     let mut source = arguments.source(&swarm, delay)?;
     let mut key = swarm.open(&options)?;
     let mut progress = Progress {

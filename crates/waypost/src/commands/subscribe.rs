@@ -156,7 +156,7 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
         end: None,
     };
     let interrupted = interrupted()?;
-    let mut swarm = Swarm::new(server.address)?;
+    let mut swarm = Swarm::new(server.door.clone())?;
     let mut key = swarm.open(&options)?;
     loop {
         let wake = [deadline, subscriber.link.due()]
@@ -355,6 +355,7 @@ impl Subscriber<'_> {
         let again = match why {
             Closed::Finished | Closed::Refused { .. } | Closed::Protocol(_) => false,
             Closed::Unreachable(_) | Closed::Lost(_) | Closed::Silent(_) => self.was_connected,
+            Closed::Door(error) => self.was_connected && error.is_passing(),
             Closed::Disconnected { reason, .. } => *reason != ReasonCode::SessionTakenOver,
         };
         if again && self.end.is_none() {

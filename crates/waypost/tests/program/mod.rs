@@ -14,6 +14,8 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_waypost");
 pub struct Server {
     pub process: Child,
     pub url: String,
+    /// Where it serves HTTP.
+    pub http: String,
     pub directory: tempfile::TempDir,
 }
 
@@ -37,16 +39,30 @@ impl Server {
             .spawn()
             .unwrap();
         let output = BufReader::new(process.stdout.take().unwrap());
-        let address = output
-            .lines()
-            .map_while(Result::ok)
-            .find_map(|line| Some(line.strip_prefix("mqtt ")?.trim().to_owned()))
-            .expect("the server says where it listens");
+        let mut lines = output.lines().map_while(Result::ok);
+        let mut printed = |door: &str| {
+            let mut found = lines.by_ref().filter_map(|line| {
+                Some(
+                    line.strip_prefix(door)?
+                        .strip_prefix(' ')?
+                        .trim()
+                        .to_owned(),
+                )
+            });
+            found.next().expect("the server says where it listens")
+        };
+        let (address, http) = (printed("mqtt"), printed("http"));
         Self {
             process,
             url: format!("mqtt://{address}"),
+            http,
             directory,
         }
+    }
+
+    /// Where it serves MQTT over TCP.
+    pub fn place(&self) -> &str {
+        self.url.trim_start_matches("mqtt://")
     }
 
     pub fn command(&self, command: &str, arguments: &[&str]) -> Command {

@@ -124,7 +124,7 @@ impl Load {
     /// Connects and subscribes everybody.
     pub fn connect(server: Server, template: &Options, shape: Shape) -> Result<Self, Failure> {
         let run = random();
-        let mut swarm = Swarm::new(server.address)?;
+        let mut swarm = Swarm::new(server.door.clone())?;
         let now = Instant::now();
         let mut ledger = Ledger {
             server,

@@ -78,7 +78,7 @@ impl Crew {
         tally: Tally,
     ) -> Result<Self, Failure> {
         Ok(Self {
-            swarm: Swarm::new(server.address)?,
+            swarm: Swarm::new(server.door.clone())?,
             template,
             connections_max: connections_max.max(1),
             roster: Roster {
