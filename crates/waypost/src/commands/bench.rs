@@ -16,12 +16,14 @@ use self::load::{Faults, Load, PAYLOAD_BYTES_MIN, Phase, Shape, Tempo};
 use super::connection::{ServerArgs, parse_qos};
 use super::replay::connections_max;
 use crate::Failure;
+use crate::client::endpoint::Scheme;
 
 const EXAMPLES: &str = "\
 Examples:
   waypost bench                                   rooms of ten, the canonical workload
   waypost bench fanout --seconds 10 --json        one sender, a thousand receivers
   waypost bench qos1 --server-pid $(pgrep -xn waypost)
+  waypost bench pair --url wss://localhost:8443 --cafile ca.pem
 
 Two phases: as fast as messages are delivered (delivered/s, server CPU), then at a steady rate
 (latency, from the moment a message was due). Every message is numbered: missing, doubled and
@@ -83,6 +85,8 @@ pub struct Args {
 /// The figures of a run.
 struct Report {
     scenario: String,
+    /// Through which door, by the scheme of its URL.
+    door: Scheme,
     shape: Shape,
     delivered_per_s: f64,
     latency: Phase,
@@ -109,6 +113,7 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
             ))
         })?;
     }
+    let door = server.endpoint.scheme;
     let mut load = Load::connect(server, &options, shape)?;
     let server_cpu = || {
         arguments
@@ -127,6 +132,7 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
         scenario: scenario
             .map(|value| value.get_name().to_owned())
             .unwrap_or_default(),
+        door,
         shape,
         delivered_per_s: float(full.delivered) / seconds,
         latency,
@@ -202,6 +208,7 @@ impl Report {
     fn to_json(&self) -> String {
         json!({
             "scenario": self.scenario,
+            "door": self.door.name(),
             "groups": self.shape.groups,
             "publishers_per_group": self.shape.publishers,
             "subscribers_per_group": self.shape.subscribers,
@@ -232,11 +239,12 @@ impl Report {
             ..
         } = self.shape;
         let mut text = format!(
-            "{}: {groups} x {publishers} to {subscribers}, QoS {}, {payload_bytes} bytes\n\
+            "{}: {groups} x {publishers} to {subscribers}, QoS {}, {payload_bytes} bytes, over {}\n\
              delivered    {:.0}/s{}\n\
              latency      p50 {:.3} ms, p99 {:.3} ms at {:.0} messages/s\n",
             self.scenario,
             u8::from(qos),
+            self.door,
             self.delivered_per_s,
             if self.client_is_limit() {
                 " (this load generator was the limit)"
