@@ -5,9 +5,9 @@ use waypost_mqtt::{
 };
 
 use crate::broker::Broker;
-use crate::connection::{Connection, Phase};
+use crate::connection::Phase;
 use crate::effects::{ConnectionId, Effects, Frame, Now};
-use crate::permit::{Action, Answer, Authentication, Credentials, Verdict, Who};
+use crate::permit::{Action, Answer, Authentication, Credentials, Ticket, Verdict, Who};
 use crate::waiting::{For, Waiting};
 
 impl Broker {
@@ -43,16 +43,18 @@ impl Broker {
             return;
         }
         waiting.step += 1;
-        let connection = self.connections.get(id);
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
         let credentials = Credentials {
             client_id: connect.client_id,
             user_name: connect.user_name,
             password: connect.password,
             method,
             data: auth.properties.authentication_data(),
-            address: connection.and_then(|connection| connection.peer),
-            certificate: connection.map_or(&[], Connection::certificate),
-            connection: id,
+            address: connection.peer,
+            certificate: connection.certificate(),
+            ticket: connection.ticket(id),
         };
         let outcome = self.authenticate.authenticate(&credentials, waiting.step);
         self.go_on_authenticating(id, waiting, outcome, now, out);
@@ -131,7 +133,12 @@ impl Broker {
         else {
             return;
         };
-        let step = match (auth.reason, connection.reauthentication.take()) {
+        // 5 [MQTT-4.12.0-7]: no method in CONNECT, no AUTH.
+        let Some(proof) = &mut connection.proof else {
+            self.protocol_error(id, now, out);
+            return;
+        };
+        let step = match (auth.reason, proof.reauthentication.take()) {
             (ReasonCode::ReAuthenticate, None) => 0,
             (ReasonCode::ContinueAuthentication, Some(step)) => step + 1,
             _ => {
@@ -141,7 +148,7 @@ impl Broker {
         };
         // 5 [MQTT-4.12.1-1]: the method of CONNECT. 5 [MQTT-4.12.0-7]: none there, no AUTH here.
         let method = auth.properties.authentication_method();
-        if method.is_none() || method != connection.method.as_deref() {
+        if method.is_none() || method != proof.method.as_deref() {
             self.protocol_error(id, now, out);
             return;
         }
@@ -153,7 +160,7 @@ impl Broker {
             data: auth.properties.authentication_data(),
             address: connection.peer,
             certificate: connection.certificate(),
-            connection: id,
+            ticket: connection.ticket(id),
         };
         let outcome = authenticate.authenticate(&credentials, step);
         self.go_on_reauthenticating(id, slot, step, outcome, now, out);
@@ -168,10 +175,11 @@ impl Broker {
         now: Now,
         out: &mut impl Effects,
     ) {
-        let Some(connection) = self.connections.get_mut(id) else {
+        let connection = self.connections.get_mut(id);
+        let Some(proof) = connection.and_then(|connection| connection.proof.as_mut()) else {
             return;
         };
-        let method = connection.method.clone().unwrap_or_default();
+        let method = proof.method.clone().unwrap_or_default();
         match outcome {
             Authentication::Accept { user, data } => {
                 // A session belongs to the user who made it.
@@ -186,7 +194,7 @@ impl Broker {
                 }
             }
             Authentication::Continue(data) => {
-                connection.reauthentication = Some(step);
+                proof.reauthentication = Some(step);
                 self.send_auth(
                     id,
                     ReasonCode::ContinueAuthentication,
@@ -241,17 +249,22 @@ impl Broker {
         }
     }
 
-    /// The answer a parked connection waits for. One that waits for nothing ignores it.
+    /// The answer a parked connection waits for. One that waits for nothing ignores it, and so does a later one in the
+    /// same slot.
     pub fn handle_verdict(
         &mut self,
-        id: ConnectionId,
+        ticket: Ticket,
         answer: Answer,
         now: Now,
         out: &mut impl Effects,
     ) {
+        let id = ticket.connection;
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
+        if connection.opened != ticket.opened {
+            return;
+        }
         let (phase, version, slot) = (connection.phase, connection.version, connection.session);
         let Some(mut waiting) = connection.waiting.take() else {
             return;
@@ -313,13 +326,12 @@ impl Broker {
         let Some(session) = self.sessions.get(slot) else {
             return Verdict::Deny;
         };
+        let connection = self.connections.get(id);
         let who = Who {
             client_id: &session.client_id,
             user: session.user.as_deref(),
-            address: self
-                .connections
-                .get(id)
-                .and_then(|connection| connection.peer),
+            address: connection.and_then(|connection| connection.peer),
+            ticket: connection.map(|connection| connection.ticket(id)),
         };
         let verdict = self.permit.check(&who, action, topic);
         if verdict != Verdict::Pending {

@@ -7,7 +7,7 @@ use waypost_mqtt::{
 
 use crate::alias::AliasesOut;
 use crate::broker::Broker;
-use crate::connection::{Connection, Phase};
+use crate::connection::Phase;
 use crate::effects::{ConnectionId, Effects, Frame, Now};
 use crate::events::Event;
 use crate::hash::shared_hash;
@@ -61,16 +61,18 @@ impl Broker {
             self.deny(id, connect.client_id, connect.user_name, reason, now, out);
             return;
         }
-        let connection = self.connections.get(id);
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
         let credentials = Credentials {
             client_id: connect.client_id,
             user_name: connect.user_name,
             password: connect.password,
             method,
             data: connect.properties.authentication_data(),
-            address: connection.and_then(|connection| connection.peer),
-            certificate: connection.map_or(&[], Connection::certificate),
-            connection: id,
+            address: connection.peer,
+            certificate: connection.certificate(),
+            ticket: connection.ticket(id),
         };
         match self.authenticate.authenticate(&credentials, 0) {
             Authentication::Accept { user, data } => {
@@ -133,6 +135,7 @@ impl Broker {
             admission.assigned = Some(self.assign_client_id());
         }
         if let Some(will) = &connect.will {
+            let connection = self.connections.get(id);
             let verdict = match admission.verdicts.first() {
                 Some(true) => Verdict::Allow,
                 Some(false) => Verdict::Deny,
@@ -140,10 +143,8 @@ impl Broker {
                     &Who {
                         client_id: admission.assigned.as_deref().unwrap_or(connect.client_id),
                         user: admission.user.as_deref(),
-                        address: self
-                            .connections
-                            .get(id)
-                            .and_then(|connection| connection.peer),
+                        address: connection.and_then(|connection| connection.peer),
+                        ticket: connection.map(|connection| connection.ticket(id)),
                     },
                     Action::Will,
                     will.topic.as_str(),
@@ -337,7 +338,9 @@ impl Broker {
         connection.phase = Phase::Connected;
         connection.session = slot;
         connection.last_packet_ms = now.monotonic_ms;
-        connection.method = properties.authentication_method().map(Box::from);
+        if let Some(method) = properties.authentication_method() {
+            connection.proof.get_or_insert_default().method = Some(method.into());
+        }
         // 5 [MQTT-3.1.2-22], 3.1.1 [MQTT-3.1.2-24]: one and a half times the keep alive.
         let keep_alive_s =
             server_keep_alive(connect, limits.keep_alive_max_s).unwrap_or(connect.keep_alive);

@@ -6,6 +6,7 @@ use waypost_mqtt::ProtocolVersion;
 
 use crate::alias::{AliasesIn, AliasesOut};
 use crate::effects::{ConnectionId, Peer};
+use crate::permit::Ticket;
 use crate::timers::NEVER;
 use crate::waiting::Waiting;
 
@@ -23,8 +24,6 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub peer: Option<SocketAddr>,
-    /// The names of its certificate.
-    pub certificate: Option<Box<[String]>>,
     pub phase: Phase,
     pub version: ProtocolVersion,
     /// 5 [MQTT-3.1.2-29]: `false` keeps Reason Strings and User Properties out of all but three packets.
@@ -41,6 +40,17 @@ pub(crate) struct Connection {
     pub aliases_out: Option<Box<AliasesOut>>,
     /// What it waits for before it can go on.
     pub waiting: Option<Box<Waiting>>,
+    /// What it shows of itself beyond a name and a password.
+    pub proof: Option<Box<Proof>>,
+    /// Which of the connections that have been in this slot.
+    pub opened: u32,
+}
+
+/// Few clients have it.
+#[derive(Debug, Default)]
+pub(crate) struct Proof {
+    /// The names of its certificate.
+    pub certificate: Box<[String]>,
     /// Authentication Method of its CONNECT.
     pub method: Option<Box<str>>,
     /// The step a re-authentication is at, while there is one.
@@ -48,10 +58,9 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    fn new(peer: Peer<'_>, now_ms: u64) -> Self {
+    fn new(peer: Peer<'_>, opened: u32, now_ms: u64) -> Self {
         Self {
             peer: peer.address,
-            certificate: (!peer.certificate.is_empty()).then(|| peer.certificate.into()),
             phase: Phase::Opened,
             version: ProtocolVersion::V311,
             problem_information: true,
@@ -62,14 +71,27 @@ impl Connection {
             aliases_in: None,
             aliases_out: None,
             waiting: None,
-            method: None,
-            reauthentication: None,
+            proof: (!peer.certificate.is_empty()).then(|| {
+                Box::new(Proof {
+                    certificate: peer.certificate.into(),
+                    ..Proof::default()
+                })
+            }),
+            opened,
         }
     }
 
     /// The names of its certificate; none without one.
     pub fn certificate(&self) -> &[String] {
-        self.certificate.as_deref().unwrap_or_default()
+        self.proof.as_ref().map_or(&[], |proof| &proof.certificate)
+    }
+
+    /// What an answer for this connection is to name; it is in slot `id`.
+    pub fn ticket(&self, id: ConnectionId) -> Ticket {
+        Ticket {
+            connection: id,
+            opened: self.opened,
+        }
     }
 
     pub fn is_v5(&self) -> bool {
@@ -97,6 +119,7 @@ struct Place {
 pub(crate) struct Connections {
     places: Vec<Place>,
     open: usize,
+    opened: u32,
 }
 
 impl Connections {
@@ -111,11 +134,12 @@ impl Connections {
                 armed_ms: NEVER,
             });
         }
+        self.opened = self.opened.wrapping_add(1);
         if let Some(place) = self.places.get_mut(at) {
             if place.connection.is_none() {
                 self.open += 1;
             }
-            place.connection = Some(Connection::new(peer, now_ms));
+            place.connection = Some(Connection::new(peer, self.opened, now_ms));
         }
     }
 

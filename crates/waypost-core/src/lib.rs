@@ -61,7 +61,8 @@ pub use effects::{
 pub use limits::Limits;
 pub use mail::MailBatch;
 pub use permit::{
-    Action, AllowAll, Answer, Authenticate, Authentication, Credentials, Permit, Verdict, Who,
+    Action, AllowAll, Answer, Authenticate, Authentication, Credentials, Permit, Ticket, Verdict,
+    Who,
 };
 
 pub use policy::{Policies, Policy};

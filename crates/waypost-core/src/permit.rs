@@ -15,8 +15,20 @@ pub struct Who<'a> {
     pub client_id: &'a str,
     /// The user who made the session; `None` = anonymous.
     pub user: Option<&'a str>,
-    /// Where the connection comes from; `None` when there is none any more (a will).
+    /// Where its connection comes from, or came from last; `None` where the transport has no addresses.
     pub address: Option<SocketAddr>,
+    /// Whom `Broker::handle_verdict` is to be told about after [`Verdict::Pending`]; `None` where nobody can wait.
+    pub ticket: Option<Ticket>,
+}
+
+/// A connection that waits for an answer. Slots are used again, tickets are not: an answer that comes too late
+/// reaches nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    /// Where it is.
+    pub connection: ConnectionId,
+    /// Which of the connections that have been there.
+    pub opened: u32,
 }
 
 /// What somebody wants to do with a topic or a filter.
@@ -41,12 +53,13 @@ pub enum Verdict {
     Allow,
     /// It may not.
     Deny,
-    /// Not known yet: the connection is parked until `Broker::handle_verdict`. A will that fires has no connection to
-    /// park: for it, this is `Deny`.
+    /// Not known yet: the connection is parked until `Broker::handle_verdict`. A question without a ticket has nobody
+    /// who could wait: for it, this is `Deny`.
     Pending,
 }
 
-/// Decides who may do what. Asked at PUBLISH, SUBSCRIBE, and twice for a will.
+/// Decides who may do what. Asked at PUBLISH, SUBSCRIBE, twice for a will, and for each subscription when the rules have
+/// changed.
 pub trait Permit {
     /// May `who` do `action` with `topic` (a Topic Filter for [`Action::Subscribe`])?
     fn check(&mut self, who: &Who<'_>, action: Action, topic: &str) -> Verdict;
@@ -70,7 +83,7 @@ pub struct Credentials<'a> {
     /// The names of its verified certificate ([`crate::Peer::certificate`]).
     pub certificate: &'a [String],
     /// Whom `Broker::handle_verdict` is to be told about after [`Authentication::Pending`].
-    pub connection: ConnectionId,
+    pub ticket: Ticket,
 }
 
 /// The outcome of one step of an authentication.

@@ -64,6 +64,7 @@ impl Broker {
             client_id: &session.client_id,
             user: session.user.as_deref(),
             address: None,
+            ticket: None,
         };
         let publisher = session.publisher;
         if self.permit.check(&who, Action::WillFires, &will.topic) != Verdict::Allow {

@@ -468,7 +468,8 @@ impl World {
             ConnectionId(self.wires[client].id),
         );
         self.call(shard, |broker, now, net| {
-            broker.handle_verdict(id, answer, now, net);
+            let connection = broker.connections.get(id).unwrap();
+            broker.handle_verdict(connection.ticket(id), answer, now, net);
         });
         self.settle();
     }
