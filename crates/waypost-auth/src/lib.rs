@@ -12,3 +12,14 @@
         clippy::indexing_slicing
     )
 )]
+
+mod file;
+mod password;
+mod pattern;
+mod permissions;
+mod rules;
+
+pub use file::{Problem, Problems};
+pub use password::{HashMemory, PasswordHash, PasswordHashError, SALT_BYTES};
+pub use permissions::Permissions;
+pub use rules::Rules;
