@@ -22,7 +22,7 @@ mod strategies;
 use std::net::IpAddr;
 
 pub use names::{UnknownStrategy, find};
-pub use strategies::registry;
+pub use strategies::{default_strategy, registry};
 
 /// A member: the caller's slot, used again only after [`Balance::on_left`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -83,6 +83,8 @@ pub struct Broker {
     pub(crate) registrar: Registrar,
     pub(crate) moving: MovingSessions,
     pub(crate) clock: RetainedClock,
+    #[expect(dead_code, reason = "groups look it up when they are made")]
+    pub(crate) policies: Arc<Policies>,
 }
 
 /// Bytes of the match cache: an estimate of what its entries take.
@@ -128,6 +130,7 @@ impl Broker {
             moving: MovingSessions::default(),
             random,
             clock: config.clock,
+            policies: config.policies,
             limits: config.limits,
         }
     }
@@ -268,6 +271,11 @@ impl Broker {
         } else {
             Some(0)
         }
+    }
+
+    /// The configuration says something else about topics from now on.
+    pub fn handle_policies(&mut self, policies: Arc<Policies>, _now: Now, _out: &mut impl Effects) {
+        self.policies = policies;
     }
 
     /// Does what is due.

@@ -65,7 +65,10 @@ pub use permit::{
     Who,
 };
 
-pub use policy::{Policies, Policy};
+pub use policy::{
+    LEVELS_MAX as POLICY_LEVELS_MAX, Policies, Policy, PolicyError, Sources as PolicySources,
+    TopicPolicy,
+};
 
 #[cfg(test)]
 mod tests;

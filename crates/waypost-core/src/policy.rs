@@ -1,9 +1,20 @@
 //! What the configuration says about topics: the policies of `[[topic]]`, the most specific filter first, key by key.
 //!
-//! Not here: where they were written, and what each key makes happen.
+//! A filter is more specific than another where, level by level from the left, a literal stands for `+` and `+` for `#`.
+//! What holds for a topic, or for a group's filter, is looked for in the policies that cover all of it, the most
+//! specific first, until every key is found. Two filters that cover the same topic tie only if they are identical, and
+//! then they may not disagree.
+//!
+//! The filters are the paths of a trie whose walk meets what covers a topic in just that order, so that a look-up sorts
+//! nothing. Not here: where the policies were written, and what each key makes happen.
 
+use std::ops::ControlFlow;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use thiserror::Error;
 use waypost_balance::Strategy;
-use waypost_mqtt::Filter;
+use waypost_mqtt::{Filter, Topic};
 
 /// What holds for one topic or for one group's filter, every key resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,17 +25,239 @@ pub struct Policy {
     pub max_deliveries: u32,
 }
 
-/// Every policy of the configuration.
-#[derive(Clone, Debug, Default)]
-pub struct Policies {}
-
-impl Policies {
-    /// What holds for a group with this filter: the policies whose filters cover all of it.
-    pub fn for_filter(&self, _filter: Filter<'_>) -> Option<Policy> {
-        let balance = waypost_balance::registry().first()?;
-        Some(Policy {
-            balance,
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            balance: waypost_balance::default_strategy(),
             max_deliveries: 0,
-        })
+        }
     }
 }
+
+/// One `[[topic]]`: what it says, and nothing of what it leaves out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicPolicy {
+    /// The topics it is for: a valid Topic Filter.
+    pub filter: String,
+    /// See [`Policy::balance`].
+    pub balance: Option<&'static Strategy>,
+    /// See [`Policy::max_deliveries`].
+    pub max_deliveries: Option<u32>,
+}
+
+/// Why a list of policies cannot be used.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum PolicyError {
+    /// Two policies with the same filter say different things.
+    #[error("{key} differs between two policies for the same filter")]
+    Conflict {
+        /// The places of both in the list.
+        policies: (usize, usize),
+        /// What they disagree about.
+        key: &'static str,
+    },
+    /// A filter with more than [`LEVELS_MAX`] levels.
+    #[error("the filter has more than {LEVELS_MAX} levels")]
+    TooManyLevels {
+        /// Its place in the list.
+        policy: usize,
+    },
+}
+
+/// Levels the filter of a policy may have.
+pub const LEVELS_MAX: usize = 128;
+
+/// Every policy of the configuration, for look-ups by topic and by filter.
+#[derive(Clone, Debug, Default)]
+pub struct Policies {
+    policies: Vec<TopicPolicy>,
+    root: Node,
+}
+
+/// The policies by number, where they stand in the list they were made from, that gave each key; `None`: the default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// Who gave [`Policy::balance`].
+    pub balance: Option<usize>,
+    /// Who gave [`Policy::max_deliveries`].
+    pub max_deliveries: Option<usize>,
+}
+
+/// What comes after some levels; at most [`LEVELS_MAX`] deep.
+#[derive(Clone, Debug, Default)]
+struct Node {
+    literals: HashMap<Box<str>, Self, FixedState>,
+    plus: Option<Box<Self>>,
+    /// The policies whose filter ends with `#` here.
+    hash: Vec<usize>,
+    /// The policies whose filter ends here.
+    end: Vec<usize>,
+}
+
+impl Policies {
+    /// Takes the policies in any order. All that is wrong with them is told.
+    pub fn new(policies: Vec<TopicPolicy>) -> Result<Self, Vec<PolicyError>> {
+        let mut root = Node::default();
+        let mut errors = Vec::new();
+        for (number, policy) in policies.iter().enumerate() {
+            let filter = Filter::from_validated(&policy.filter);
+            if filter.levels().count() > LEVELS_MAX {
+                errors.push(PolicyError::TooManyLevels { policy: number });
+                continue;
+            }
+            let twins = root.place(filter);
+            for (twin, other) in twins
+                .iter()
+                .filter_map(|twin| Some((*twin, policies.get(*twin)?)))
+            {
+                errors.extend(
+                    policy
+                        .disagreements(other)
+                        .map(|key| PolicyError::Conflict {
+                            policies: (twin, number),
+                            key,
+                        }),
+                );
+            }
+            twins.push(number);
+        }
+        if errors.is_empty() {
+            Ok(Self { policies, root })
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// What holds for a group with this filter: the policies whose filters cover all of it.
+    pub fn for_filter(&self, filter: Filter<'_>) -> Policy {
+        self.resolve(filter.levels()).0
+    }
+
+    /// What holds for a message with this topic.
+    pub fn for_topic(&self, topic: Topic<'_>) -> Policy {
+        self.resolve(topic.levels()).0
+    }
+
+    /// What holds for a group with this filter, and which policies say so. A topic is a filter too.
+    pub fn explain(&self, filter: Filter<'_>) -> (Policy, Sources) {
+        self.resolve(filter.levels())
+    }
+
+    /// The policies whose filters cover all of this one, by number, the most specific first.
+    pub fn covering(&self, filter: Filter<'_>) -> Vec<usize> {
+        let mut covering = Vec::new();
+        let _ = self.root.walk(filter.levels(), true, &mut |number| {
+            covering.push(number);
+            ControlFlow::Continue(())
+        });
+        covering
+    }
+
+    fn resolve<'a>(&self, levels: impl Iterator<Item = &'a str> + Clone) -> (Policy, Sources) {
+        let mut policy = Policy::default();
+        let mut sources = Sources::default();
+        // It ends early as soon as nothing is left to find.
+        let _ = self.root.walk(levels, true, &mut |number| {
+            if let Some(said) = self.policies.get(number) {
+                take(
+                    said.balance,
+                    number,
+                    &mut policy.balance,
+                    &mut sources.balance,
+                );
+                let (value, source) = (&mut policy.max_deliveries, &mut sources.max_deliveries);
+                take(said.max_deliveries, number, value, source);
+            }
+            if sources.balance.is_some() && sources.max_deliveries.is_some() {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        });
+        (policy, sources)
+    }
+}
+
+/// Takes what a policy says about a key that no more specific one has said anything about.
+fn take<T>(said: Option<T>, number: usize, value: &mut T, source: &mut Option<usize>) {
+    if let (Some(said), None) = (said, &source) {
+        *value = said;
+        *source = Some(number);
+    }
+}
+
+impl TopicPolicy {
+    /// The keys that both say, and differently.
+    fn disagreements(&self, other: &Self) -> impl Iterator<Item = &'static str> {
+        fn differ<T: PartialEq + Copy>(one: Option<T>, other: Option<T>) -> bool {
+            one.is_some() && other.is_some() && one != other
+        }
+        let keys = [
+            ("balance", differ(self.balance, other.balance)),
+            (
+                "max_deliveries",
+                differ(self.max_deliveries, other.max_deliveries),
+            ),
+        ];
+        keys.into_iter()
+            .filter(|(_, differs)| *differs)
+            .map(|(key, _)| key)
+    }
+}
+
+impl Node {
+    /// The policies with this filter.
+    fn place(&mut self, filter: Filter<'_>) -> &mut Vec<usize> {
+        let mut node = self;
+        for level in filter.levels() {
+            node = match level {
+                "#" => return &mut node.hash,
+                "+" => node.plus.get_or_insert_default(),
+                literal => node.literals.entry(literal.into()).or_default(),
+            };
+        }
+        &mut node.end
+    }
+
+    /// Tells of every policy that covers the rest of a topic or filter, the most specific first.
+    fn walk<'a>(
+        &self,
+        mut levels: impl Iterator<Item = &'a str> + Clone,
+        is_root: bool,
+        found: &mut impl FnMut(usize) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        match levels.next() {
+            None => {
+                // 5 §4.7.1.2: sport/# matches sport.
+                self.end
+                    .iter()
+                    .chain(&self.hash)
+                    .try_for_each(|number| found(*number))
+            }
+            Some("#") => {
+                // Every topic has a first level, so that +/# covers all that # does; further down a/# covers a as well,
+                // and a/+/# does not.
+                let plus = self.plus.as_ref().filter(|_| is_root);
+                let also = plus.map_or(&[][..], |node| &node.hash);
+                also.iter()
+                    .chain(&self.hash)
+                    .try_for_each(|number| found(*number))
+            }
+            Some(level) => {
+                if let Some(node) = self.literals.get(level) {
+                    node.walk(levels.clone(), false, found)?;
+                }
+                // 5 [MQTT-4.7.2-1]: a filter that begins with a wildcard is not for topics with $.
+                if is_root && level.starts_with('$') {
+                    return ControlFlow::Continue(());
+                }
+                if let Some(node) = &self.plus {
+                    node.walk(levels, false, found)?;
+                }
+                self.hash.iter().try_for_each(|number| found(*number))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mio::Waker;
-use waypost_core::{MailBatch, ShardId};
+use waypost_core::{MailBatch, Policies, ShardId};
 
 use crate::client_report::ClientQuestion;
 use crate::listener::Place;
@@ -30,6 +30,8 @@ pub(crate) enum Inbound {
     },
     /// Messages of the server itself (`$SYS`), retained.
     System(Vec<(String, Vec<u8>)>),
+    /// What the configuration says about topics from now on.
+    Policies(Arc<Policies>),
     /// What an operator wants to know of a client.
     Client(ClientQuestion),
     /// Say goodbye to every client and end.
@@ -157,7 +159,11 @@ impl Inbound {
     fn bytes(&self) -> usize {
         match self {
             Self::Mail { batch, .. } => batch.bytes(),
-            Self::Handover(_) | Self::System(_) | Self::Client(_) | Self::Drain => 0,
+            Self::Handover(_)
+            | Self::System(_)
+            | Self::Policies(_)
+            | Self::Client(_)
+            | Self::Drain => 0,
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use tokio::sync::mpsc::{Receiver, channel};
-use waypost_core::{AllowAll, Broker, BrokerConfig, RetainedClock, ShardId};
+use waypost_core::{AllowAll, Broker, BrokerConfig, Policies, RetainedClock, ShardId};
 
 use crate::client_report::{ClientQuestion, ClientReport};
 use crate::config::Config;
@@ -187,6 +187,14 @@ impl Handle {
         if let Some(mailbox) = self.mailboxes.first() {
             // A waker fails only when the shard is gone, and then nobody listens.
             let _ = mailbox.send([Inbound::System(messages)]);
+        }
+    }
+
+    /// Tells every shard what the configuration says about topics from now on.
+    pub fn set_policies(&self, policies: &Arc<Policies>) {
+        for mailbox in self.mailboxes.iter() {
+            // A waker fails only when the shard is gone, and its groups with it.
+            let _ = mailbox.send([Inbound::Policies(Arc::clone(policies))]);
         }
     }
 

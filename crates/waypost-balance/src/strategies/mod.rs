@@ -13,6 +13,11 @@ mod weighted_round_robin;
 
 use crate::Strategy;
 
+/// The strategy where nobody chose one: it needs nothing to be told, follows members that slow down, and honours weights.
+pub fn default_strategy() -> &'static Strategy {
+    &least_connections::STRATEGY
+}
+
 /// Every balance strategy there is.
 pub fn registry() -> &'static [Strategy] {
     &[

@@ -275,6 +275,10 @@ impl Shard {
                         );
                     }
                 }
+                Inbound::Policies(policies) => {
+                    self.broker
+                        .handle_policies(policies, self.now, &mut self.outlets);
+                }
                 Inbound::Client(question) => self.report_client(&question),
                 Inbound::Drain => self.drain(),
             }
