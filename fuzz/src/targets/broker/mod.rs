@@ -36,6 +36,8 @@ const STEPS_MAX: usize = 20_000;
 const CLIENT_IDS: [&str; 4] = ["a", "b", "c", ""];
 const TOPICS: [&str; 5] = ["a", "a/b", "a/b/c", "$x/a", "a//"];
 const FILTERS: [&str; 8] = ["a", "a/b", "a/+", "#", "+/b/#", "$x/#", "a/#", "$share/g/a"];
+const GROUP_FILTERS: [&str; 4] = ["$share/g/a/#", "$share/g/a", "$share/h/a/#", "$queue/a/+"];
+const KEYS: [&str; 3] = ["x", "y", ""];
 const VERSIONS: [ProtocolVersion; 3] = [
     ProtocolVersion::V31,
     ProtocolVersion::V311,
@@ -123,10 +125,10 @@ impl World {
         };
         match what % 16 {
             0 | 1 => self.connect(at, how),
-            2 | 3 => self.subscribe(at, how),
-            4 => self.unsubscribe(at, how),
+            2 | 3 => self.subscribe(at, what, how),
+            4 => self.unsubscribe(at, what, how),
             5..=8 => self.publish(at, what, how),
-            9 => self.answer(at),
+            9 => self.answer(at, how),
             10 => self.answer_wrongly(at, how),
             11 => {
                 let (packet, after) = after.split_at(usize::from(how).min(after.len()));
@@ -192,8 +194,8 @@ impl World {
         self.send_as(at, version, &Packet::Connect(connect));
     }
 
-    fn subscribe(&mut self, at: Place, how: u8) {
-        let Ok(filter) = Filter::parse(pick(&FILTERS, how)) else {
+    fn subscribe(&mut self, at: Place, what: u8, how: u8) {
+        let Ok(filter) = Filter::parse(filter(what, how)) else {
             return;
         };
         let is_v5 = self.version(at) == ProtocolVersion::V5;
@@ -207,6 +209,10 @@ impl World {
         if is_v5 && how & 128 != 0 {
             properties.push(Property::SubscriptionIdentifier(u32::from(how)));
         }
+        let weight = what.to_string();
+        if is_v5 && what & 32 != 0 {
+            properties.push(Property::UserProperty("waypost-weight", &weight));
+        }
         let requests = [SubscriptionRequest { filter, options }];
         if let Some(packet_id) = PacketId::new(7) {
             let packet = Subscribe::new(packet_id, properties.as_properties(), &requests);
@@ -214,8 +220,8 @@ impl World {
         }
     }
 
-    fn unsubscribe(&mut self, at: Place, how: u8) {
-        let Ok(filter) = Filter::parse(pick(&FILTERS, how)) else {
+    fn unsubscribe(&mut self, at: Place, what: u8, how: u8) {
+        let Ok(filter) = Filter::parse(filter(what, how)) else {
             return;
         };
         if let Some(packet_id) = PacketId::new(8) {
@@ -234,7 +240,7 @@ impl World {
         }
         if is_v5 && what & 32 != 0 {
             properties.push(Property::MessageExpiryInterval(u32::from(how % 8)));
-            properties.push(Property::UserProperty("k", "v"));
+            properties.push(Property::UserProperty("waypost-key", pick(&KEYS, how)));
         }
         let payload = vec![how; usize::from(how & 15) * usize::from(what & 64)];
         let publish = Publish {
@@ -256,9 +262,16 @@ impl World {
     }
 
     /// What a well-behaved client does next.
-    fn answer(&mut self, at: Place) {
+    fn answer(&mut self, at: Place, how: u8) {
+        let is_v5 = self.version(at) == ProtocolVersion::V5;
         if let Some((answer, packet_id)) = self.wire(at).owed.pop_front() {
-            self.acknowledge(at, answer, packet_id, ReasonCode::Success);
+            let may_refuse = is_v5 && !matches!(answer, Answer::PubComp);
+            let reason = if may_refuse && how & 64 != 0 {
+                ReasonCode::UnspecifiedError
+            } else {
+                ReasonCode::Success
+            };
+            self.acknowledge(at, answer, packet_id, reason);
         }
     }
 
@@ -491,6 +504,13 @@ impl Place {
     }
 }
 
+fn filter(what: u8, how: u8) -> &'static str {
+    if what & 16 != 0 {
+        pick(&GROUP_FILTERS, how)
+    } else {
+        pick(&FILTERS, how)
+    }
+}
 fn qos(how: u8) -> QoS {
     pick(&[QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce], how)
 }
