@@ -31,6 +31,12 @@ impl<T: Copy + Default> Roster<T> {
         Some(at)
     }
 
+    /// What is remembered of one member.
+    pub fn of(&mut self, id: MemberId) -> Option<&mut T> {
+        let seat = self.seats.iter_mut().find(|seat| seat.id == id)?;
+        Some(&mut seat.state)
+    }
+
     /// The seats, one for each of `members`, in their order. Allocates only when the members changed.
     #[inline]
     pub fn seats(&mut self, members: &[Member]) -> &mut [Seat<T>] {

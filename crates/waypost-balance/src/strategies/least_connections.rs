@@ -79,7 +79,7 @@ impl Fewest {
         if !is_tied {
             return Some(at);
         }
-        self.turns.next(members, |member| {
+        self.turns.next(members, |_, member| {
             eligible(member) && load(member, best) == load(best, member)
         })
     }

@@ -22,7 +22,7 @@ struct WeightedRoundRobin {
 impl Balance for WeightedRoundRobin {
     fn choose(&mut self, members: &[Member], _: &Request<'_>) -> Choice {
         self.turns
-            .next(members, |member| member.is_ready)
+            .next(members, |_, member| member.is_ready)
             .map_or(Choice::Nobody, Choice::Now)
     }
 
@@ -55,13 +55,13 @@ impl Turns {
     pub fn next(
         &mut self,
         members: &[Member],
-        eligible: impl Fn(&Member) -> bool,
+        eligible: impl Fn(usize, &Member) -> bool,
     ) -> Option<usize> {
         let mut total = 0;
         let mut best = None;
         let seats = self.roster.seats(members);
         for (at, (seat, member)) in seats.iter_mut().zip(members).enumerate() {
-            if eligible(member) {
+            if eligible(at, member) {
                 let weight = i64::from(member.weight);
                 seat.state += weight;
                 total += weight;
