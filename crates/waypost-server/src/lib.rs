@@ -29,7 +29,7 @@ mod server;
 mod shard;
 mod socket;
 #[allow(dead_code, reason = "the shard's layers and the doors come next")]
-mod stream;
+pub mod stream;
 mod threads;
 
 pub use client_report::ClientReport;

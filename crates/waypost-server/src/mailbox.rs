@@ -43,7 +43,6 @@ pub(crate) enum Inbound {
 pub(crate) const UNREAD_BYTES_MAX: usize = 16 * 1024;
 
 /// An accepted connection on its way to its shard, after every handshake below MQTT.
-#[expect(dead_code, reason = "the doors that use them come next")]
 pub(crate) struct Handover {
     /// The socket, non-blocking and registered nowhere.
     pub(crate) socket: Socket,

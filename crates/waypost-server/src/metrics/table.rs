@@ -232,6 +232,8 @@ metrics! {
         packets_over_limit: "Connections closed for a packet above limits.packet_bytes_max.",
         read_errors: "Connections whose reading failed.",
         write_errors: "Connections whose writing failed.",
+        tls_errors: "Connections closed after their handshake because TLS could not go on: a record that cannot be opened, an alert.",
+        websocket_errors: "Connections closed for a WebSocket frame against RFC 6455, or with text.",
     }
     gauges {
         connections: "MQTT connections open, those that have not logged in yet included.",

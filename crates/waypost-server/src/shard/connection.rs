@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use waypost_mqtt::ProtocolVersion;
 
+use super::layers::{LayerBuffers, Layers, Plain};
 use super::outbox::Outbox;
 use crate::listener::Place;
 use crate::socket::Socket;
@@ -35,6 +36,8 @@ pub(super) struct Connection {
     /// Given back when the socket closes.
     _place: Place,
     pub(super) outbox: Outbox,
+    /// What lies between the socket and MQTT, if anything.
+    pub(super) layers: Option<Box<Layers>>,
     /// Bytes read but not handled: the beginning of a packet, or what came while parked.
     #[expect(
         clippy::box_collection,
@@ -82,11 +85,12 @@ pub(super) enum ConnectionState {
 }
 
 impl Connection {
-    pub(super) fn new(socket: Socket, place: Place) -> Self {
+    pub(super) fn new(socket: Socket, layers: Option<Box<Layers>>, place: Place) -> Self {
         Self {
             socket,
             _place: place,
             outbox: Outbox::default(),
+            layers,
             unread: None,
             large: None,
             qos0_dropped: 0,
@@ -105,15 +109,29 @@ impl Connection {
         }
     }
 
+    /// Bytes that wait to be written, in whatever shape.
+    pub(super) fn waiting_len(&self) -> usize {
+        self.outbox.len() + self.layers.as_ref().map_or(0, |layers| layers.wire_len())
+    }
+
     /// Reads once: first what is missing of a large packet, then into `buffer` behind `offset`.
-    pub(super) fn read_once(&mut self, buffer: &mut [u8], offset: usize) -> io::Result<ReadOnce> {
+    pub(super) fn read_once(
+        &mut self,
+        buffer: &mut [u8],
+        offset: usize,
+        layer_buffers: &mut LayerBuffers,
+    ) -> io::Result<ReadOnce> {
         let after = buffer.get_mut(offset..).unwrap_or_default();
+        if self.layers.is_some() {
+            return self.read_through_layers(after, layer_buffers);
+        }
         let Some(large) = self.large.as_deref_mut() else {
             let room = after.len();
             let count = self.socket.read(after)?;
             return Ok(ReadOnce {
                 count,
                 in_buffer: count,
+                answered: 0,
                 filled_all: count == room,
                 large: None,
             });
@@ -136,10 +154,46 @@ impl Connection {
         Ok(ReadOnce {
             count,
             in_buffer: count - of_large,
+            answered: 0,
             filled_all: count == room,
             large: self
                 .large
                 .take_if(|_| whole)
+                .map(|large| Rc::new(large.bytes)),
+        })
+    }
+}
+
+impl Connection {
+    fn read_through_layers(
+        &mut self,
+        after: &mut [u8],
+        layer_buffers: &mut LayerBuffers,
+    ) -> io::Result<ReadOnce> {
+        let Some(layers) = self.layers.as_deref_mut() else {
+            return Ok(ReadOnce::nothing());
+        };
+        let missing = match self.large.as_deref_mut() {
+            Some(large) => large.bytes.get_mut(large.filled..).unwrap_or_default(),
+            None => &mut [],
+        };
+        let missing_len = missing.len();
+        let mut plain = Plain::new(missing, after);
+        let waiting = layers.wire_len();
+        let read = layers.read(&mut self.socket, &mut plain, layer_buffers)?;
+        let filled = plain.filled();
+        let of_large = filled.min(missing_len);
+        if let Some(large) = self.large.as_deref_mut() {
+            large.filled += of_large;
+        }
+        Ok(ReadOnce {
+            count: read.count,
+            in_buffer: filled - of_large,
+            answered: layers.wire_len() - waiting,
+            filled_all: read.filled_all,
+            large: self
+                .large
+                .take_if(|_| of_large == missing_len)
                 .map(|large| Rc::new(large.bytes)),
         })
     }
@@ -151,6 +205,8 @@ pub(super) struct ReadOnce {
     pub(super) count: usize,
     /// Those that went into the shard's buffer.
     pub(super) in_buffer: usize,
+    /// Bytes that a layer wants written, because of what was read.
+    pub(super) answered: usize,
     /// The read filled all the room there was, so there may be more.
     pub(super) filled_all: bool,
     /// The large packet, when these bytes completed it.
@@ -163,6 +219,7 @@ impl ReadOnce {
         Self {
             count: 0,
             in_buffer: 0,
+            answered: 0,
             filled_all: false,
             large: None,
         }

@@ -10,6 +10,7 @@
 
 mod clock;
 mod connection;
+mod layers;
 mod outbox;
 mod outlets;
 mod reading;
@@ -29,8 +30,10 @@ use waypost_core::{Broker, ConnectionId, MailBatch, Now, Peer, ShardId};
 use crate::client_report::{ClientQuestion, ClientReport};
 use crate::mailbox::{Handover, Inbound, Mailbox};
 use crate::metrics::{Gauges, ShardStats};
+use crate::stream::websocket::CloseCode;
 use clock::Clock;
 use connection::Connection;
+use layers::Layers;
 use outlets::{OutboxBounds, Outlets};
 
 /// The waker's token; connections have theirs from 0 up.
@@ -313,7 +316,8 @@ impl Shard {
     }
 
     fn adopt(&mut self, handover: Handover) {
-        let connection = Connection::new(handover.socket, handover.place);
+        let layers = Layers::of(handover.tls, handover.framing);
+        let connection = Connection::new(handover.socket, layers, handover.place);
         let index = self.outlets.connections.insert(connection);
         let Some(connection) = self.outlets.connections.get_mut(index) else {
             return;
@@ -334,6 +338,7 @@ impl Shard {
         };
         self.broker
             .handle_open(ConnectionId(id), peer, self.now, &mut self.outlets);
+        self.take_unread(index, &handover.unread);
         self.outlets.mark_ready(index);
     }
 
@@ -346,6 +351,11 @@ impl Shard {
             .now
             .monotonic_ms
             .saturating_add(self.limits.drain_timeout_ms);
+        for (_, connection) in &mut self.outlets.connections {
+            if let Some(layers) = &mut connection.layers {
+                layers.close_with(CloseCode::GOING_AWAY);
+            }
+        }
         self.broker.handle_drain(self.now, &mut self.outlets);
     }
 

@@ -31,8 +31,45 @@ impl SharedPiece {
     }
 }
 
+/// Slices of the run and the pieces that stand in it, up to `bytes_max` bytes. Returns how many
+/// slices and bytes.
+fn gather<'a>(
+    run: &'a [u8],
+    mut from: usize,
+    shared: &'a SharedRun,
+    bytes_max: usize,
+    places: &mut [IoSlice<'a>],
+) -> (usize, usize) {
+    let mut places = places.iter_mut();
+    let mut skip = shared.first_written;
+    let (mut count, mut bytes) = (0, 0);
+    // False: there is no room for more.
+    let mut put = |slice: &'a [u8]| {
+        let now = slice.get(..bytes_max - bytes).unwrap_or(slice);
+        if !now.is_empty() {
+            let Some(place) = places.next() else {
+                return false;
+            };
+            *place = IoSlice::new(now);
+            count += 1;
+            bytes += now.len();
+        }
+        now.len() == slice.len()
+    };
+    for piece in shared.pieces.iter().skip(shared.first) {
+        let between = run.get(from..piece.at).unwrap_or_default();
+        from = from.max(piece.at);
+        if !put(between) || !put(piece.bytes().get(skip..).unwrap_or_default()) {
+            return (count, bytes);
+        }
+        skip = 0;
+    }
+    put(run.get(from..).unwrap_or_default());
+    (count, bytes)
+}
+
 /// The largest number of slices given to one gathering write (Linux takes 1,024).
-const SLICES_MAX: usize = 64;
+pub(super) const SLICES_MAX: usize = 64;
 
 /// The encoded packets that wait for one connection's socket.
 #[derive(Default)]
@@ -135,29 +172,39 @@ impl Outbox {
             return Ok((socket.write(rest)?, rest.len()));
         };
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let mut count = 0;
-        let mut from = self.run_written;
-        let mut skip = shared.first_written;
-        let mut put = |slice| {
-            if let Some(place) = slices.get_mut(count) {
-                *place = IoSlice::new(slice);
-                count += 1;
-            }
-        };
-        for piece in shared.pieces.iter().skip(shared.first).take(SLICES_MAX / 2) {
-            if piece.at > from {
-                put(self.run.get(from..piece.at).unwrap_or_default());
-                from = piece.at;
-            }
-            put(piece.bytes().get(skip..).unwrap_or_default());
-            skip = 0;
-        }
-        if shared.pieces.len() - shared.first < SLICES_MAX / 2 && from < self.run.len() {
-            put(self.run.get(from..).unwrap_or_default());
-        }
+        let (count, offered) = gather(&self.run, self.run_written, shared, usize::MAX, &mut slices);
         let slices = slices.get(..count).unwrap_or_default();
-        let offered = slices.iter().map(|slice| slice.len()).sum();
         Ok((socket.write_vectored(slices)?, offered))
+    }
+
+    /// What waits, from its beginning: at most `bytes_max` bytes and as many slices as there are
+    /// places. Returns how many slices and bytes that is.
+    pub(super) fn slices<'a>(
+        &'a self,
+        bytes_max: usize,
+        places: &mut [IoSlice<'a>],
+    ) -> (usize, usize) {
+        if let Some(shared) = &self.shared {
+            return gather(&self.run, self.run_written, shared, bytes_max, places);
+        }
+        let rest = self.run.get(self.run_written..).unwrap_or_default();
+        let rest = rest.get(..bytes_max).unwrap_or(rest);
+        let Some(place) = places.first_mut().filter(|_| !rest.is_empty()) else {
+            return (0, 0);
+        };
+        *place = IoSlice::new(rest);
+        (1, rest.len())
+    }
+
+    /// Forgets the first `count` bytes: they are on their way. Memory that is not needed any more
+    /// goes back to the pool.
+    pub(super) fn take(&mut self, count: usize, pool: &mut BufferPool) {
+        self.advance(count, pool);
+        if self.is_empty() {
+            self.release(pool);
+        } else {
+            self.compact();
+        }
     }
 
     fn advance(&mut self, mut written: usize, pool: &mut BufferPool) {

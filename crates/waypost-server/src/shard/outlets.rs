@@ -8,9 +8,10 @@ use slab::Slab;
 use waypost_core::{ConnectionId, DeliveryFlags, Effects, MailBatch, Message, ShardId, Target};
 use waypost_mqtt::{Packet, ProtocolVersion, PublishHead, QoS, encode, encode_publish_head};
 
-use super::ShellLimits;
 use super::connection::{Connection, ConnectionState};
+use super::layers::LayerBuffers;
 use super::outbox::BufferPool;
+use super::{READ_BUFFER_BYTES, ShellLimits};
 use crate::metrics::ShellCounters;
 
 /// From this size on a payload that several connections get is referred to instead of copied.
@@ -29,7 +30,8 @@ pub(super) struct Outlets {
     /// Mail to each shard, sent at the end of the tick; the own shard's stays empty.
     pub(super) mail: Vec<MailBatch>,
     pub(super) counters: ShellCounters,
-    /// Bytes that wait in all outboxes.
+    pub(super) layer_buffers: LayerBuffers,
+    /// Bytes that wait in all outboxes, those that are made into frames and records included.
     pub(super) outbox_bytes: usize,
     pub(super) bounds: OutboxBounds,
     /// The publish being delivered, encoded once per form that its targets ask for.
@@ -83,6 +85,7 @@ impl Outlets {
             closed: Vec::new(),
             mail: (0..shards).map(|_| MailBatch::default()).collect(),
             counters: ShellCounters::default(),
+            layer_buffers: LayerBuffers::new(READ_BUFFER_BYTES),
             outbox_bytes: 0,
             bounds,
             encoded: Encoded::default(),
@@ -114,15 +117,38 @@ impl Outlets {
         let Some(connection) = self.connections.get_mut(index) else {
             return Ok(());
         };
-        let waiting = connection.outbox.len();
-        let written = connection
-            .outbox
-            .write_to(&mut connection.socket, &mut self.pool);
-        let left = connection.outbox.len();
+        let waiting = connection.waiting_len();
+        let Some(layers) = &mut connection.layers else {
+            let written = connection
+                .outbox
+                .write_to(&mut connection.socket, &mut self.pool);
+            let left = connection.outbox.len();
+            connection.blocked = left > 0 && written.is_ok();
+            self.outbox_bytes -= waiting - left;
+            self.counters.bytes_sent += (waiting - left) as u64;
+            return written;
+        };
+        let written = layers.write(
+            &mut connection.socket,
+            &mut connection.outbox,
+            connection.state != ConnectionState::Open,
+            &mut self.layer_buffers,
+            &mut self.pool,
+        );
+        let left = connection.waiting_len();
         connection.blocked = left > 0 && written.is_ok();
-        self.outbox_bytes -= waiting - left;
-        self.counters.bytes_sent += (waiting - left) as u64;
-        written
+        // Frames and records are longer than what is in them.
+        self.outbox_bytes = self.outbox_bytes + left - waiting;
+        self.counters.bytes_sent += *written.as_ref().unwrap_or(&0) as u64;
+        written.map(drop)
+    }
+
+    /// Forgets what waits for a connection that will not read it.
+    pub(super) fn release_outbox(&mut self, index: usize) {
+        if let Some(connection) = self.connections.get_mut(index) {
+            self.outbox_bytes -= connection.outbox.len();
+            connection.outbox.release(&mut self.pool);
+        }
     }
 
     /// Makes room for a QoS 0 message in a full outbox: it is written before its time, and if the

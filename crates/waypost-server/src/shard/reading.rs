@@ -1,13 +1,15 @@
 //! From the socket to the core: framing, and what is kept of packets that are not whole.
 
-use std::io;
+use std::io::{self, Read};
 use std::rc::Rc;
 
-use waypost_core::{ConnectionId, Frame};
+use waypost_core::{ConnectionId, Effects, Frame};
 use waypost_mqtt::{DecodeError, DecodeErrorKind, Packet, ReasonCode, Role, decode, decode_header};
 
 use super::Shard;
-use super::connection::{ConnectionState, LargePacket, OWN_BUFFER_BYTES_MIN, ReadOnce};
+use super::connection::{Connection, ConnectionState, LargePacket, OWN_BUFFER_BYTES_MIN, ReadOnce};
+use super::layers::{End, Plain};
+use crate::stream::websocket::{CloseCode, Masked};
 
 /// Packets sent in one tick, over all connections, after which nothing more is read in it: what one
 /// client's bytes set off must not keep the others waiting for long.
@@ -80,9 +82,17 @@ impl Shard {
             self.handle_bytes(index, offset);
             return;
         }
-        let read = match connection.read_once(&mut self.read_buffer, offset) {
+        let read = connection.read_once(
+            &mut self.read_buffer,
+            offset,
+            &mut self.outlets.layer_buffers,
+        );
+        let read = match read {
             Ok(read) if read.count == 0 => {
-                self.lost(index);
+                // Whole packets that parking left still count; what is not whole never will be.
+                if offset == 0 || self.handle_bytes(index, offset) {
+                    self.ended(index);
+                }
                 return;
             }
             Ok(read) => read,
@@ -97,10 +107,17 @@ impl Shard {
                 return;
             }
         };
-        if read.filled_all || (connection.hung_up && read.count > 0) {
+        let has_ended = connection.hung_up
+            || connection
+                .layers
+                .as_ref()
+                .is_some_and(|layers| layers.end().is_some());
+        if read.filled_all || (has_ended && read.count > 0) {
             self.outlets.mark_ready(index);
         }
         self.outlets.counters.bytes_received += read.count as u64;
+        self.outlets.outbox_bytes += read.answered;
+        self.mark_answers(index);
         if let Some(packet) = read.large
             && !self.handle_large(index, packet)
         {
@@ -119,8 +136,8 @@ impl Shard {
         let Some(connection) = self.outlets.connections.get_mut(index) else {
             return;
         };
-        match connection.read_once(&mut self.read_buffer, 0) {
-            Ok(read) if read.count > 0 => self.outlets.mark_ready(index),
+        match connection.socket.read(&mut self.read_buffer) {
+            Ok(1..) => self.outlets.mark_ready(index),
             Ok(_) if connection.state == ConnectionState::Flushing => {}
             Err(error)
                 if matches!(
@@ -139,16 +156,19 @@ impl Shard {
         is_open
     }
 
-    /// Handles the first `end` bytes of the read buffer and keeps what is not a whole packet.
-    fn handle_bytes(&mut self, index: usize, end: usize) {
+    /// Handles the first `end` bytes of the read buffer and keeps what is not a whole packet. True:
+    /// that is the beginning of one, and all packets before it are handled.
+    fn handle_bytes(&mut self, index: usize, end: usize) -> bool {
         let buffer = std::mem::take(&mut self.read_buffer);
         let bytes = buffer.get(..end).unwrap_or_default();
-        match self.handle_packets(index, bytes) {
+        let handled = self.handle_packets(index, bytes);
+        match handled {
             Handled::Whole(at) => self.keep_beginning(index, bytes.get(at..).unwrap_or_default()),
             Handled::UpTo(at) => self.keep_unread(index, bytes.get(at..).unwrap_or_default()),
             Handled::Closed => {}
         }
         self.read_buffer = buffer;
+        matches!(handled, Handled::Whole(_))
     }
 
     fn handle_packets(&mut self, index: usize, bytes: &[u8]) -> Handled {
@@ -248,6 +268,14 @@ impl Shard {
         {
             connection.version = version;
         }
+        if let Some(connection) = self.outlets.connections.get_mut(index)
+            && let Some(layers) = &mut connection.layers
+        {
+            layers.close_with(match error.reason {
+                ReasonCode::PacketTooLarge => CloseCode::TOO_LARGE,
+                _ => CloseCode::PROTOCOL_ERROR,
+            });
+        }
         self.broker
             .handle_malformed(connection_id(index), error, self.now, &mut self.outlets);
         self.forget_unread(index);
@@ -298,6 +326,57 @@ impl Shard {
                 self.receive_bytes = self.receive_bytes.saturating_sub(large.bytes.len());
             }
         }
+    }
+
+    /// Takes what was read of a connection before it came here.
+    pub(super) fn take_unread(&mut self, index: usize, bytes: &[u8]) {
+        let Some(connection) = self.outlets.connections.get_mut(index) else {
+            return;
+        };
+        let mut plain = Plain::new(&mut [], &mut self.read_buffer);
+        if let Some(layers) = &mut connection.layers {
+            layers.adopt(bytes, &mut plain, &mut self.outlets.layer_buffers);
+            self.outlets.outbox_bytes += layers.wire_len();
+        } else {
+            plain.put(Masked::unmasked(bytes));
+        }
+        let filled = plain.filled();
+        let unread = self.read_buffer.get(..filled).unwrap_or_default();
+        connection.unread = (filled > 0).then(|| Box::new(unread.to_vec()));
+        self.mark_answers(index);
+    }
+
+    /// Sees to it that what a layer has to answer is written.
+    fn mark_answers(&mut self, index: usize) {
+        let has_answers = |connection: &Connection| {
+            let layers = connection.layers.as_ref();
+            layers.is_some_and(|layers| layers.has_answers())
+        };
+        if self.outlets.connections.get(index).is_some_and(has_answers) {
+            self.outlets.mark_dirty(index);
+        }
+    }
+
+    /// Nothing more will come: the peer closed its side, said that it does, or broke a layer's rule.
+    fn ended(&mut self, index: usize) {
+        let connection = self.outlets.connections.get(index);
+        let end = connection.and_then(|connection| connection.layers.as_ref()?.end());
+        match end {
+            None => {
+                self.lost(index);
+                return;
+            }
+            Some(End::Closed) => {}
+            Some(End::Tls) => self.outlets.counters.tls_errors += 1,
+            Some(End::WebSocket) => self.outlets.counters.websocket_errors += 1,
+        }
+        if self.is_open(index) {
+            self.broker
+                .handle_closed(connection_id(index), self.now, &mut self.outlets);
+        }
+        // It reads no more messages, but it is told why, or that we are closed too.
+        self.outlets.release_outbox(index);
+        self.outlets.close(connection_id(index));
     }
 
     /// The peer closed without DISCONNECT, or the network failed.

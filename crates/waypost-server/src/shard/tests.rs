@@ -14,7 +14,11 @@ use waypost_mqtt::{Ack, Packet, PacketId, QoS, ReasonCode, decode_header};
 
 use super::*;
 use crate::listener::Place;
-use crate::socket::Socket;
+use crate::socket::{Framing, Socket};
+use crate::stream::peer::{Door, PeerLayers};
+use crate::stream::tls::Tls;
+
+mod layers;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -90,23 +94,33 @@ impl World {
 
     /// A connection the shard has, without a word on it.
     fn open(&mut self) -> Client {
+        self.open_through(Door::PLAIN)
+    }
+
+    fn open_through(&mut self, door: Door) -> Client {
+        let (layers, tls) = PeerLayers::new(door);
         let stream = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         let (socket, peer) = self.listener.accept().unwrap();
-        self.hand_over(socket, peer);
+        self.hand_over(socket, peer, tls, door.framing);
         stream.set_nonblocking(true).unwrap();
         stream.set_nodelay(true).unwrap();
         Client {
             stream,
+            layers,
             received: Vec::new(),
             is_closed: false,
         }
     }
 
-    fn hand_over(&self, socket: TcpStream, peer: SocketAddr) {
+    fn hand_over(&self, socket: TcpStream, peer: SocketAddr, tls: Option<Tls>, framing: Framing) {
         socket.set_nonblocking(true).unwrap();
         let socket = mio::net::TcpStream::from_std(socket);
         let place = Place::take(&self.taken, usize::MAX).unwrap();
-        let handover = Handover::plain(Socket::Tcp(socket), Some(peer), place);
+        let handover = Handover {
+            tls,
+            framing,
+            ..Handover::plain(Socket::Tcp(socket), Some(peer), place)
+        };
         self.shard
             .inbox
             .send([Inbound::Handover(handover)])
@@ -114,7 +128,11 @@ impl World {
     }
 
     fn connect(&mut self, id: &str) -> Client {
-        let mut client = self.open();
+        self.connect_through(Door::PLAIN, id)
+    }
+
+    fn connect_through(&mut self, door: Door, id: &str) -> Client {
+        let mut client = self.open_through(door);
         self.write(&mut client, &connect(id));
         assert_eq!(self.packet(&mut client), [0x20, 2, 0, 0]);
         client
@@ -127,7 +145,12 @@ impl World {
     }
 
     /// Writes everything, the shard reading meanwhile.
-    fn write(&mut self, client: &mut Client, mut bytes: &[u8]) {
+    fn write(&mut self, client: &mut Client, bytes: &[u8]) {
+        let wire = client.layers.said(bytes);
+        self.write_wire(client, &wire);
+    }
+
+    fn write_wire(&mut self, client: &mut Client, mut bytes: &[u8]) {
         self.tick_until("the end of writing", |_| {
             match client.stream.write(bytes) {
                 Ok(count) => bytes = &bytes[count..],
@@ -157,6 +180,7 @@ impl World {
 
 struct Client {
     stream: TcpStream,
+    layers: PeerLayers,
     received: Vec<u8>,
     is_closed: bool,
 }
@@ -168,7 +192,7 @@ impl Client {
             match self.stream.read(&mut buffer) {
                 Ok(0) => self.is_closed = true,
                 Ok(count) => {
-                    self.received.extend_from_slice(&buffer[..count]);
+                    self.layers.understand(&buffer[..count], &mut self.received);
                     continue;
                 }
                 Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),

@@ -51,7 +51,7 @@ impl Shard {
         let Some(connection) = self.outlets.connections.get_mut(index) else {
             return;
         };
-        let left = connection.outbox.len();
+        let left = connection.waiting_len();
         if left == 0 && connection.state == ConnectionState::Flushing {
             self.linger(index);
         } else if left < bytes_max / 4 && connection.state == ConnectionState::Open {
@@ -116,7 +116,7 @@ impl Shard {
             return;
         }
         let mut connection = self.outlets.connections.remove(index);
-        self.outlets.outbox_bytes -= connection.outbox.len();
+        self.outlets.outbox_bytes -= connection.waiting_len();
         connection.outbox.release(&mut self.outlets.pool);
         // Closing the descriptor deregisters it; a failure here changes nothing.
         let _ = connection.socket.deregister(self.poll.registry());

@@ -1,8 +1,10 @@
-//! The other side of a TLS connection, for tests: rustls' buffered client, which believes anybody.
+//! The other side of the layers, for tests: rustls' buffered client, which believes anybody, and
+//! a client's frames.
 
 use std::io::{Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use rcgen::{CertifiedKey, KeyPair};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -11,9 +13,153 @@ use rustls::{
     SupportedProtocolVersion,
 };
 
+use super::Outgoing;
+use super::tls::Tls;
+use super::websocket::{Decoder, End, Masked, Sender};
+use crate::socket::Framing;
+
+/// What lies between a test's client and the server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Door {
+    pub(crate) tls: Option<&'static SupportedProtocolVersion>,
+    pub(crate) framing: Framing,
+}
+
+impl Door {
+    pub(crate) const PLAIN: Self = Self {
+        tls: None,
+        framing: Framing::Raw,
+    };
+    pub(crate) const TLS: Self = Self {
+        tls: Some(&rustls::version::TLS13),
+        framing: Framing::Raw,
+    };
+    pub(crate) const TLS12: Self = Self {
+        tls: Some(&rustls::version::TLS12),
+        framing: Framing::Raw,
+    };
+    pub(crate) const WEBSOCKET: Self = Self {
+        tls: None,
+        framing: Framing::WebSocket,
+    };
+    pub(crate) const WSS: Self = Self {
+        tls: Self::TLS.tls,
+        framing: Framing::WebSocket,
+    };
+    /// Those with a layer.
+    pub(crate) const LAYERED: [Self; 4] = [Self::TLS, Self::TLS12, Self::WEBSOCKET, Self::WSS];
+}
+
+/// The client's side of a door, hands shaken.
+pub(crate) struct PeerLayers {
+    pub(crate) tls: Option<ClientConnection>,
+    pub(crate) frames: Option<Decoder>,
+    /// How the server ended TLS, if it did so with an alert.
+    pub(crate) alert: Option<Error>,
+}
+
+impl PeerLayers {
+    /// And the server's.
+    pub(crate) fn new(door: Door) -> (Self, Option<Tls>) {
+        let shaken = door.tls.map(shake_hands);
+        let (tls, server) = shaken.map_or((None, None), |(server, client)| {
+            (Some(client), Some(server))
+        });
+        let layers = Self {
+            tls,
+            frames: (door.framing == Framing::WebSocket).then(|| Decoder::new(Sender::Server)),
+            alert: None,
+        };
+        (layers, server)
+    }
+
+    /// What the client sends to say `bytes`, in one frame if in frames.
+    pub(crate) fn said(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let framed = if self.frames.is_some() {
+            frame(true, 2, [1, 2, 3, 4], bytes)
+        } else {
+            bytes.to_vec()
+        };
+        self.protected(&framed)
+    }
+
+    /// What the client sends to say bytes that are framed already.
+    pub(crate) fn protected(&mut self, framed: &[u8]) -> Vec<u8> {
+        match &mut self.tls {
+            Some(tls) => said(tls, framed),
+            None => framed.to_vec(),
+        }
+    }
+
+    /// Appends what the server said to `plain`.
+    pub(crate) fn understand(&mut self, wire: &[u8], plain: &mut Vec<u8>) {
+        let mut open = Vec::new();
+        match &mut self.tls {
+            Some(tls) => {
+                self.alert = understood(tls, wire, &mut open).err().or(self.alert.take());
+            }
+            None => open.extend_from_slice(wire),
+        }
+        match &mut self.frames {
+            Some(decoder) => decoder.decode(&open, &mut |bytes: Masked<'_>| bytes.append_to(plain)),
+            None => plain.append(&mut open),
+        }
+    }
+
+    /// How the server closed WebSocket.
+    pub(crate) fn close_code(&self) -> Option<u16> {
+        match self.frames.as_ref()?.end()? {
+            End::Closed(code) => Some(code?.0),
+            End::Failed(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// A frame of a client.
+pub(crate) fn frame(is_last: bool, opcode: u8, mask: [u8; 4], payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![u8::from(is_last) << 7 | opcode];
+    match payload.len() {
+        len @ ..126 => bytes.push(0x80 | u8::try_from(len).unwrap()),
+        len @ 126..0x1_0000 => {
+            bytes.push(0x80 | 0x7E);
+            bytes.extend(u16::try_from(len).unwrap().to_be_bytes());
+        }
+        len => {
+            bytes.push(0x80 | 0x7F);
+            bytes.extend((len as u64).to_be_bytes());
+        }
+    }
+    bytes.extend(mask);
+    bytes.extend(
+        payload
+            .iter()
+            .zip(mask.iter().cycle())
+            .map(|(byte, mask)| byte ^ mask),
+    );
+    bytes
+}
+
+/// A connection and its client, after the handshake.
+pub(crate) fn shake_hands(version: &'static SupportedProtocolVersion) -> (Tls, ClientConnection) {
+    let mut tls = Tls::new(server_config(version)).unwrap();
+    let mut client = client();
+    let mut out = Outgoing::default();
+    let mut plain = Vec::new();
+    while tls.is_handshaking() || client.is_handshaking() {
+        let bytes = sent(&mut client);
+        tls.read(&bytes, &mut out, &mut |_| {}).unwrap();
+        understood(&mut client, out.as_slice(), &mut plain).unwrap();
+        out.clear();
+    }
+    assert_eq!(tls.unread_len(), 0);
+    (tls, client)
+}
+
 /// A server with a certificate of its own making.
 pub(crate) fn server_config(version: &'static SupportedProtocolVersion) -> Arc<ServerConfig> {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    static MADE: LazyLock<CertifiedKey<KeyPair>> =
+        LazyLock::new(|| rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap());
+    let made = &*MADE;
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[version])

@@ -268,27 +268,10 @@ struct Step {
 
 #[cfg(test)]
 mod tests {
-    use rustls::ClientConnection;
     use rustls::version::{TLS12, TLS13};
 
     use super::*;
-    use crate::stream::peer;
-
-    /// A connection and its client, hands shaken.
-    fn open(version: &'static rustls::SupportedProtocolVersion) -> (Tls, ClientConnection) {
-        let mut tls = Tls::new(peer::server_config(version)).unwrap();
-        let mut client = peer::client();
-        let mut out = Outgoing::default();
-        let mut plain = Vec::new();
-        while tls.is_handshaking() || client.is_handshaking() {
-            let bytes = peer::sent(&mut client);
-            tls.read(&bytes, &mut out, &mut |_| {}).unwrap();
-            peer::understood(&mut client, out.as_slice(), &mut plain).unwrap();
-            out.clear();
-        }
-        assert_eq!(tls.unread_len(), 0);
-        (tls, client)
-    }
+    use crate::stream::peer::{self, shake_hands};
 
     fn read_all(tls: &mut Tls, wire: &[u8], step: usize) -> Result<Vec<u8>, TlsError> {
         let mut out = Outgoing::default();
@@ -302,7 +285,7 @@ mod tests {
     #[test]
     fn every_way_to_cut_the_reads_gives_the_same_bytes() {
         for version in [&TLS12, &TLS13] {
-            let (mut tls, mut client) = open(version);
+            let (mut tls, mut client) = shake_hands(version);
             let text: Vec<u8> = (0..40_000_u32).map(|at| at.to_le_bytes()[0]).collect();
             for step in [1, 2, 5, 1000, 17_000, 100_000] {
                 let wire = peer::said(&mut client, &text);
@@ -315,7 +298,7 @@ mod tests {
     #[test]
     fn what_is_written_arrives_in_full_records() {
         for version in [&TLS12, &TLS13] {
-            let (mut tls, mut client) = open(version);
+            let (mut tls, mut client) = shake_hands(version);
             let mut out = Outgoing::default();
             let text = vec![7; 3 * 16_384];
             tls.write(&text, &mut out).unwrap();
@@ -328,7 +311,7 @@ mod tests {
 
     #[test]
     fn new_keys_are_taken_and_answered() {
-        let (mut tls, mut client) = open(&TLS13);
+        let (mut tls, mut client) = shake_hands(&TLS13);
         client.refresh_traffic_keys().unwrap();
         let wire = peer::said(&mut client, b"new");
         assert_eq!(read_all(&mut tls, &wire, 3).unwrap(), b"new");
@@ -342,7 +325,7 @@ mod tests {
     /// Goal: writing while a record is only half there harms neither.
     #[test]
     fn a_write_between_the_halves_of_a_record() {
-        let (mut tls, mut client) = open(&TLS13);
+        let (mut tls, mut client) = shake_hands(&TLS13);
         client.refresh_traffic_keys().unwrap();
         let wire = peer::said(&mut client, b"whole");
         let mut out = Outgoing::default();
@@ -363,7 +346,7 @@ mod tests {
     #[test]
     fn each_side_hears_that_the_other_closes() {
         for version in [&TLS12, &TLS13] {
-            let (mut tls, mut client) = open(version);
+            let (mut tls, mut client) = shake_hands(version);
             client.send_close_notify();
             let wire = peer::sent(&mut client);
             assert_eq!(read_all(&mut tls, &wire, 1).unwrap(), b"");
@@ -384,11 +367,11 @@ mod tests {
     #[test]
     fn a_corrupted_record_ends_the_connection() {
         let len = {
-            let (_, mut client) = open(&TLS13);
+            let (_, mut client) = shake_hands(&TLS13);
             peer::said(&mut client, b"word").len()
         };
         for at in 0..len {
-            let (mut tls, mut client) = open(&TLS13);
+            let (mut tls, mut client) = shake_hands(&TLS13);
             let mut wire = peer::said(&mut client, b"word");
             wire[at] ^= 0x01;
             let mut out = Outgoing::default();
@@ -417,10 +400,10 @@ mod tests {
     /// Goal: a handshake after the handshake is refused; asking once harms nobody in TLS 1.2.
     #[test]
     fn renegotiation_is_refused() {
-        let (mut tls, _) = open(&TLS13);
+        let (mut tls, _) = shake_hands(&TLS13);
         let hello = peer::sent(&mut peer::client());
         assert!(read_all(&mut tls, &hello, 1000).is_err());
-        let (mut tls, _) = open(&TLS12);
+        let (mut tls, _) = shake_hands(&TLS12);
         assert!(read_all(&mut tls, &hello, 1000).is_err());
     }
 
