@@ -404,7 +404,10 @@ fn in_order(table: &Table) -> Vec<(&Key, &Item)> {
 }
 
 /// The candidate that a mistyped name was probably meant to be.
-fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(
+    name: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
     let name: String = name.chars().take(64).flat_map(char::to_lowercase).collect();
     candidates.min_by_key(|candidate| (strsim::damerau_levenshtein(&name, candidate), *candidate))
 }

@@ -13,12 +13,14 @@
     )
 )]
 
+mod edit;
 mod file;
 mod password;
 mod pattern;
 mod permissions;
 mod rules;
 
+pub use edit::{EditError, ListedUser, UsersText};
 pub use file::{Problem, Problems};
 pub use password::{HashMemory, PasswordHash, PasswordHashError, SALT_BYTES};
 pub use permissions::Permissions;

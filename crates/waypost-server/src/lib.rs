@@ -17,6 +17,7 @@
     )
 )]
 
+pub mod auth;
 mod client_report;
 pub mod config;
 pub mod control;

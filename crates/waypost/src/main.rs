@@ -55,6 +55,8 @@ enum Command {
     Bench(commands::bench::Args),
     /// Show or check the server's configuration
     Config(commands::config::Args),
+    /// Manage who may log in and what they may do
+    Users(commands::users::Args),
     /// Print a completion script for a shell
     Completions(commands::completions::Args),
 }
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Replay(arguments) => commands::replay::run(&arguments),
         Command::Bench(arguments) => commands::bench::run(&arguments),
         Command::Config(arguments) => commands::config::run(&arguments),
+        Command::Users(arguments) => commands::users::run(&arguments),
         Command::Completions(arguments) => {
             commands::completions::run(&arguments, &mut Cli::command())
         }

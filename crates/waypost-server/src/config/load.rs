@@ -41,17 +41,15 @@ pub struct Flag {
 impl Config {
     /// Reads the sources over the defaults and checks what they say together.
     pub fn load(sources: &Sources) -> Result<Self, LoadError> {
-        let mut loading = Loading::new();
-        if let Some(path) = &sources.file {
-            loading.read_file(path);
-        }
-        for (name, value) in &sources.environment {
-            loading.read_variable(name, value);
-        }
-        for flag in &sources.flags {
-            loading.read_flag(flag);
-        }
+        let mut loading = Loading::read(sources);
+        validate::validate(&mut loading);
         loading.finish()
+    }
+
+    /// Reads the sources over the defaults, each value for itself: for programs that change what the values are checked
+    /// against.
+    pub fn read(sources: &Sources) -> Result<Self, LoadError> {
+        Loading::read(sources).finish()
     }
 }
 
@@ -75,14 +73,27 @@ impl Loading {
         }
     }
 
-    fn finish(mut self) -> Result<Config, LoadError> {
-        let tls = &self.config.tls;
-        let doors = self
+    fn read(sources: &Sources) -> Self {
+        let mut loading = Self::new();
+        if let Some(path) = &sources.file {
+            loading.read_file(path);
+        }
+        for (name, value) in &sources.environment {
+            loading.read_variable(name, value);
+        }
+        for flag in &sources.flags {
+            loading.read_flag(flag);
+        }
+        let tls = &loading.config.tls;
+        let doors = loading
             .listeners
             .iter()
             .flat_map(|row| Draft::complete(row, tls));
-        self.config.listen.own = doors.collect();
-        validate::validate(&mut self);
+        loading.config.listen.own = doors.collect();
+        loading
+    }
+
+    fn finish(self) -> Result<Config, LoadError> {
         if self.problems.is_empty() {
             Ok(self.config)
         } else {

@@ -10,3 +10,4 @@ pub mod reconnect;
 pub mod replay;
 pub mod serve;
 pub mod subscribe;
+pub mod users;
