@@ -83,7 +83,6 @@ pub struct Broker {
     pub(crate) registrar: Registrar,
     pub(crate) moving: MovingSessions,
     pub(crate) clock: RetainedClock,
-    #[expect(dead_code, reason = "groups look it up when they are made")]
     pub(crate) policies: Arc<Policies>,
 }
 

@@ -112,7 +112,7 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
             seed: seed.wrapping_add(u64::from(index)),
             limits: config.limits.clone(),
             clock: clock.clone(),
-            policies: Arc::default(),
+            policies: Arc::clone(config.topics.policies()),
         };
         let limits = ShellLimits {
             packet_bytes_max: config.limits.packet_bytes_max as usize,

@@ -9,7 +9,7 @@ use super::file::{File, Name, in_order, literal};
 use super::nearest::nearest;
 
 /// The names of all kinds.
-pub(super) const NAMES: [&str; 1] = ["listener"];
+pub(super) const NAMES: [&str; 2] = ["listener", "topic"];
 
 /// One key of such a table.
 pub(super) struct Key<C> {
@@ -124,8 +124,9 @@ fn read_row<C: Clone + Default>(
 pub(super) struct Array {
     pub(super) name: &'static str,
     pub(super) doc: &'static str,
-    /// Name, what it does, what it takes, an example.
     pub(super) keys: Vec<KeyPage>,
+    /// What a page of documentation says below the keys.
+    pub(super) more: &'static str,
 }
 
 /// One key, for the documentation.
@@ -148,10 +149,20 @@ impl<C: Clone> Key<C> {
 }
 
 /// Every kind there is, in the order they are printed.
-pub(super) fn arrays() -> Vec<Array> {
-    vec![Array {
-        name: "listener",
-        doc: "A door with settings of its own. What it leaves out comes from [tls] and [http].",
-        keys: super::door::LISTENER_KEYS.iter().map(Key::page).collect(),
-    }]
+pub(super) fn arrays() -> [Array; 2] {
+    [
+        Array {
+            name: "listener",
+            doc: "A door with settings of its own. What it leaves out comes from [tls] and [http].",
+            keys: super::door::LISTENER_KEYS.iter().map(Key::page).collect(),
+            more: super::door::PAGE,
+        },
+        Array {
+            name: "topic",
+            doc: "A policy: what holds for the topics of one filter. The most specific filter wins, \
+                  key by key.",
+            keys: super::topic::TOPIC_KEYS.iter().map(Key::page).collect(),
+            more: super::topic::PAGE,
+        },
+    ]
 }

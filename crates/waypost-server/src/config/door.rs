@@ -251,6 +251,31 @@ impl Draft {
     }
 }
 
+/// What docs/configuration.md says below the keys of `[[listener]]`.
+pub(super) const PAGE: &str = r#"
+For example, TLS with client certificates for devices on one port, and MQTT behind a load balancer on another:
+
+```toml
+[tls]
+cert = "server.pem"
+key = "server.key"
+
+[[listener]]
+protocol = "mqtts"
+address = "127.0.0.1:8884"
+client_ca = "devices-ca.pem"
+client_certificates = "required"
+
+[[listener]]
+protocol = "mqtt"
+address = "127.0.0.1:1884"
+proxy_from = ["127.0.0.1"]
+
+[auth]
+allow_anonymous_from_anywhere = true   # who comes through the proxy may come from anywhere
+```
+"#;
+
 /// The keys of `[[listener]]`.
 pub(super) const LISTENER_KEYS: &[Key<Draft>] = &[
     Key {

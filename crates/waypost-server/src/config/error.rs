@@ -160,6 +160,20 @@ pub enum Problem {
         /// A line that would be right.
         fix: String,
     },
+    /// Two policies for the same filter that say different things.
+    #[error(
+        "{origin}: {key} differs from {other}, for the same filter \"{filter}\"; keep one of them"
+    )]
+    Conflict {
+        /// Where the second one is.
+        origin: Origin,
+        /// `section.key`.
+        key: String,
+        /// Where the first one is.
+        other: Origin,
+        /// The filter of both.
+        filter: String,
+    },
     /// A key that would do nothing where it is.
     #[error("{origin}: {key} would do nothing: {reason}")]
     Idle {
@@ -170,6 +184,31 @@ pub enum Problem {
         /// Why, and what to do.
         reason: String,
     },
+}
+
+impl Problem {
+    /// Where it is.
+    pub fn origin(&self) -> Origin {
+        match self {
+            Self::Unreadable { path, .. } => Origin::File {
+                path: path.clone(),
+                line: 1,
+            },
+            Self::UnknownVariable { name, .. } => Origin::Environment(name.clone()),
+            Self::Syntax { origin, .. }
+            | Self::UnknownSection { origin, .. }
+            | Self::UnknownKey { origin, .. }
+            | Self::NotASection { origin, .. }
+            | Self::NotAnArray { origin, .. }
+            | Self::TooMany { origin, .. }
+            | Self::Value { origin, .. }
+            | Self::BeyondLoopback { origin, .. }
+            | Self::SamePlace { origin, .. }
+            | Self::Missing { origin, .. }
+            | Self::Conflict { origin, .. }
+            | Self::Idle { origin, .. } => origin.clone(),
+        }
+    }
 }
 
 /// A configuration that cannot be used: all that is wrong with it, at least one thing.

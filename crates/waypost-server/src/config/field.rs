@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use waypost_core::POLICY_LEVELS_MAX;
 
 use super::literal::{self, Literal};
 use super::nearest::{distance, nearest};
@@ -21,6 +22,8 @@ pub(super) enum Field<C> {
     OptionalPath(fn(&mut C) -> &mut Option<PathBuf>),
     Paths(fn(&mut C) -> &mut Vec<PathBuf>),
     Names(fn(&mut C) -> &mut Vec<String>),
+    /// A Topic Filter that a policy may have.
+    Filter(fn(&mut C) -> &mut String),
     Word(Word<C>),
 }
 
@@ -108,6 +111,7 @@ impl<C: Clone> Field<C> {
             }
             Field::Paths(field) => list(field(&mut copy).iter().map(|path| path.to_string_lossy())),
             Field::Names(field) => list(field(&mut copy).iter().cloned()),
+            Field::Filter(field) => literal::quoted(field(&mut copy)),
             Field::Word(word) => literal::quoted((word.read)(config)),
         }
     }
@@ -136,6 +140,7 @@ impl<C: Clone> Field<C> {
                         .map(str::to_owned)
                 }),
             ),
+            Field::Filter(field) => put(field(config), value.text().and_then(literal::filter)),
             Field::Word(word) => value.word().is_some_and(|text| (word.write)(config, text)),
         }
     }
@@ -164,6 +169,10 @@ impl<C: Clone> Field<C> {
             Field::OptionalPath(_) => "a path, or nothing (\"\")".to_owned(),
             Field::Paths(_) => "a list of paths".to_owned(),
             Field::Names(_) => "a list of names".to_owned(),
+            Field::Filter(_) => format!(
+                "a topic filter (+ fills a level, # is alone in the last one, at most \
+                 {POLICY_LEVELS_MAX} levels, no $share or $queue)"
+            ),
             Field::Word(word) => format!("one of {}", (word.words)().join(", ")),
         }
     }

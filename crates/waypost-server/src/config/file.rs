@@ -39,16 +39,22 @@ pub(super) fn literal<'a>(value: &'a DeValue<'_>) -> Literal<'a> {
 pub(super) type Name<'i> = Spanned<std::borrow::Cow<'i, str>>;
 
 pub(super) struct File<'a> {
-    pub(super) path: &'a Path,
-    pub(super) text: &'a str,
+    path: &'a Path,
+    text: &'a str,
+    /// Where each line but the first begins.
+    lines: Vec<usize>,
 }
 
-impl File<'_> {
+impl<'a> File<'a> {
+    pub(super) fn new(path: &'a Path, text: &'a str) -> Self {
+        let lines = text.match_indices('\n').map(|(at, _)| at + 1).collect();
+        Self { path, text, lines }
+    }
+
     pub(super) fn origin(&self, span: &Range<usize>) -> Origin {
-        let before = self.text.get(..span.start).unwrap_or(self.text);
         Origin::File {
             path: self.path.to_owned(),
-            line: before.matches('\n').count() + 1,
+            line: self.lines.partition_point(|line| *line <= span.start) + 1,
         }
     }
 

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use waypost_core::POLICY_LEVELS_MAX;
+use waypost_mqtt::Filter;
 
 /// A value as a source gave it.
 pub(super) enum Literal<'a> {
@@ -149,6 +151,14 @@ pub(super) fn network(text: &str) -> Option<IpNet> {
             .ok()
             .map(|address: std::net::IpAddr| address.into())
     })
+}
+
+/// A Topic Filter that a policy may have.
+pub(super) fn filter(text: &str) -> Option<String> {
+    let filter = Filter::parse(text).ok()?;
+    let first = filter.levels().next();
+    let is_group = first == Some("$share") || first == Some("$queue");
+    (!is_group && filter.levels().count() <= POLICY_LEVELS_MAX).then(|| text.to_owned())
 }
 
 pub(super) fn path(text: &str) -> Option<PathBuf> {

@@ -13,6 +13,7 @@ use super::file::{File, in_order, literal};
 use super::literal::Literal;
 use super::nearest::{distance, nearest};
 use super::settings::{SETTINGS, Setting};
+use super::topic::{TOPIC_KEYS, TOPICS_MAX, Topics};
 use super::{Config, validate};
 
 /// What a configuration is made from.
@@ -120,7 +121,7 @@ impl Loading {
                 return self.problems.push(Problem::Unreadable { path, source });
             }
         };
-        let file = File { path, text: &text };
+        let file = File::new(path, &text);
         let root = match DeTable::parse(&text) {
             Ok(root) => root,
             Err(error) => {
@@ -135,6 +136,11 @@ impl Loading {
                 "listener" => {
                     let keys = (LISTENER_KEYS, LISTENERS_MAX);
                     self.listeners = array::read(name, value, keys, &file, &mut self.problems);
+                }
+                "topic" => {
+                    let keys = (TOPIC_KEYS, TOPICS_MAX);
+                    let rows = array::read(name, value, keys, &file, &mut self.problems);
+                    self.config.topics = Topics::new(rows, &mut self.problems);
                 }
                 section => self.read_section(section, &file.origin(&name.span()), value, &file),
             }

@@ -18,6 +18,7 @@ mod print;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod topic;
 mod validate;
 
 pub use door::{ClientCertificates, ListenConfig, ListenerConfig, Place, Protocol, TlsConfig};
@@ -25,6 +26,7 @@ pub use error::{LoadError, Origin, Problem};
 pub use load::{Flag, Sources};
 pub use print::{default_toml, markdown};
 pub use settings::{Reload, SETTINGS, Setting};
+pub use topic::{Explained, Topics};
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,6 +36,8 @@ use std::time::Duration;
 pub struct Config {
     /// `[listen]`: the doors.
     pub listen: ListenConfig,
+    /// `[[topic]]`: what holds for the topics of some filters.
+    pub topics: Topics,
     /// `[tls]`: what every TLS door has, where it does not say otherwise.
     pub tls: TlsConfig,
     /// `[auth]`: who may come in.
@@ -173,5 +177,25 @@ impl Config {
         SETTINGS
             .iter()
             .filter(move |setting| setting.show(self) != setting.show(other))
+    }
+
+    /// The names of what differs and acts then: settings, and arrays as `[[topic]]`.
+    pub fn changed(&self, other: &Self, when: Reload) -> Vec<String> {
+        let settings = self.changes(other).filter(|setting| setting.reload == when);
+        let arrays = [
+            (
+                "[[listener]]",
+                Reload::AtStart,
+                self.listen.own != other.listen.own,
+            ),
+            ("[[topic]]", Reload::OnHangup, self.topics != other.topics),
+        ];
+        let arrays = arrays
+            .iter()
+            .filter(|(_, reload, differs)| *reload == when && *differs);
+        settings
+            .map(Setting::name)
+            .chain(arrays.map(|(name, ..)| (*name).to_owned()))
+            .collect()
     }
 }

@@ -100,6 +100,7 @@ pub fn markdown() -> String {
                 key.name, key.example, key.doc, key.expected,
             );
         }
+        out.push_str(array.more);
     }
     out
 }

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use super::*;
 
 mod doors;
+mod topics;
 
 fn load_file(toml: &str) -> Result<Config, String> {
     let mut file = tempfile::NamedTempFile::new().unwrap();

@@ -253,13 +253,7 @@ impl Control {
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Arc::new(http);
         log::set_max_level(new.log.level);
-        let at_start: Vec<String> = self
-            .shared
-            .config
-            .changes(new)
-            .filter(|setting| setting.reload == Reload::AtStart)
-            .map(crate::config::Setting::name)
-            .collect();
+        let at_start = self.shared.config.changed(new, Reload::AtStart);
         if !at_start.is_empty() {
             log::warn!(
                 "changed, but only read at the start: {}",

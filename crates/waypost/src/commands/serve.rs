@@ -218,6 +218,7 @@ impl Running {
     fn reload(&self) {
         match Config::load(&self.sources) {
             Ok(config) => {
+                self.handle.set_policies(config.topics.policies());
                 self.control.reload(&config);
                 log::info!("settings read again");
             }

@@ -1,0 +1,169 @@
+//! `[[topic]]`.
+
+use waypost_mqtt::Filter;
+
+use super::*;
+
+const POLICIES: &str = r##"
+[[topic]]
+filter = "#"
+max_deliveries = 9
+
+[[topic]]
+filter = "orders/#"
+balance = "Round_Robin"
+
+[[topic]]
+max_deliveries = 3
+filter = "orders/#"
+"##;
+
+/// `(key, value, line, filter)` of what is found.
+fn explain(config: &Config, filter: &str) -> Vec<(&'static str, String, usize, String)> {
+    let found = config.topics.explain(Filter::parse(filter).unwrap());
+    let row = |row: Explained| {
+        let line = match row.origin {
+            Origin::File { line, .. } => line,
+            _ => 0,
+        };
+        (row.key, row.value, line, row.filter.unwrap_or_default())
+    };
+    found.into_iter().map(row).collect()
+}
+
+#[test]
+fn each_value_is_explained_by_its_line() {
+    let config = load_file(POLICIES).unwrap();
+    assert_eq!(config.topics.len(), 3);
+    let row =
+        |key, value: &str, line, filter: &str| (key, value.to_owned(), line, filter.to_owned());
+    assert_eq!(
+        explain(&config, "orders/17"),
+        [
+            row("balance", "\"round-robin\"", 8, "orders/#"),
+            row("max_deliveries", "3", 11, "orders/#"),
+        ]
+    );
+    let default = format!("\"{}\"", waypost_balance::default_strategy().name);
+    assert_eq!(
+        explain(&config, "mail"),
+        [
+            row("balance", &default, 0, ""),
+            row("max_deliveries", "9", 4, "#")
+        ]
+    );
+    let policies = config.topics.policies();
+    let policy = policies.for_filter(Filter::parse("orders/+").unwrap());
+    assert_eq!(
+        (policy.balance.name, policy.max_deliveries),
+        ("round-robin", 3)
+    );
+    assert!(!config.topics.is_empty());
+    assert!(Config::default().topics.is_empty());
+}
+
+#[test]
+fn policies_that_say_the_same_elsewhere_are_no_change() {
+    let config = load_file(POLICIES).unwrap();
+    let moved = load_file(&format!("# a comment\n\n{POLICIES}")).unwrap();
+    assert_eq!(config, moved);
+    assert_eq!(
+        config.changed(&moved, Reload::OnHangup),
+        Vec::<String>::new()
+    );
+    let changed = load_file(&POLICIES.replace('9', "8")).unwrap();
+    assert_eq!(config.changed(&changed, Reload::OnHangup), ["[[topic]]"]);
+    assert_eq!(
+        config.changed(&changed, Reload::AtStart),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn what_is_wrong_with_a_policy_is_told() {
+    let names: Vec<_> = waypost_balance::registry()
+        .iter()
+        .map(|strategy| strategy.name)
+        .collect();
+    let unknown = format!(
+        "waypost.toml:3: topic.balance = \"leastconections\": expected one of {}, for example balance = \
+         \"least-connections\"",
+        names.join(", ")
+    );
+    check_mistakes(&[
+        (
+            "[[topic]]\nfilter = \"a\"\nbalance = \"leastconections\"\n",
+            // The key is wrong, and so the policy says nothing.
+            &format!(
+                "{unknown}\nwaypost.toml:1: [[topic]] would do nothing: it says nothing about \"a\"; add \
+                 balance = \"least-connections\" or max_deliveries = 5"
+            ),
+        ),
+        (
+            "[[topic]]\nfilter = \"orders/#\"\nbalance = \"random\"\nmax_deliveries = 1\n\
+             [[topic]]\nfilter = \"orders/#\"\nbalance = \"power-of-two\"\nmax_deliveries = 1\n",
+            "waypost.toml:7: topic.balance differs from waypost.toml:3, for the same filter \
+             \"orders/#\"; keep one of them",
+        ),
+        (
+            "[[topic]]\nbalance = \"random\"\n",
+            "waypost.toml:1: [[topic]] needs the filter of its topics: add filter = \"orders/#\"",
+        ),
+        (
+            "[[topic]]\nfiltre = \"orders/#\"\n",
+            "waypost.toml:2: unknown key topic.filtre; did you mean topic.filter?\n\
+             waypost.toml:1: [[topic]] needs the filter of its topics: add filter = \"orders/#\"",
+        ),
+        (
+            "[[topics]]\nfilter = \"a\"\n",
+            "waypost.toml:1: unknown section [[topics]]; did you mean [[topic]]?",
+        ),
+        (
+            "[[topic]]\nfilter = \"a\"\nmax_deliveries = -1\nbalance = \"random\"\n",
+            "waypost.toml:3: topic.max_deliveries = -1: expected a whole number from 0 to 1000000, \
+             for example max_deliveries = 5",
+        ),
+    ]);
+    for filter in [
+        "a/#/b",
+        "a+",
+        "",
+        "$share/g/a",
+        "$queue/a",
+        &vec!["a"; 129].join("/"),
+    ] {
+        let told = load_file(&format!(
+            "[[topic]]\nfilter = \"{filter}\"\nmax_deliveries = 1\n"
+        ))
+        .unwrap_err();
+        assert!(
+            told.starts_with("waypost.toml:2: topic.filter = ")
+                && told.contains("expected a topic filter"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn the_page_names_the_default_strategy() {
+    let page = markdown();
+    let default = waypost_balance::default_strategy().name;
+    assert!(page.contains(&format!("Default: {default}.")));
+}
+
+#[test]
+fn policies_are_counted() {
+    let policy = |number| format!("[[topic]]\nfilter = \"{number}\"\nmax_deliveries = 1\n");
+    let many = |count: usize| (0..count).map(policy).collect::<Vec<_>>().concat();
+    let max = topic::TOPICS_MAX;
+    assert_eq!(load_file(&many(max)).unwrap().topics.len(), max);
+    for count in [max + 1, 2 * max] {
+        assert_eq!(
+            load_file(&many(count)).unwrap_err(),
+            format!(
+                "waypost.toml:{}: more than {max} of [[topic]]; leave some out",
+                3 * max + 1
+            )
+        );
+    }
+}
