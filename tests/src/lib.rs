@@ -18,11 +18,13 @@
 )]
 
 pub mod bytes;
+mod certificates;
 mod programs;
 mod raw_client;
 mod server;
 mod wait;
 
+pub use certificates::Certificates;
 pub use programs::{Program, Run, Running, required_program};
 pub use raw_client::{
     RawClient, Received, connect_packet, empty_publish, subscribe_bytes, unsubscribe_bytes,

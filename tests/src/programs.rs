@@ -26,8 +26,12 @@ pub enum Program {
     MosquittoSub,
     /// Python of the repository's `.venv`, which has paho-mqtt.
     Python,
-    /// Node, with MQTT.js in `tests/clients/node/node_modules`.
+    /// Node, with MQTT.js and puppeteer-core in `tests/clients/node/node_modules`.
     Node,
+    /// A browser for Node to drive.
+    Chromium,
+    /// `openssl`, for `s_client`.
+    OpenSsl,
 }
 
 impl Program {
@@ -37,13 +41,18 @@ impl Program {
             Self::MosquittoSub => "mosquitto_sub".to_owned(),
             Self::Python => format!("{ROOT}/.venv/bin/python"),
             Self::Node => "node".to_owned(),
+            Self::Chromium => "chromium".to_owned(),
+            Self::OpenSsl => "openssl".to_owned(),
         }
     }
 
     fn is_installed(self) -> bool {
         let libraries = match self {
             Self::Node => Path::new(CLIENTS).join("node/node_modules/mqtt").is_dir(),
-            Self::MosquittoPub | Self::MosquittoSub | Self::Python => true,
+            Self::Chromium => Path::new(CLIENTS)
+                .join("node/node_modules/puppeteer-core")
+                .is_dir(),
+            Self::MosquittoPub | Self::MosquittoSub | Self::Python | Self::OpenSsl => true,
         };
         libraries
             && Command::new(self.path())

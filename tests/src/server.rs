@@ -117,7 +117,9 @@ impl Server {
         collect_lines(child.stderr.take().expect("a piped stderr"), &log);
         let (mqtt, http) = wait_for("the addresses that `waypost serve` prints", LIMIT, || {
             let log = log.lock().unwrap();
-            if let (Some(mqtt), Some(http)) = (printed(&log, "mqtt"), printed(&log, "http")) {
+            if let (Some(mqtt), Some(http)) =
+                (printed_address(&log, "mqtt"), printed_address(&log, "http"))
+            {
                 return Some((mqtt, http));
             }
             let exited = child.try_wait().expect("the child can be waited for");
@@ -145,6 +147,13 @@ impl Server {
     /// Where it listens for HTTP.
     pub fn http(&self) -> SocketAddr {
         self.http
+    }
+
+    /// What it printed of its door `mqtts`, `ws`, `wss` or `unix`: an address, or a path.
+    pub fn door(&self, name: &str) -> String {
+        wait_for(&format!("the address of {name}"), LIMIT, || {
+            printed(&self.log.lock().unwrap(), name)
+        })
     }
 
     /// Its data directory.
@@ -238,15 +247,16 @@ impl Drop for Server {
     }
 }
 
-/// The address on a line such as `mqtt  127.0.0.1:1883`.
-fn printed(log: &[String], door: &str) -> Option<SocketAddr> {
+/// What stands on a line such as `mqtt  127.0.0.1:1883`.
+fn printed(log: &[String], door: &str) -> Option<String> {
     log.iter().find_map(|line| {
-        let mut words = line.split_whitespace();
-        if words.next() != Some(door) {
-            return None;
-        }
-        words.next()?.parse().ok()
+        let (name, place) = line.split_once(' ')?;
+        (name == door).then(|| place.trim().to_owned())
     })
+}
+
+fn printed_address(log: &[String], door: &str) -> Option<SocketAddr> {
+    printed(log, door)?.parse().ok()
 }
 
 fn collect_lines(stream: impl Read + Send + 'static, log: &Arc<Mutex<Vec<String>>>) {
@@ -314,10 +324,10 @@ mod tests {
     fn finds_the_printed_address_of_a_door() {
         let log = ["waypost 0.1.0", "mqtt  127.0.0.1:4001", "http  [::1]:8080"].map(str::to_owned);
         assert_eq!(
-            printed(&log, "mqtt"),
+            printed_address(&log, "mqtt"),
             Some("127.0.0.1:4001".parse().unwrap())
         );
-        assert_eq!(printed(&log, "http"), Some("[::1]:8080".parse().unwrap()));
+        assert_eq!(printed(&log, "http").as_deref(), Some("[::1]:8080"));
         assert_eq!(printed(&log, "mqtts"), None);
     }
 }

@@ -1,5 +1,6 @@
-//! What the tests with real clients need beyond Rust, Python and Node: Debian's mosquitto clients, paho-mqtt in
-//! `.venv`, MQTT.js in `tests/clients/node/node_modules`. Versions are pinned in the files beside the scripts.
+//! What the tests with real clients need beyond Rust, Python and Node: Debian's mosquitto clients, OpenSSL and
+//! Chromium, paho-mqtt in `.venv`, MQTT.js and puppeteer-core in `tests/clients/node/node_modules`. Versions are pinned
+//! in the files beside the scripts.
 
 use std::path::Path;
 
@@ -12,6 +13,8 @@ const NODE: &str = "tests/clients/node";
 const PACKAGES: &[(&str, &str)] = &[
     ("mosquitto_pub", "mosquitto-clients"),
     ("mosquitto_sub", "mosquitto-clients"),
+    ("openssl", "openssl"),
+    ("chromium", "chromium"),
     ("cc", "build-essential"),
     ("node", "nodejs"),
     ("npm", "npm"),

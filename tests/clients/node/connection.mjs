@@ -1,5 +1,6 @@
 // An MQTT.js connection that a scenario can wait on: every wait has a deadline.
 
+import { readFileSync } from "node:fs";
 import mqtt from "mqtt";
 
 export const LIMIT_MS = 15_000;
@@ -7,10 +8,13 @@ const LEVELS = { "3.1": 3, "3.1.1": 4, 5: 5 };
 
 export class Connection {
   /** Connects and returns when CONNACK has said success. */
-  static async open(address, version, clientId, options = {}) {
+  static async open(url, version, clientId, options = {}) {
     const connection = new Connection();
-    connection.client = mqtt.connect({
-      ...address,
+    const file = (name) => process.env[name] && readFileSync(process.env[name]);
+    connection.client = mqtt.connect(url, {
+      ca: file("TEST_CA"),
+      cert: file("TEST_CERT"),
+      key: file("TEST_KEY"),
       protocolId: version === "3.1" ? "MQIsdp" : "MQTT",
       protocolVersion: LEVELS[version],
       clientId,

@@ -1,11 +1,12 @@
-// What a user of MQTT.js does, against a server: node scenarios.mjs HOST PORT VERSION SCENARIO.
+// What a user of MQTT.js does, against a server: node scenarios.mjs URL VERSION SCENARIO.
+// URL is mqtt://, mqtts://, ws:// or wss://; TEST_CA is the authority to trust, TEST_CERT and TEST_KEY a client certificate.
 // Exits with 0 when the server did what the scenario expects; otherwise the error says what differed.
 
 import assert from "node:assert/strict";
 import { Connection, within } from "./connection.mjs";
 
-const [host, port, version, name] = process.argv.slice(2);
-const connect = (clientId, options) => Connection.open({ host, port: Number(port) }, version, clientId, options);
+const [url, version, name] = process.argv.slice(2);
+const connect = (clientId, options) => Connection.open(url, version, clientId, options);
 
 const scenarios = {
   async qos_round_trips() {

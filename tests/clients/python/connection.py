@@ -1,6 +1,8 @@
 """A paho connection that a scenario can wait on: no callback is left to chance, every wait has a deadline."""
 
+import os
 import queue
+from urllib.parse import unquote, urlsplit
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.properties import Properties
@@ -12,16 +14,25 @@ VERSIONS = {"3.1": mqtt.MQTTv31, "3.1.1": mqtt.MQTTv311, "5": mqtt.MQTTv5}
 class Connection:
     """One client that is connected (or has been) and what it has been told so far."""
 
-    def __init__(self, address, version, client_id, clean=True, will=None, session_expiry_s=None):
+    def __init__(self, url, version, client_id, clean=True, will=None, session_expiry_s=None):
         self.version = VERSIONS[version]
+        address = urlsplit(url)
         is_v5 = self.version == mqtt.MQTTv5
         self.client = mqtt.Client(
             mqtt.CallbackAPIVersion.VERSION2,
             client_id=client_id,
             protocol=self.version,
+            transport={"ws": "websockets", "wss": "websockets", "unix": "unix"}.get(address.scheme, "tcp"),
             reconnect_on_failure=False,
             **({} if is_v5 else {"clean_session": clean}),
         )
+        if address.scheme in ("mqtts", "wss"):
+            files = os.environ.get("TEST_CERT"), os.environ.get("TEST_KEY")
+            self.client.tls_set(os.environ["TEST_CA"], *files)
+        if address.scheme in ("ws", "wss"):
+            self.client.ws_set_options(path="/mqtt")
+        if address.username is not None:
+            self.client.username_pw_set(unquote(address.username), unquote(address.password))
         self.messages = queue.Queue()
         self.answers = queue.Queue()
         self.ended = queue.Queue()
@@ -38,7 +49,8 @@ class Connection:
             if session_expiry_s is not None:
                 properties.SessionExpiryInterval = session_expiry_s
             options = {"clean_start": clean, "properties": properties}
-        self.client.connect(*address, keepalive=30, **options)
+        place = (address.path, 1) if address.scheme == "unix" else (address.hostname, address.port)
+        self.client.connect(*place, keepalive=30, **options)
         self.client.loop_start()
         self.flags, reason = self.answers.get(timeout=LIMIT_S)
         assert reason == 0, f"CONNACK says {reason}"

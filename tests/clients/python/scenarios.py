@@ -1,4 +1,7 @@
-"""What a user of paho does, against a server: python scenarios.py HOST PORT VERSION SCENARIO.
+"""What a user of paho does, against a server: python scenarios.py URL VERSION SCENARIO.
+
+URL is mqtt://, mqtts://, ws://, wss:// or unix://; TEST_CA is the authority to trust, TEST_CERT and TEST_KEY a client
+certificate.
 
 Exits with 0 when the server did what the scenario expects; otherwise the traceback says what differed.
 """
@@ -9,12 +12,12 @@ import paho.mqtt.client as mqtt
 from connection import Connection
 from paho.mqtt.properties import Properties
 
-address = None
+url = None
 version = None
 
 
 def connect(client_id, **options):
-    return Connection(address, version, client_id, **options)
+    return Connection(url, version, client_id, **options)
 
 
 def qos_round_trips():
@@ -154,6 +157,5 @@ def takeover():
 SCENARIOS = [qos_round_trips, order, retained, will, offline_queue, properties, large_payload, takeover]
 
 if __name__ == "__main__":
-    host, port, version, name = sys.argv[1:]
-    address = (host, int(port))
+    url, version, name = sys.argv[1:]
     {scenario.__name__: scenario for scenario in SCENARIOS}[name]()

@@ -7,15 +7,8 @@ fn run(version: &str, scenario: &str) {
         return;
     };
     let server = Server::start();
-    let (host, port) = (
-        server.mqtt().ip().to_string(),
-        server.mqtt().port().to_string(),
-    );
-    Run::to_end(
-        node,
-        ["node/scenarios.mjs", &host, &port, version, scenario],
-    )
-    .expect_success();
+    let url = format!("mqtt://{}", server.mqtt());
+    Run::to_end(node, ["node/scenarios.mjs", &url, version, scenario]).expect_success();
 }
 
 /// One test per scenario of `scenarios.mjs`, each against a server of its own.
