@@ -17,6 +17,7 @@ mod hash;
 mod names;
 mod random;
 mod roster;
+pub mod simulate;
 mod strategies;
 
 use std::net::IpAddr;

@@ -39,7 +39,7 @@ pub fn find(name: &str) -> Result<&'static Strategy, UnknownStrategy> {
 /// At most this much of a name is compared: the table is quadratic, and no name of ours is longer.
 const COMPARED_MAX: usize = 64;
 
-fn plain(name: &str) -> Vec<char> {
+pub(crate) fn plain(name: &str) -> Vec<char> {
     name.chars()
         .filter(|character| !matches!(character, '_' | '-'))
         .flat_map(char::to_lowercase)
