@@ -23,6 +23,7 @@ pub mod config;
 pub mod control;
 #[cfg(test)]
 mod docs;
+mod door;
 mod listener;
 mod mailbox;
 pub mod metrics;
@@ -34,7 +35,11 @@ pub mod stream;
 mod threads;
 
 pub use client_report::ClientReport;
-pub use server::{Handle, Server, StartError, start};
+pub use door::{
+    Bound, CertificateError, Found, PROXY_FIXED_BYTES, PROXY_HEADER_BYTES_MAX, ProxyError,
+    ProxySource, decode_proxy_header, decode_proxy_length,
+};
+pub use server::{DoorAddress, Handle, Server, StartError, start};
 
 /// The version, as clients and metrics see it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

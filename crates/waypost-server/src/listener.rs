@@ -1,18 +1,21 @@
-//! Accepting TCP connections, on a thread of its own, and handing them to the shards in turn.
+//! Accepting connections, on a thread of its own: to a shard where MQTT begins at once, to a porter where handshakes come
+//! first.
 
 use std::io;
-use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Poll, Token, Waker};
 
-use crate::mailbox::{Handover, Inbound, Mailbox};
+use crate::door::Door;
+use crate::door::entrance::Entrance;
+use crate::door::gate::Gate;
+use crate::door::porter::{Arrival, Handshakes, PorterInbox};
+use crate::mailbox::Handover;
 use crate::metrics::Stats;
-use crate::socket::Socket;
 
-/// The waker's token; listeners have theirs from 0 up.
+/// The waker's token; gates have theirs from 0 up.
 const WAKER: Token = Token(usize::MAX);
 /// Connections accepted before the shards are told, so that a storm costs few wakes, and before it
 /// is looked whether to stop.
@@ -23,72 +26,76 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The accepting side before its thread runs.
 pub(crate) struct Listener {
     poll: Poll,
-    sockets: Vec<mio::net::TcpListener>,
-    mailboxes: Arc<[Arc<Mailbox>]>,
-    next_shard: usize,
-    connections_max: usize,
-    connections: Arc<AtomicUsize>,
+    gates: Vec<(Gate, Arc<Door>)>,
+    entrance: Arc<Entrance>,
+    handshakes: Arc<Handshakes>,
+    porters: Arc<[Arc<PorterInbox>]>,
+    next_porter: usize,
+    is_stopped: Arc<AtomicBool>,
     stats: Arc<Stats>,
 }
 
-/// One connection's place among the `limits.connections_max` of the server, free again when this is
-/// dropped.
-pub(crate) struct Place(Arc<AtomicUsize>);
-
-impl Place {
-    /// `None`: all `places` are taken.
-    pub(crate) fn take(taken: &Arc<AtomicUsize>, places: usize) -> Option<Self> {
-        // Only the listener takes places, so none is taken between the look and the addition.
-        if taken.load(Ordering::Relaxed) >= places {
-            return None;
-        }
-        taken.fetch_add(1, Ordering::Relaxed);
-        Some(Self(Arc::clone(taken)))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// Stops a running listener.
-pub(crate) struct StopListener(Waker);
+pub(crate) struct StopListener {
+    is_stopped: Arc<AtomicBool>,
+    waker: Arc<Waker>,
+}
 
 impl StopListener {
     pub(crate) fn stop(&self) -> io::Result<()> {
-        self.0.wake()
+        self.is_stopped.store(true, Ordering::Release);
+        self.waker.wake()
+    }
+}
+
+/// What a listener is made of besides its gates.
+pub(crate) struct ListenerPort {
+    poll: Poll,
+    waker: Arc<Waker>,
+}
+
+impl ListenerPort {
+    pub(crate) fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+        Ok(Self { poll, waker })
+    }
+
+    /// What makes the listener look again who waits.
+    pub(crate) fn waker(&self) -> Arc<Waker> {
+        Arc::clone(&self.waker)
     }
 }
 
 impl Listener {
     pub(crate) fn new(
-        sockets: Vec<TcpListener>,
-        mailboxes: Arc<[Arc<Mailbox>]>,
-        connections_max: usize,
+        port: ListenerPort,
+        gates: Vec<(Gate, Arc<Door>)>,
+        entrance: Arc<Entrance>,
+        handshakes: Arc<Handshakes>,
+        porters: Arc<[Arc<PorterInbox>]>,
         stats: Arc<Stats>,
     ) -> io::Result<(Self, StopListener)> {
-        let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), WAKER)?;
-        let mut registered = Vec::with_capacity(sockets.len());
-        for (index, socket) in sockets.into_iter().enumerate() {
-            socket.set_nonblocking(true)?;
-            let mut socket = mio::net::TcpListener::from_std(socket);
-            poll.registry()
-                .register(&mut socket, Token(index), Interest::READABLE)?;
-            registered.push(socket);
+        let mut gates = gates;
+        for (index, (gate, _)) in gates.iter_mut().enumerate() {
+            gate.register(port.poll.registry(), Token(index))?;
         }
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let stop = StopListener {
+            is_stopped: Arc::clone(&is_stopped),
+            waker: port.waker,
+        };
         let listener = Self {
-            poll,
-            sockets: registered,
-            mailboxes,
-            next_shard: 0,
-            connections_max,
-            connections: Arc::default(),
+            poll: port.poll,
+            gates,
+            entrance,
+            handshakes,
+            porters,
+            next_porter: 0,
+            is_stopped,
             stats,
         };
-        Ok((listener, StopListener(waker)))
+        Ok((listener, stop))
     }
 
     /// Accepts until it is stopped. An error is one of the poller, never of a connection.
@@ -101,52 +108,67 @@ impl Listener {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             }
-            if events.iter().any(|event| event.token() == WAKER) {
+            if self.is_stopped.load(Ordering::Acquire) {
                 return Ok(());
             }
-            // Readiness is told once, so every listener is tried until nothing waits there.
-            timeout = (0..self.sockets.len())
+            // Readiness is told once, so every gate is tried until nothing waits there.
+            timeout = (0..self.gates.len())
                 .filter_map(|index| self.accept_some(index))
                 .min();
         }
     }
 
-    /// Accepts some of what waits. Returns when to go on; `None` = when somebody else comes.
+    /// Accepts some of what waits. Returns when to go on; `None` = when somebody else comes, or the waker says so.
     fn accept_some(&mut self, index: usize) -> Option<Duration> {
-        let mut batches: Vec<Vec<Inbound>> = Vec::new();
-        batches.resize_with(self.mailboxes.len(), Vec::new);
-        let end = self.accept_batch(index, &mut batches);
-        for (batch, mailbox) in batches.into_iter().zip(self.mailboxes.iter()) {
-            if !batch.is_empty() {
-                // A waker fails only when its shard is gone: the connections close with it.
-                let _ = mailbox.send(batch);
+        let mut handovers = Vec::new();
+        let mut arrivals = Vec::new();
+        let end = self.accept_batch(index, &mut handovers, &mut arrivals);
+        if !handovers.is_empty() {
+            self.entrance.admit(handovers);
+        }
+        if !arrivals.is_empty() {
+            self.next_porter = self.next_porter.wrapping_add(1);
+            let porter = self.next_porter % self.porters.len().max(1);
+            if let Some(porter) = self.porters.get(porter) {
+                porter.send(arrivals);
             }
         }
+        let counts = &self.stats.server;
         match end {
             BatchEnd::More => Some(Duration::ZERO),
             BatchEnd::Empty => None,
+            BatchEnd::NoPlace => {
+                counts.accepts_paused.fetch_add(1, Ordering::Relaxed);
+                None
+            }
             BatchEnd::Failed => {
-                self.stats
-                    .server
-                    .accept_errors
-                    .fetch_add(1, Ordering::Relaxed);
+                counts.accept_errors.fetch_add(1, Ordering::Relaxed);
                 Some(PAUSE)
             }
         }
     }
 
-    fn accept_batch(&mut self, index: usize, batches: &mut [Vec<Inbound>]) -> BatchEnd {
+    fn accept_batch(
+        &self,
+        index: usize,
+        handovers: &mut Vec<Handover>,
+        arrivals: &mut Vec<Arrival>,
+    ) -> BatchEnd {
+        let Some((gate, door)) = self.gates.get(index) else {
+            return BatchEnd::Empty;
+        };
+        let may_have_handshake = door.may_have_handshake();
         for _ in 0..ACCEPT_BATCH {
-            let Some(listener) = self.sockets.get(index) else {
-                return BatchEnd::Empty;
-            };
-            let (socket, peer) = match listener.accept() {
+            if may_have_handshake && !self.handshakes.has_place() {
+                return BatchEnd::NoPlace;
+            }
+            let (socket, peer) = match gate.accept() {
                 Ok(accepted) => accepted,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return BatchEnd::Empty,
                 Err(error) if is_of_one_connection(&error) => continue,
                 Err(_) => return BatchEnd::Failed,
             };
-            let Some(place) = Place::take(&self.connections, self.connections_max) else {
+            let Some(place) = self.entrance.place() else {
                 self.stats
                     .server
                     .accepts_refused
@@ -154,27 +176,21 @@ impl Listener {
                 continue;
             };
             self.stats.server.accepts.fetch_add(1, Ordering::Relaxed);
-            // Small packets must not wait for a full segment; the shard writes once per tick anyway.
-            // A socket that refuses the option is closed already and the shard will find out.
-            let _ = socket.set_nodelay(true);
-            let handover = Handover::plain(Socket::Tcp(socket), Some(peer), place);
-            self.hand_over(handover, batches);
+            if may_have_handshake && door.has_handshake(peer) {
+                arrivals.push(Arrival::new(socket, peer, place, door, &self.handshakes));
+            } else {
+                handovers.push(Handover::plain(socket, peer, place));
+            }
         }
         BatchEnd::More
-    }
-
-    fn hand_over(&mut self, handover: Handover, batches: &mut [Vec<Inbound>]) {
-        let shard = self.next_shard % self.mailboxes.len().max(1);
-        self.next_shard = self.next_shard.wrapping_add(1);
-        if let Some(batch) = batches.get_mut(shard) {
-            batch.push(Inbound::Handover(handover));
-        }
     }
 }
 
 enum BatchEnd {
     More,
     Empty,
+    /// As many handshakes as may be are on their way; who ends one wakes us.
+    NoPlace,
     /// What waits stays in the backlog and can be accepted later: there is no descriptor for it now,
     /// or the system has another reason that does not go away by trying again at once.
     Failed,

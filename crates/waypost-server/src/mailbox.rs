@@ -13,7 +13,7 @@ use mio::Waker;
 use waypost_core::{MailBatch, Policies, ShardId};
 
 use crate::client_report::ClientQuestion;
-use crate::listener::Place;
+use crate::door::entrance::Place;
 use crate::socket::{Framing, Socket};
 use crate::stream::tls::Tls;
 
@@ -39,7 +39,6 @@ pub(crate) enum Inbound {
 }
 
 /// The most that may have been read beyond the handshakes.
-#[expect(dead_code, reason = "the doors that use it come next")]
 pub(crate) const UNREAD_BYTES_MAX: usize = 16 * 1024;
 
 /// An accepted connection on its way to its shard, after every handshake below MQTT.

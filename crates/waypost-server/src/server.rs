@@ -1,16 +1,20 @@
 //! Starting and stopping: sockets are bound, shards and the listener get their threads.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
+use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::{Receiver, channel};
+use waypost_balance::UnknownStrategy;
 use waypost_core::{AllowAll, Broker, BrokerConfig, Policies, RetainedClock, ShardId};
 
 use crate::client_report::{ClientQuestion, ClientReport};
-use crate::config::Config;
-use crate::control::listen;
-use crate::listener::{Listener, StopListener};
+use crate::config::{Config, Protocol};
+use crate::door::entrance::Entrance;
+use crate::door::gate::Gate;
+use crate::door::porter::{Handshakes, Porter, PorterInbox};
+use crate::door::{self, Bound, CertificateError, Door};
+use crate::listener::{Listener, ListenerPort, StopListener};
 use crate::mailbox::{Inbound, Mailbox};
 use crate::metrics::Stats;
 use crate::shard::{Shard, ShardPort, ShellLimits};
@@ -19,14 +23,25 @@ use crate::threads::Threads;
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// An address could not be bound.
-    #[error("cannot listen on {address}: {source}{}", hint(.source))]
+    /// A door could not be opened.
+    #[error("cannot listen on {door}: {source}{}", hint(.source))]
     Listen {
-        /// The address as configured.
-        address: SocketAddr,
+        /// The door as configured.
+        door: String,
         /// What the system said.
         source: io::Error,
     },
+    /// A door's certificate, key or revocation list cannot be used.
+    #[error("{door}: {source}")]
+    Certificate {
+        /// The door as configured.
+        door: String,
+        /// What is wrong with it.
+        source: CertificateError,
+    },
+    /// `server.balance` names no strategy.
+    #[error("server.balance: {0}")]
+    Balance(#[from] UnknownStrategy),
     /// A poller, a waker or a thread could not be made.
     #[error("cannot start {what}: {source}")]
     Thread {
@@ -41,7 +56,7 @@ pub enum StartError {
 fn hint(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::AddrInUse => {
-            "\n  another program listens there; stop it, or choose another address: --mqtt 127.0.0.1:0 takes any free port"
+            "\n  another program listens there; stop it, or choose another address: port 0 takes any free one"
         }
         io::ErrorKind::PermissionDenied => {
             "\n  ports below 1024 need a privilege; choose a higher one"
@@ -53,58 +68,84 @@ fn hint(source: &io::Error) -> &'static str {
 
 /// A running server.
 pub struct Server {
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<DoorAddress>,
     stats: Arc<Stats>,
     handle: Handle,
     threads: Threads,
 }
 
-/// Starts shards and listener. Clients are served when this returns.
+/// Where a door is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoorAddress {
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Where it is, with the port the system chose.
+    pub place: Bound,
+}
+
+impl DoorAddress {
+    /// The places of all doors under the names of their protocols, for scripts. `mqtt` is always there.
+    pub fn by_protocol(doors: &[Self]) -> Map<String, Value> {
+        let mut places = Map::new();
+        places.insert(Protocol::Mqtt.as_str().to_owned(), json!([]));
+        for door in doors {
+            let entry = places.entry(door.protocol.as_str()).or_insert(json!([]));
+            if let Value::Array(entry) = entry {
+                entry.push(door.place.to_string().into());
+            }
+        }
+        places
+    }
+}
+
+/// More threads than this for handshakes take turns on the cores anyway.
+const HANDSHAKE_THREADS_BY_DEFAULT: usize = 4;
+
+/// Starts shards, porters and listener. Clients are served when this returns.
 pub fn start(config: &Config) -> Result<Server, StartError> {
     let shards = config.server.shard_count();
-    let sockets = config
-        .listen
-        .mqtt
-        .iter()
-        .map(|&address| {
-            listen(address, config.shell.accept_backlog)
-                .map_err(|source| StartError::Listen { address, source })
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    let addresses = sockets
-        .iter()
-        .map(TcpListener::local_addr)
-        .collect::<io::Result<Vec<_>>>()
-        .map_err(|source| StartError::Thread {
-            what: "the listener",
-            source,
-        })?;
-
+    let gates = open(config)?;
+    let doors: Arc<[Arc<Door>]> = gates.iter().map(|(_, door)| Arc::clone(door)).collect();
     let ports = (0..shards)
         .map(|_| ShardPort::new(config.shell.mailbox_bytes_max))
         .collect::<io::Result<Vec<_>>>()
-        .map_err(|source| StartError::Thread {
-            what: "a shard's poller",
-            source,
-        })?;
+        .map_err(cannot_start("a shard's poller"))?;
     let mailboxes: Arc<[_]> = ports.iter().map(|port| Arc::clone(&port.mailbox)).collect();
     let stats = Arc::new(Stats::new(shards));
+    door::tell_expiry(&doors, &stats);
     let clock = RetainedClock::default();
-    let (listener, stop_listener) = Listener::new(
-        sockets,
+    let seed = seed().map_err(cannot_start("the random source"))?;
+    let strategy = waypost_balance::find(config.server.balance)?;
+    let entrance = Arc::new(Entrance::new(
         Arc::clone(&mailboxes),
         config.shell.connections_max,
+        strategy,
+        seed,
+    ));
+    let port = ListenerPort::new().map_err(cannot_start("the listener"))?;
+    let handshakes = Handshakes::new(
+        config.shell.handshakes_max,
+        port.waker(),
+        Arc::clone(&stats),
+    );
+    let porters = (0..porter_count(config, &doors))
+        .map(|_| {
+            let (entrance, stats) = (Arc::clone(&entrance), Arc::clone(&stats));
+            Porter::new(entrance, stats, config.shell.handshake_timeout)
+        })
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(cannot_start("a porter"))?;
+    let inboxes: Arc<[_]> = porters.iter().map(|(_, inbox)| Arc::clone(inbox)).collect();
+    let (listener, stop_listener) = Listener::new(
+        port,
+        gates,
+        entrance,
+        handshakes,
+        Arc::clone(&inboxes),
         Arc::clone(&stats),
     )
-    .map_err(|source| StartError::Thread {
-        what: "the listener",
-        source,
-    })?;
+    .map_err(cannot_start("the listener"))?;
     let mut threads = Threads::new();
-    let seed = seed().map_err(|source| StartError::Thread {
-        what: "the random source",
-        source,
-    })?;
     for ((index, port), shard_stats) in (0..shards).zip(ports).zip(&stats.shards) {
         let broker_config = BrokerConfig {
             shard: ShardId(index),
@@ -129,31 +170,79 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
                 let broker = Broker::new(broker_config, Box::new(AllowAll), Box::new(AllowAll));
                 Shard::new(ShardId(index), port, mailboxes, broker, limits, stats).run()
             })
-            .map_err(|source| StartError::Thread {
-                what: "a shard's thread",
-                source,
-            })?;
+            .map_err(cannot_start("a shard's thread"))?;
+    }
+    for (index, (porter, _)) in porters.into_iter().enumerate() {
+        threads
+            .spawn(format!("porter-{index}"), move || porter.run())
+            .map_err(cannot_start("a porter's thread"))?;
     }
     threads
         .spawn("listener".to_owned(), move || listener.run())
-        .map_err(|source| StartError::Thread {
-            what: "the listener's thread",
-            source,
-        })?;
+        .map_err(cannot_start("the listener's thread"))?;
     Ok(Server {
-        addresses,
-        stats,
+        addresses: doors
+            .iter()
+            .map(|door| DoorAddress {
+                protocol: door.protocol,
+                place: door.bound.clone(),
+            })
+            .collect(),
         handle: Handle {
             mailboxes,
+            stats: Arc::clone(&stats),
             stop_listener: Arc::new(stop_listener),
+            porters: inboxes,
+            doors,
         },
+        stats,
         threads,
     })
 }
 
+/// Opens every door, and reads what it needs, before any thread starts.
+fn open(config: &Config) -> Result<Vec<(Gate, Arc<Door>)>, StartError> {
+    config
+        .doors()
+        .iter()
+        .map(|own| {
+            let (gate, bound) =
+                Gate::open(&own.place, config.shell.accept_backlog).map_err(|source| {
+                    StartError::Listen {
+                        door: door::name(own),
+                        source,
+                    }
+                })?;
+            let door =
+                Door::new(own, &config.http, bound).map_err(|source| StartError::Certificate {
+                    door: door::name(own),
+                    source,
+                })?;
+            Ok((gate, Arc::new(door)))
+        })
+        .collect()
+}
+
+/// Threads for handshakes: none where no door needs them.
+fn porter_count(config: &Config, doors: &[Arc<Door>]) -> usize {
+    if !doors.iter().any(|door| door.may_have_handshake()) {
+        return 0;
+    }
+    match config.server.handshake_threads {
+        0 => std::thread::available_parallelism()
+            .map_or(1, usize::from)
+            .min(HANDSHAKE_THREADS_BY_DEFAULT),
+        threads => usize::from(threads),
+    }
+}
+
+fn cannot_start(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::Thread { what, source }
+}
+
 impl Server {
-    /// The bound MQTT addresses, in the order of the configuration.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    /// The doors, in the order of the configuration.
+    pub fn addresses(&self) -> &[DoorAddress] {
         &self.addresses
     }
 
@@ -179,6 +268,9 @@ impl Server {
 pub struct Handle {
     mailboxes: Arc<[Arc<Mailbox>]>,
     stop_listener: Arc<StopListener>,
+    porters: Arc<[Arc<PorterInbox>]>,
+    doors: Arc<[Arc<Door>]>,
+    stats: Arc<Stats>,
 }
 
 impl Handle {
@@ -210,10 +302,18 @@ impl Handle {
         answers
     }
 
+    /// Takes over what can change while the server runs; what cannot be used is returned, and the old stays.
+    pub fn reload(&self, config: &Config) -> Vec<String> {
+        door::reload(&self.doors, config, &self.stats)
+    }
+
     /// Accepts nobody any more, says DISCONNECT 0x8B (Server shutting down) to every client, writes
     /// what is queued for them and ends.
     pub fn drain(&self) {
         let _ = self.stop_listener.stop();
+        for porter in self.porters.iter() {
+            porter.stop();
+        }
         for mailbox in self.mailboxes.iter() {
             let _ = mailbox.send([Inbound::Drain]);
         }

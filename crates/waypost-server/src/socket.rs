@@ -8,7 +8,6 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 
 /// One client's socket.
-#[expect(dead_code, reason = "the doors that use Unix come next")]
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -19,7 +18,6 @@ pub(crate) enum Socket {
 pub(crate) enum Framing {
     /// Nothing.
     Raw,
-    #[cfg_attr(not(test), expect(dead_code, reason = "the door comes next"))]
     /// Binary frames of WebSocket (RFC 6455; MQTT 5 section 6).
     WebSocket,
 }

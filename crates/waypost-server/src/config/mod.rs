@@ -61,6 +61,10 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// Threads that serve clients; 0 means one per core. Read it through [`ServerConfig::shard_count`].
     pub shards: u16,
+    /// Threads for handshakes below MQTT; 0 means as many as cores, up to 4.
+    pub handshake_threads: u16,
+    /// The strategy (`waypost_balance`) that chooses the shard of a new connection.
+    pub balance: &'static str,
     /// How long a drain waits for clients to take what they are owed.
     pub drain_timeout: Duration,
     /// How often `$SYS` is published; zero: never.
@@ -72,6 +76,8 @@ impl Default for ServerConfig {
         Self {
             data_dir: PathBuf::from("./waypost-data"),
             shards: 0,
+            handshake_threads: 0,
+            balance: "round-robin",
             drain_timeout: Duration::from_secs(10),
             sys_interval: Duration::from_secs(10),
         }
@@ -110,6 +116,10 @@ pub struct ShellLimits {
     pub connections_max: usize,
     /// Connections the kernel holds until they are accepted (`listen(2)`'s backlog).
     pub accept_backlog: u32,
+    /// Handshakes below MQTT at once; while that many are on their way nobody is accepted who needs one.
+    pub handshakes_max: usize,
+    /// From accepting a connection to the end of its handshakes; beyond it, it is closed.
+    pub handshake_timeout: Duration,
     /// Bytes one shard may hold in large packets that have not arrived whole; beyond it, a connection
     /// that begins another one is closed.
     pub receive_bytes_max: usize,
@@ -125,6 +135,8 @@ impl Default for ShellLimits {
         Self {
             connections_max: 1_000_000,
             accept_backlog: 4_096,
+            handshakes_max: 1_024,
+            handshake_timeout: Duration::from_secs(10),
             receive_bytes_max: 256 << 20,
             outboxes_bytes_max: 512 << 20,
             mailbox_bytes_max: 16 << 20,

@@ -198,6 +198,38 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         section: "server",
+        key: "balance",
+        doc: "How the shard of a new connection is chosen: a strategy of `waypost strategies \
+              balance`. In flight are a shard's connections; the key is the client's address.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Word(Word {
+            words: || {
+                waypost_balance::registry()
+                    .iter()
+                    .map(|strategy| strategy.name)
+                    .collect()
+            },
+            read: |config| config.server.balance,
+            write: |config, name| {
+                let found = waypost_balance::find(name);
+                found
+                    .map(|strategy| config.server.balance = strategy.name)
+                    .is_ok()
+            },
+        }),
+    },
+    Setting {
+        section: "server",
+        key: "handshake_threads",
+        doc: "Threads for what comes before MQTT: PROXY headers, TLS and the upgrade to WebSocket. \
+              They run at the lowest priority. 0: one per core, at most 4.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Count(number!(0, 64, server.handshake_threads)),
+    },
+    Setting {
+        section: "server",
         key: "drain_timeout",
         doc: "How long a server that was told to stop waits for clients to take what is already \
               written for them, before it closes their connections.",
@@ -230,6 +262,24 @@ pub const SETTINGS: &[Setting] = &[
         reload: Reload::AtStart,
         flag: None,
         field: Field::Count(number!(1, 65_535, shell.accept_backlog)),
+    },
+    Setting {
+        section: "limits",
+        key: "handshakes_max",
+        doc: "Handshakes below MQTT (PROXY header, TLS, upgrade to WebSocket) at once. At the bound \
+              no connection that needs one is accepted: it waits in the kernel's backlog.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Count(number!(1, 1_000_000, shell.handshakes_max)),
+    },
+    Setting {
+        section: "limits",
+        key: "handshake_timeout",
+        doc: "From the opening of a connection to the end of its handshakes below MQTT. Beyond it \
+              the connection is closed.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Duration(duration!(100, 3_600_000, shell.handshake_timeout)),
     },
     Setting {
         section: "limits",

@@ -54,6 +54,7 @@ fn other_values() -> BTreeMap<String, (String, String)> {
                 "tls.cert" | "tls.key" | "tls.client_ca" => r#""/etc/waypost/file.pem""#.to_owned(),
                 "tls.client_certificates" => r#""required""#.to_owned(),
                 "tls.crl" => r#"["a.crl", "b.crl"]"#.to_owned(),
+                "server.balance" => r#""least-connections""#.to_owned(),
                 "auth.anonymous" => r#""false""#.to_owned(),
                 "auth.users_file" => r#""/etc/waypost/users.toml""#.to_owned(),
                 "auth.allow_anonymous_from_anywhere" => "true".to_owned(),

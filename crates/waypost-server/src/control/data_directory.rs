@@ -259,7 +259,7 @@ fn fnv1a(bytes: &[u8]) -> u64 {
 }
 
 /// Binds under umask 077, so that there is no moment in which another user could connect.
-fn bind_for_owner(path: &Path) -> io::Result<UnixListener> {
+pub(crate) fn bind_for_owner(path: &Path) -> io::Result<UnixListener> {
     // The umask is the process's: two servers in one process must not restore each other's.
     static UMASK: Mutex<()> = Mutex::new(());
     let _one_at_a_time = UMASK.lock().unwrap_or_else(PoisonError::into_inner);

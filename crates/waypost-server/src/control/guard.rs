@@ -72,7 +72,7 @@ pub(super) fn check(
         Peer::Network => {}
     }
     let host = host(request.uri(), request.headers())
-        .filter(|host| is_known_host(host, http))
+        .filter(|host| is_known_host(host, &http.allowed_hosts))
         .ok_or_else(|| {
             forbidden(
                 "the Host of this request is not one of this server's; use 127.0.0.1, localhost or \
@@ -120,15 +120,15 @@ fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
     named.all(|other| other == host).then_some(host)
 }
 
-fn is_known_host(host: &str, http: &HttpConfig) -> bool {
+/// Whether a Host is loopback, or one of those the operator named.
+pub(crate) fn is_known_host(host: &str, allowed_hosts: &[String]) -> bool {
     let name = without_port(host);
     let address = name.trim_start_matches('[').trim_end_matches(']');
     name.eq_ignore_ascii_case("localhost")
         || address
             .parse()
             .is_ok_and(|address: IpAddr| address.to_canonical().is_loopback())
-        || http
-            .allowed_hosts
+        || allowed_hosts
             .iter()
             .any(|allowed| allowed.eq_ignore_ascii_case(name) || allowed.eq_ignore_ascii_case(host))
 }

@@ -8,8 +8,8 @@
 //! the program.
 
 mod connections;
-mod data_directory;
-mod guard;
+pub(crate) mod data_directory;
+pub(crate) mod guard;
 mod listen;
 mod logger;
 mod pages;
@@ -35,6 +35,7 @@ use tokio::sync::oneshot;
 use crate::client_report::ClientReport;
 use crate::config::{Config, HttpConfig, Reload};
 use crate::metrics::Stats;
+use crate::server::DoorAddress;
 
 /// How nice the control thread is: shards come first.
 const NICENESS: i32 = 15;
@@ -96,8 +97,8 @@ pub struct Context {
     pub stats: Arc<Stats>,
     /// How far the server is.
     pub phase: Arc<PhaseCell>,
-    /// The bound MQTT addresses.
-    pub mqtt: Vec<SocketAddr>,
+    /// The doors, as they are open.
+    pub doors: Vec<DoorAddress>,
     /// Called every `server.sys_interval` while clients are served.
     pub publish_system: PublishSystem,
     /// Asked for `/api/v1/clients/{client_id}`.
@@ -172,7 +173,7 @@ impl Doors {
             stats: context.stats,
             phase: context.phase,
             started: Instant::now(),
-            mqtt: context.mqtt,
+            doors: context.doors,
             find_client: context.find_client,
             http_address: self.http_address,
             socket_path: self.socket_path,
@@ -217,7 +218,7 @@ struct Shared {
     stats: Arc<Stats>,
     phase: Arc<PhaseCell>,
     started: Instant,
-    mqtt: Vec<SocketAddr>,
+    doors: Vec<DoorAddress>,
     find_client: FindClient,
     http_address: SocketAddr,
     socket_path: PathBuf,

@@ -22,6 +22,7 @@ use super::guard::{self, Peer};
 use super::{Phase, Shared};
 use crate::config::SETTINGS;
 use crate::metrics::{self, METRICS, Process, Scope};
+use crate::server::DoorAddress;
 
 /// How long the shards may take to say whether they have a client.
 const SHARDS_ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -132,7 +133,10 @@ async fn prometheus(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn server(State(shared): State<Arc<Shared>>) -> Response {
-    let addresses: Vec<String> = shared.mqtt.iter().map(ToString::to_string).collect();
+    let mut addresses = DoorAddress::by_protocol(&shared.doors);
+    addresses.insert("http".to_owned(), shared.http_address.to_string().into());
+    let socket = shared.socket_path.to_string_lossy();
+    addresses.insert("socket".to_owned(), socket.into());
     let description = json!({
         "version": crate::VERSION,
         "phase": shared.phase.get().as_str(),
@@ -140,11 +144,7 @@ async fn server(State(shared): State<Arc<Shared>>) -> Response {
         "process": std::process::id(),
         "shards": shared.stats.shards.len(),
         "data_dir": shared.data_dir.to_string_lossy(),
-        "addresses": {
-            "mqtt": addresses,
-            "http": shared.http_address.to_string(),
-            "socket": shared.socket_path.to_string_lossy(),
-        },
+        "addresses": addresses,
         "counts": counts(&shared),
         "limits": limits(&shared),
     });

@@ -7,6 +7,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::*;
+use crate::Bound;
+use crate::config::Protocol;
 use crate::metrics::{Gauges, ShellCounters};
 
 /// Nothing here takes longer unless it is broken.
@@ -44,7 +46,10 @@ impl Running {
                 config: config.clone(),
                 stats: Arc::clone(&stats),
                 phase: Arc::clone(&phase),
-                mqtt: vec!["127.0.0.1:1883".parse().unwrap()],
+                doors: vec![DoorAddress {
+                    protocol: Protocol::Mqtt,
+                    place: Bound::Tcp("127.0.0.1:1883".parse().unwrap()),
+                }],
                 publish_system: Box::new(move |messages| {
                     let _ = publish.send(messages);
                 }),

@@ -18,6 +18,7 @@ pub use table::{
 };
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Everything that is counted in one server.
 #[derive(Debug, Default)]
@@ -35,6 +36,18 @@ impl Stats {
             shards: (0..shards).map(|_| Arc::default()).collect(),
             server: ServerStats::default(),
         }
+    }
+
+    /// A certificate, key or revocation list could not be taken over.
+    pub(crate) fn count_failed_certificates(&self) {
+        let failed = &self.server.certificate_reloads_failed;
+        failed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// When the first of the server's certificates ends, in seconds since 1970.
+    pub(crate) fn set_certificate_expiry(&self, time_s: u64) {
+        let expiry = &self.server.certificate_expiry_time_seconds;
+        expiry.store(time_s, Ordering::Relaxed);
     }
 
     /// The sums over all shards.

@@ -50,6 +50,7 @@ macro_rules! metrics {
         shell { $($shell:ident: $shell_help:literal,)* }
         gauges { $($gauge:ident: $gauge_help:literal,)* }
         server { $($server:ident: $server_help:literal,)* }
+        server_gauges { $($server_gauge:ident: $server_gauge_help:literal,)* }
     ) => {
         /// What a shard counts outside its broker, since it started.
         // The help is Prometheus's, without backticks.
@@ -134,6 +135,7 @@ macro_rules! metrics {
         #[derive(Debug, Default)]
         pub struct ServerStats {
             $(#[doc = $server_help] pub $server: AtomicU64,)*
+            $(#[doc = $server_gauge_help] pub $server_gauge: AtomicU64,)*
         }
 
         /// Every metric there is.
@@ -161,6 +163,12 @@ macro_rules! metrics {
                 kind: Kind::Counter,
                 help: $server_help,
                 scope: Scope::Server(|server| server.$server.load(Ordering::Relaxed)),
+            },)*
+            $(Metric {
+                name: concat!("waypost_", stringify!($server_gauge)),
+                kind: Kind::Gauge,
+                help: $server_gauge_help,
+                scope: Scope::Server(|server| server.$server_gauge.load(Ordering::Relaxed)),
             },)*
         ];
     };
@@ -248,12 +256,26 @@ metrics! {
     server {
         accepts: "MQTT connections accepted by the listeners.",
         accept_errors: "Times accepting a connection failed, for want of file descriptors for example.",
+        accepts_paused: "Times accepting stopped because limits.handshakes_max handshakes were on their way.",
         accepts_refused: "Connections closed at once because limits.connections_max was reached.",
+        handshakes: "Connections that began a handshake below MQTT: a PROXY header, TLS or the upgrade to WebSocket.",
+        handshakes_resumed: "TLS handshakes that resumed an earlier session of the client.",
+        handshakes_failed_proxy: "Connections closed because their PROXY header was missing or wrong.",
+        handshakes_failed_tls: "Connections closed because TLS failed, but for the client's certificate.",
+        handshakes_failed_certificate: "Connections closed because the client's certificate was missing or not good.",
+        handshakes_failed_upgrade: "Connections closed because their HTTP request was no WebSocket that may come in.",
+        handshakes_timed_out: "Connections closed because their handshakes were not done within limits.handshake_timeout.",
+        handshakes_gone: "Connections that ended during their handshakes.",
+        certificate_reloads_failed: "Certificates, keys and revocation lists that could not be taken over; the old ones stayed.",
         http_connections: "HTTP connections accepted, those on the administrator's socket included.",
         http_requests: "HTTP requests answered.",
         http_requests_refused: "HTTP requests refused for their Host, their Origin or their user.",
         http_timeouts: "HTTP connections closed because a request was too slow, or the connection idle or old.",
         reloads: "Configurations taken over on SIGHUP.",
         reloads_failed: "Configurations refused on SIGHUP; the old one stayed.",
+    }
+    server_gauges {
+        handshakes_open: "Connections whose handshakes below MQTT are on their way.",
+        certificate_expiry_time_seconds: "When the first of the server's certificates expires, in seconds since 1970; 0 without one.",
     }
 }

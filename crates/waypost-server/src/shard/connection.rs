@@ -8,7 +8,7 @@ use waypost_mqtt::ProtocolVersion;
 
 use super::layers::{LayerBuffers, Layers, Plain};
 use super::outbox::Outbox;
-use crate::listener::Place;
+use crate::door::entrance::Place;
 use crate::socket::Socket;
 
 /// A packet of at least this many bytes gets a buffer of its own as soon as its length is known;

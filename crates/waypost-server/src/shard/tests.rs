@@ -3,7 +3,6 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use waypost_core::{
@@ -13,7 +12,7 @@ use waypost_core::{
 use waypost_mqtt::{Ack, Packet, PacketId, QoS, ReasonCode, decode_header};
 
 use super::*;
-use crate::listener::Place;
+use crate::door::entrance::{Entrance, tests::entrance};
 use crate::socket::{Framing, Socket};
 use crate::stream::peer::{Door, PeerLayers};
 use crate::stream::tls::Tls;
@@ -26,7 +25,7 @@ struct World {
     shard: Shard,
     events: Events,
     listener: TcpListener,
-    taken: Arc<AtomicUsize>,
+    entrance: Arc<Entrance>,
 }
 
 fn limits() -> (Limits, ShellLimits) {
@@ -72,7 +71,7 @@ impl World {
             shard: Shard::new(ShardId(0), port, mailboxes, broker, shell, stats),
             events: Events::with_capacity(EVENTS_PER_TICK),
             listener: TcpListener::bind("127.0.0.1:0").unwrap(),
-            taken: Arc::default(),
+            entrance: entrance(1, usize::MAX, "round-robin"),
         }
     }
 
@@ -115,7 +114,7 @@ impl World {
     fn hand_over(&self, socket: TcpStream, peer: SocketAddr, tls: Option<Tls>, framing: Framing) {
         socket.set_nonblocking(true).unwrap();
         let socket = mio::net::TcpStream::from_std(socket);
-        let place = Place::take(&self.taken, usize::MAX).unwrap();
+        let place = self.entrance.place().unwrap();
         let handover = Handover {
             tls,
             framing,
@@ -367,7 +366,7 @@ fn the_last_packet_arrives_whatever_the_peer_had_sent() {
         world.tick_until("the place to be free", |world| {
             world.shard.outlets.connections.is_empty()
         });
-        assert_eq!(world.taken.load(std::sync::atomic::Ordering::Relaxed), 0);
+        assert_eq!(world.entrance.places_taken(), 0);
     }
 }
 

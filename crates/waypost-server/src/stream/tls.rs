@@ -9,12 +9,12 @@
 use std::mem;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncryptError, UnbufferedStatus, WriteTraffic,
 };
+use rustls::{HandshakeKind, ServerConfig};
 
 use super::Outgoing;
 
@@ -73,6 +73,11 @@ impl Tls {
     /// The peer's certificate and those it was signed by, when it showed one and it was good.
     pub(crate) fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
         self.connection.peer_certificates()
+    }
+
+    /// The peer went on with an earlier session: its certificate was checked then, not now.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// The peer said that it sends nothing more.

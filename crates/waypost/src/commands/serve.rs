@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::thread;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use waypost_server::config::{Config, Flag, SETTINGS, Sources};
 use waypost_server::control::{self, Context, Control, Doors, Phase, PhaseCell};
-use waypost_server::{Handle, Server};
+use waypost_server::{DoorAddress, Handle, Server};
 
 use crate::Failure;
 
@@ -100,7 +99,7 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
             config,
             stats: Arc::clone(server.stats()),
             phase: Arc::clone(&phase),
-            mqtt: server.addresses().to_vec(),
+            doors: server.addresses().to_vec(),
             publish_system: Box::new(move |messages| system.publish_system(messages)),
             find_client: Box::new(move |client_id| shards.find_client(client_id)),
         })
@@ -219,6 +218,9 @@ impl Running {
         match Config::load(&self.sources) {
             Ok(config) => {
                 self.handle.set_policies(config.topics.policies());
+                for problem in self.handle.reload(&config) {
+                    log::error!("{problem}");
+                }
                 self.control.reload(&config);
                 log::info!("settings read again");
             }
@@ -232,7 +234,7 @@ impl Running {
 
 /// What is printed at the start.
 struct Announcement {
-    mqtt: Vec<String>,
+    doors: Vec<DoorAddress>,
     http: String,
     socket: PathBuf,
     shards: usize,
@@ -241,7 +243,7 @@ struct Announcement {
 impl Announcement {
     fn new(server: &Server, doors: &Doors) -> Self {
         Self {
-            mqtt: server.addresses().iter().map(ToString::to_string).collect(),
+            doors: server.addresses().to_vec(),
             http: doors.http_address().to_string(),
             socket: doors.socket_path().to_owned(),
             shards: server.stats().shards.len(),
@@ -264,12 +266,15 @@ impl Announcement {
             waypost_server::VERSION,
             self.shards
         );
-        let mqtt = self.mqtt.iter().map(|address| ("mqtt", address.clone()));
+        let doors = self
+            .doors
+            .iter()
+            .map(|door| (door.protocol.as_str(), door.place.to_string()));
         let rest = [
             ("http", self.http.clone()),
             ("socket", display(&self.socket)),
         ];
-        for (door, address) in mqtt.chain(rest) {
+        for (door, address) in doors.chain(rest) {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{door:<7} {address}");
         }
@@ -277,14 +282,12 @@ impl Announcement {
     }
 
     fn json(&self) -> String {
-        let line = json!({
-            "version": waypost_server::VERSION,
-            "shards": self.shards,
-            "mqtt": self.mqtt,
-            "http": self.http,
-            "socket": display(&self.socket),
-        });
-        format!("{line}\n")
+        let mut line = DoorAddress::by_protocol(&self.doors);
+        line.insert("version".to_owned(), waypost_server::VERSION.into());
+        line.insert("shards".to_owned(), self.shards.into());
+        line.insert("http".to_owned(), self.http.clone().into());
+        line.insert("socket".to_owned(), display(&self.socket).into());
+        format!("{}\n", serde_json::Value::from(line))
     }
 }
 
@@ -312,6 +315,8 @@ mod tests {
     use clap::{Args as _, Command, FromArgMatches};
 
     use super::*;
+    use waypost_server::Bound;
+    use waypost_server::config::Protocol;
 
     fn parse(line: &str) -> Args {
         let command = Args::augment_args(Command::new("serve"));
@@ -390,7 +395,16 @@ mod tests {
     #[test]
     fn the_announcement_is_for_people_or_for_scripts() {
         let announcement = Announcement {
-            mqtt: vec!["127.0.0.1:4001".to_owned(), "[::1]:4002".to_owned()],
+            doors: [
+                (
+                    Protocol::Mqtt,
+                    Bound::Tcp("127.0.0.1:4001".parse().unwrap()),
+                ),
+                (Protocol::Wss, Bound::Tcp("[::1]:4002".parse().unwrap())),
+                (Protocol::Unix, Bound::Unix("/run/mqtt.sock".into())),
+            ]
+            .map(|(protocol, place)| DoorAddress { protocol, place })
+            .to_vec(),
             http: "127.0.0.1:4003".to_owned(),
             socket: PathBuf::from("/data/waypost.sock"),
             shards: 2,
@@ -399,14 +413,14 @@ mod tests {
         assert_eq!(
             announcement.text(),
             format!(
-                "waypost {version} ready, 2 shards\nmqtt    127.0.0.1:4001\nmqtt    [::1]:4002\n\
-                 http    127.0.0.1:4003\nsocket  /data/waypost.sock\n"
+                "waypost {version} ready, 2 shards\nmqtt    127.0.0.1:4001\nwss     [::1]:4002\n\
+                 unix    /run/mqtt.sock\nhttp    127.0.0.1:4003\nsocket  /data/waypost.sock\n"
             )
         );
         let line = announcement.json();
         assert_eq!(line.matches('\n').count(), 1);
         let parsed: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(parsed["mqtt"][1], "[::1]:4002");
+        assert_eq!(parsed["wss"][0], "[::1]:4002");
         assert_eq!(parsed["http"], "127.0.0.1:4003");
     }
 }
