@@ -61,6 +61,11 @@ pub fn targets() -> &'static [Target] {
             run: targets::mqtt_topic::run,
             decoder: "waypost_mqtt::Filter",
         },
+        Target {
+            name: "websocket",
+            run: targets::websocket::run,
+            decoder: "waypost_server::stream::websocket::Decoder",
+        },
     ]
 }
 

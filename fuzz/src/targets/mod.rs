@@ -5,3 +5,4 @@ pub mod mqtt_packet;
 pub mod mqtt_properties;
 pub mod mqtt_stream;
 pub mod mqtt_topic;
+pub mod websocket;

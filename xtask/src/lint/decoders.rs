@@ -12,6 +12,7 @@ const DECODING: &[&str] = &[
     "crates/waypost-core/src/",
     "crates/waypost-store/src/",
     "crates/waypost-mesh/src/",
+    "crates/waypost-server/src/stream/",
 ];
 
 /// State machines that take what peers send: the file that must exist, and the type.
