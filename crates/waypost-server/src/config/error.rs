@@ -139,7 +139,9 @@ pub enum Problem {
         fix: String,
     },
     /// Two doors in one place.
-    #[error("{origin}: {key} = \"{place}\" is listed twice; each listener needs its own address")]
+    #[error(
+        "{origin}: {key} = \"{place}\" is where {other} is already; each door needs a place of its own"
+    )]
     SamePlace {
         /// Where the second one is.
         origin: Origin,
@@ -147,6 +149,8 @@ pub enum Problem {
         key: String,
         /// The address or path.
         place: String,
+        /// `section.key` of the first one.
+        other: String,
     },
     /// Something that does not work without something else.
     #[error("{origin}: {key} needs {missing}: add {fix}")]

@@ -65,7 +65,7 @@ pub(super) struct Loading {
 }
 
 impl Loading {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             config: Config::default(),
             origins: vec![Origin::Default; SETTINGS.len()],
@@ -85,16 +85,18 @@ impl Loading {
         for flag in &sources.flags {
             loading.read_flag(flag);
         }
-        let tls = &loading.config.tls;
-        let doors = loading
-            .listeners
-            .iter()
-            .flat_map(|row| Draft::complete(row, tls));
-        loading.config.listen.own = doors.collect();
+        loading.complete_doors();
         loading
     }
 
-    fn finish(self) -> Result<Config, LoadError> {
+    /// Gives each `[[listener]]` what it leaves out.
+    pub(super) fn complete_doors(&mut self) {
+        let tls = &self.config.tls;
+        let rows = self.listeners.iter();
+        self.config.listen.own = rows.flat_map(|row| Draft::complete(row, tls)).collect();
+    }
+
+    pub(super) fn finish(self) -> Result<Config, LoadError> {
         if self.problems.is_empty() {
             Ok(self.config)
         } else {
@@ -121,8 +123,12 @@ impl Loading {
                 return self.problems.push(Problem::Unreadable { path, source });
             }
         };
-        let file = File::new(path, &text);
-        let root = match DeTable::parse(&text) {
+        self.read_text(path, &text);
+    }
+
+    pub(super) fn read_text(&mut self, path: &Path, text: &str) {
+        let file = File::new(path, text);
+        let root = match DeTable::parse(text) {
             Ok(root) => root,
             Err(error) => {
                 return self.problems.push(Problem::Syntax {

@@ -5,6 +5,7 @@ use std::io::Write as _;
 
 use super::*;
 
+mod arbitrary;
 mod doors;
 mod topics;
 
@@ -354,8 +355,8 @@ fn wrong_values_in_a_file_are_answered_with_an_example() {
         ),
         (
             "[listen]\nmqtt = [\"127.0.0.1:1883\", \"localhost:1883\"]\n",
-            "waypost.toml:2: listen.mqtt = \"127.0.0.1:1883\" is listed twice; each listener needs \
-             its own address",
+            "waypost.toml:2: listen.mqtt = \"127.0.0.1:1883\" is where listen.mqtt is already; each \
+             door needs a place of its own",
         ),
     ]);
 }

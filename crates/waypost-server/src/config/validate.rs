@@ -124,20 +124,28 @@ fn on_loopback(address: SocketAddr) -> SocketAddr {
 }
 
 fn check_places(doors: &[Door], problems: &mut Vec<Problem>) {
-    let mut seen: Vec<&Place> = Vec::new();
-    for door in doors {
+    // A door that nobody spoke of was there first: the line to change is another's.
+    let (unsaid, said): (Vec<&Door>, Vec<&Door>) = doors
+        .iter()
+        .partition(|door| door.origin == Origin::Default);
+    let mut seen: Vec<&Door> = Vec::new();
+    for door in unsaid.into_iter().chain(said) {
         let (place, is_chosen) = match &door.place {
             Place::Tcp(address) => (address.to_string(), address.port() == 0),
             Place::Unix(path) => (path.display().to_string(), false),
         };
-        if !is_chosen && seen.contains(&&door.place) {
+        let other = seen.iter().find(|other| other.place == door.place);
+        if let Some(other) = other
+            && !is_chosen
+        {
             problems.push(Problem::SamePlace {
                 origin: door.origin.clone(),
                 key: door.key.clone(),
                 place,
+                other: other.key.clone(),
             });
         }
-        seen.push(&door.place);
+        seen.push(door);
     }
 }
 

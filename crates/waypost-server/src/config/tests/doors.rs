@@ -199,13 +199,18 @@ fn two_doors_in_one_place_are_told() {
     check_mistakes(&[
         (
             "[listen]\nws = \"127.0.0.1:1883\"\n",
-            "waypost.toml:2: listen.ws = \"127.0.0.1:1883\" is listed twice; each listener needs its \
-             own address",
+            "waypost.toml:2: listen.ws = \"127.0.0.1:1883\" is where listen.mqtt is already; each door \
+             needs a place of its own",
+        ),
+        (
+            "[listen]\nmqtt = \"127.0.0.1:8080\"\n",
+            "waypost.toml:2: listen.mqtt = \"127.0.0.1:8080\" is where listen.http is already; each \
+             door needs a place of its own",
         ),
         (
             "[listen]\nunix = \"/a\"\n[[listener]]\nprotocol = \"unix\"\npath = \"/a\"\n",
-            "waypost.toml:5: listener.path = \"/a\" is listed twice; each listener needs its own \
-             address",
+            "waypost.toml:5: listener.path = \"/a\" is where listen.unix is already; each door needs a \
+             place of its own",
         ),
     ]);
     let any_ports = "[listen]\nmqtt = \"127.0.0.1:0\"\nws = [\"127.0.0.1:0\", \"127.0.0.1:0\"]\n";
