@@ -1,7 +1,9 @@
 //! Starting and stopping: sockets are bound, shards and the listener get their threads.
 
 use std::io;
+use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::{Receiver, channel};
@@ -15,9 +17,10 @@ use crate::door::gate::Gate;
 use crate::door::porter::{Handshakes, Porter, PorterInbox};
 use crate::door::{self, Bound, CertificateError, Door};
 use crate::listener::{Listener, ListenerPort, StopListener};
-use crate::mailbox::{Inbound, Mailbox};
+use crate::mailbox::{Handover, Inbound, Mailbox};
 use crate::metrics::Stats;
 use crate::shard::{Shard, ShardPort, ShellLimits};
+use crate::socket::{Framing, Socket};
 use crate::threads::Threads;
 
 /// Why a server did not start.
@@ -139,7 +142,7 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
     let (listener, stop_listener) = Listener::new(
         port,
         gates,
-        entrance,
+        Arc::clone(&entrance),
         handshakes,
         Arc::clone(&inboxes),
         Arc::clone(&stats),
@@ -193,6 +196,7 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
             stats: Arc::clone(&stats),
             stop_listener: Arc::new(stop_listener),
             porters: inboxes,
+            entrance,
             doors,
         },
         stats,
@@ -270,6 +274,7 @@ pub struct Handle {
     stop_listener: Arc<StopListener>,
     porters: Arc<[Arc<PorterInbox>]>,
     doors: Arc<[Arc<Door>]>,
+    entrance: Arc<Entrance>,
     stats: Arc<Stats>,
 }
 
@@ -283,7 +288,7 @@ impl Handle {
     }
 
     /// Tells every shard what the configuration says about topics from now on.
-    pub fn set_policies(&self, policies: &Arc<Policies>) {
+    fn set_policies(&self, policies: &Arc<Policies>) {
         for mailbox in self.mailboxes.iter() {
             // A waker fails only when the shard is gone, and its groups with it.
             let _ = mailbox.send([Inbound::Policies(Arc::clone(policies))]);
@@ -304,7 +309,27 @@ impl Handle {
 
     /// Takes over what can change while the server runs; what cannot be used is returned, and the old stays.
     pub fn reload(&self, config: &Config) -> Vec<String> {
+        self.set_policies(config.topics.policies());
         door::reload(&self.doors, config, &self.stats)
+    }
+
+    /// Lets a connection in that was upgraded to WebSocket elsewhere; `unread` was read of it beyond that.
+    pub fn admit_websocket(&self, socket: TcpStream, unread: Vec<u8>) {
+        let counts = &self.stats.server;
+        let peer = socket.peer_addr().ok();
+        // Small packets must not wait for a full segment. One that cannot be set is closed already.
+        let _ = socket.set_nodelay(true);
+        let Some(place) = self.entrance.place() else {
+            counts.accepts_refused.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        counts.accepts.fetch_add(1, Ordering::Relaxed);
+        let socket = Socket::Tcp(mio::net::TcpStream::from_std(socket));
+        self.entrance.admit([Handover {
+            framing: Framing::WebSocket,
+            unread,
+            ..Handover::plain(socket, peer, place)
+        }]);
     }
 
     /// Accepts nobody any more, says DISCONNECT 0x8B (Server shutting down) to every client, writes

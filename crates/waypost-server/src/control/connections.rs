@@ -89,7 +89,8 @@ impl Answerer {
             .header_read_timeout(shared.config.http.request_timeout)
             .max_buf_size(HEAD_BYTES_MAX)
             .max_headers(HEADERS_MAX)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+            .with_upgrades();
         tokio::spawn(async move {
             let timed_out = match tokio::time::timeout(CONNECTION_LIFETIME, answering).await {
                 Ok(Ok(())) => false,

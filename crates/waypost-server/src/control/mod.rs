@@ -13,19 +13,21 @@ pub(crate) mod guard;
 mod listen;
 mod logger;
 mod pages;
+mod reload;
 #[cfg(test)]
 mod tests;
 
 pub use data_directory::{DataDirectory, DataDirectoryError};
 pub use listen::listen;
 pub use logger::start as start_log;
+pub use reload::{Reloaded, Reloading};
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -33,7 +35,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
 
 use crate::client_report::ClientReport;
-use crate::config::{Config, HttpConfig, Reload};
+use crate::config::{Config, HttpConfig};
 use crate::metrics::Stats;
 use crate::server::DoorAddress;
 
@@ -89,6 +91,9 @@ pub type PublishSystem = Box<dyn Fn(Vec<(String, Vec<u8>)>) + Send>;
 /// How a client is found: its id in, what its shard says of it out.
 pub type FindClient = Box<dyn Fn(&str) -> Receiver<ClientReport> + Send + Sync>;
 
+/// Who takes a connection that was upgraded to WebSocket on `/mqtt`, with what was read of it beyond the request.
+pub type AdmitWebSocket = Box<dyn Fn(TcpStream, Vec<u8>) + Send + Sync>;
+
 /// What the control side tells about, and through whom.
 pub struct Context {
     /// As the server was started.
@@ -103,6 +108,10 @@ pub struct Context {
     pub publish_system: PublishSystem,
     /// Asked for `/api/v1/clients/{client_id}`.
     pub find_client: FindClient,
+    /// Given the connections of `/mqtt`.
+    pub admit_websocket: AdmitWebSocket,
+    /// Asked on `/api/v1/reload` and by [`Control::reload`].
+    pub reloading: Reloading,
 }
 
 /// Why the control side cannot start.
@@ -175,6 +184,9 @@ impl Doors {
             started: Instant::now(),
             doors: context.doors,
             find_client: context.find_client,
+            admit_websocket: context.admit_websocket,
+            reloading: context.reloading,
+            reload_turn: Mutex::default(),
             http_address: self.http_address,
             socket_path: self.socket_path,
             data_dir: self.directory.path().to_owned(),
@@ -220,6 +232,9 @@ struct Shared {
     started: Instant,
     doors: Vec<DoorAddress>,
     find_client: FindClient,
+    admit_websocket: AdmitWebSocket,
+    reloading: Reloading,
+    reload_turn: Mutex<()>,
     http_address: SocketAddr,
     socket_path: PathBuf,
     data_dir: PathBuf,
@@ -241,37 +256,10 @@ pub struct Control {
 }
 
 impl Control {
-    /// Applies what can change while the server runs, and says in the log what cannot.
-    pub fn reload(&self, new: &Config) {
-        let http = HttpConfig {
-            allowed_hosts: new.http.allowed_hosts.clone(),
-            allowed_origins: new.http.allowed_origins.clone(),
-            ..self.shared.config.http.clone()
-        };
-        *self
-            .shared
-            .http
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = Arc::new(http);
-        log::set_max_level(new.log.level);
-        let at_start = self.shared.config.changed(new, Reload::AtStart);
-        if !at_start.is_empty() {
-            log::warn!(
-                "changed, but only read at the start: {}",
-                at_start.join(", ")
-            );
-        }
-        self.shared
-            .stats
-            .server
-            .reloads
-            .fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a configuration that was refused on SIGHUP.
-    pub fn count_failed_reload(&self) {
-        let failed = &self.shared.stats.server.reloads_failed;
-        failed.fetch_add(1, Ordering::Relaxed);
+    /// Reads the configuration again and applies what can change while the server runs; a mistake changes nothing. What
+    /// became of it is in the log as well.
+    pub fn reload(&self) -> Result<Reloaded, String> {
+        self.shared.reload()
     }
 
     /// Stops answering, removes the administrator's socket and lets the data directory go.

@@ -8,19 +8,23 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, Extension, Path, Request, State};
 use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, VARY,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    HeaderName, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value, json};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::guard::{self, Peer};
-use super::{Phase, Shared};
+use super::{Phase, Reloaded, Shared};
 use crate::config::SETTINGS;
+use crate::door::upgrade;
 use crate::metrics::{self, METRICS, Process, Scope};
 use crate::server::DoorAddress;
 
@@ -40,10 +44,12 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ances
 pub(super) fn router(shared: &Arc<Shared>) -> Router {
     Router::new()
         .route("/", get(home))
+        .route("/mqtt", get(mqtt))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .route("/metrics", get(prometheus))
         .route("/api/v1/server", get(server))
+        .route("/api/v1/reload", post(reload))
         .route("/api/v1/clients/{client_id}", get(client))
         .fallback(nothing)
         .method_not_allowed_fallback(wrong_method)
@@ -184,6 +190,84 @@ async fn client(State(shared): State<Arc<Shared>>, Path(client_id): Path<String>
     }
 }
 
+/// MQTT over WebSocket: the connection leaves HTTP for a shard.
+async fn mqtt(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    mut request: Request,
+) -> Response {
+    if peer == Peer::Administrator {
+        let why = "MQTT is at /mqtt of the HTTP address, not on this socket\n";
+        return page(StatusCode::NOT_FOUND, TEXT, why);
+    }
+    let headers = request.headers().iter();
+    let head = upgrade::Head {
+        method: request.method().as_str(),
+        path: request.uri().path(),
+        headers: headers
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect(),
+    };
+    let agreed = match head.agree() {
+        Ok(agreed) => agreed,
+        Err(refused) => {
+            let failed = &shared.stats.server.handshakes_failed_upgrade;
+            failed.fetch_add(1, Ordering::Relaxed);
+            let status = StatusCode::from_u16(refused.status).unwrap_or(StatusCode::BAD_REQUEST);
+            let mut response = page(status, TEXT, format!("{}\n", refused.why));
+            if let Some((name, value)) = refused.header {
+                let (name, value) = (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                );
+                response.headers_mut().insert(name, value);
+            }
+            return response;
+        }
+    };
+    let upgrade = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        // A client that is gone by now is nobody to hand over.
+        if let Ok(upgraded) = upgrade.await
+            && let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>()
+            && let Ok(socket) = parts.io.into_inner().into_std()
+        {
+            (shared.admit_websocket)(socket, parts.read_buf.to_vec());
+        }
+    });
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    if let Ok(accept) = HeaderValue::try_from(agreed.accept) {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    headers.insert(
+        SEC_WEBSOCKET_PROTOCOL,
+        HeaderValue::from_static(agreed.subprotocol),
+    );
+    response
+}
+
+/// Reads the configuration again, as SIGHUP does.
+async fn reload(State(shared): State<Arc<Shared>>) -> Response {
+    let (status, answer) = match shared.reload() {
+        Ok(Reloaded { kept, at_start }) if kept.is_empty() => (
+            StatusCode::OK,
+            json!({"reloaded": true, "at_start": at_start}),
+        ),
+        Ok(Reloaded { kept, at_start }) => (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            json!({"reloaded": true, "at_start": at_start, "error": kept.join("\n")}),
+        ),
+        Err(error) => (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            json!({"reloaded": false, "error": error}),
+        ),
+    };
+    page(status, JSON, format!("{answer:#}\n"))
+}
+
 /// Every metric, summed over the shards, under its name without `waypost_` and `_total`.
 fn counts(shared: &Shared) -> Map<String, Value> {
     let totals = shared.stats.totals();
@@ -224,6 +308,6 @@ async fn wrong_method() -> Response {
     page(
         StatusCode::METHOD_NOT_ALLOWED,
         TEXT,
-        "this page can only be read: GET\n",
+        "this page takes another method: GET, or POST where something is to be done\n",
     )
 }

@@ -1,9 +1,8 @@
 //! The control side from outside: hand-written requests over its real doors.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use super::*;
@@ -22,6 +21,8 @@ struct Running {
     phase: Arc<PhaseCell>,
     system: mpsc::Receiver<Vec<(String, Vec<u8>)>>,
     config: Config,
+    /// What is read at the next reload.
+    next: Arc<Mutex<Result<Config, String>>>,
     _directory: tempfile::TempDir,
 }
 
@@ -41,6 +42,7 @@ impl Running {
         let stats = Arc::new(Stats::new(2));
         let phase = Arc::new(PhaseCell::default());
         let (publish, system) = mpsc::channel();
+        let next = Arc::new(Mutex::new(Ok(config.clone())));
         let control = doors
             .serve(Context {
                 config: config.clone(),
@@ -54,6 +56,20 @@ impl Running {
                     let _ = publish.send(messages);
                 }),
                 find_client: Box::new(|_| tokio::sync::mpsc::channel(1).1),
+                admit_websocket: Box::new(|_, _| {}),
+                reloading: Reloading {
+                    load: Box::new({
+                        let next = Arc::clone(&next);
+                        move || next.lock().unwrap().clone()
+                    }),
+                    apply: Box::new(|new| {
+                        let broken = new.tls.cert.as_ref();
+                        broken
+                            .map(|path| format!("{} is damaged", path.display()))
+                            .into_iter()
+                            .collect()
+                    }),
+                },
             })
             .unwrap();
         Self {
@@ -64,6 +80,7 @@ impl Running {
             phase,
             system,
             config,
+            next,
             _directory: directory,
         }
     }
@@ -326,11 +343,57 @@ fn a_reload_changes_what_can_be_changed() {
     assert_eq!(ask(), 403);
     let mut new = running.config.clone();
     new.http.allowed_hosts = vec!["new.example.org".to_owned()];
-    control.reload(&new);
+    new.server.shards = 7;
+    *running.next.lock().unwrap() = Ok(new);
+    let reloaded = control.reload().unwrap();
+    assert_eq!(reloaded.at_start, ["server.shards"]);
     assert_eq!(ask(), 200);
-    control.reload(&running.config);
+    *running.next.lock().unwrap() = Err("line 3: nonsense".to_owned());
+    assert_eq!(control.reload().unwrap_err(), "line 3: nonsense");
+    assert_eq!(ask(), 200);
+    *running.next.lock().unwrap() = Ok(running.config.clone());
+    control.reload().unwrap();
     assert_eq!(ask(), 403);
     assert_eq!(running.stats.server.reloads.load(Ordering::Relaxed), 2);
+    assert_eq!(
+        running.stats.server.reloads_failed.load(Ordering::Relaxed),
+        1
+    );
+}
+
+#[test]
+fn a_reload_can_be_asked_for() {
+    let running = Running::start();
+    let post = || {
+        Answer::parse(&running.ask(
+            "POST /api/v1/reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        ))
+    };
+    let answer = post();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert!(
+        answer.body.contains("\"reloaded\": true"),
+        "{}",
+        answer.body
+    );
+    let mut broken = running.config.clone();
+    broken.tls.cert = Some("server.pem".into());
+    *running.next.lock().unwrap() = Ok(broken);
+    let answer = post();
+    assert_eq!(answer.status, 422);
+    assert!(
+        answer.body.contains("server.pem is damaged"),
+        "{}",
+        answer.body
+    );
+    *running.next.lock().unwrap() = Err("line 3: nonsense".to_owned());
+    let answer = post();
+    assert_eq!(answer.status, 422);
+    assert!(answer.body.contains("line 3: nonsense"), "{}", answer.body);
+    assert_eq!(running.get("/api/v1/reload").status, 405);
+    let evil = "POST /api/v1/reload HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n\
+                Content-Length: 0\r\nConnection: close\r\n\r\n";
+    assert_eq!(Answer::parse(&running.ask(evil)).status, 403);
 }
 
 #[test]

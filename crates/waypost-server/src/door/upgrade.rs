@@ -47,7 +47,7 @@ pub(crate) struct Refusal {
     pub(crate) status: u16,
     pub(crate) reason: &'static str,
     pub(crate) why: &'static str,
-    /// A header that says how to do better.
+    /// A header that says how to do better; its name in lower case.
     pub(crate) header: Option<(&'static str, &'static str)>,
 }
 
@@ -144,13 +144,13 @@ impl Head<'_> {
         }
         if self.method != "GET" {
             return Err(Refusal {
-                header: Some(("Allow", "GET")),
+                header: Some(("allow", "GET")),
                 ..refusal(405, "Method Not Allowed", "a WebSocket begins with GET")
             });
         }
         if !self.lists("Upgrade", "websocket") || !self.lists("Connection", "upgrade") {
             return Err(Refusal {
-                header: Some(("Upgrade", "websocket")),
+                header: Some(("upgrade", "websocket")),
                 ..refusal(
                     426,
                     "Upgrade Required",
@@ -160,7 +160,7 @@ impl Head<'_> {
         }
         if self.one("Sec-WebSocket-Version") != Some("13") {
             return Err(Refusal {
-                header: Some(("Sec-WebSocket-Version", "13")),
+                header: Some(("sec-websocket-version", "13")),
                 ..refusal(
                     426,
                     "Upgrade Required",

@@ -271,8 +271,8 @@ metrics! {
         http_requests: "HTTP requests answered.",
         http_requests_refused: "HTTP requests refused for their Host, their Origin or their user.",
         http_timeouts: "HTTP connections closed because a request was too slow, or the connection idle or old.",
-        reloads: "Configurations taken over on SIGHUP.",
-        reloads_failed: "Configurations refused on SIGHUP; the old one stayed.",
+        reloads: "Configurations read again and taken over, on SIGHUP or through the API.",
+        reloads_failed: "Configurations read again and refused; the old one stayed.",
     }
     server_gauges {
         handshakes_open: "Connections whose handshakes below MQTT are on their way.",

@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use waypost_server::config::{Config, Flag, SETTINGS, Sources};
-use waypost_server::control::{self, Context, Control, Doors, Phase, PhaseCell};
+use waypost_server::control::{self, Context, Control, Doors, Phase, PhaseCell, Reloading};
 use waypost_server::{DoorAddress, Handle, Server};
 
 use crate::Failure;
@@ -94,6 +94,7 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
     let announcement = Announcement::new(&server, &doors);
     let phase = Arc::new(PhaseCell::default());
     let (system, shards) = (server.handle(), server.handle());
+    let (upgraded, reloaded) = (server.handle(), server.handle());
     let control = doors
         .serve(Context {
             config,
@@ -102,6 +103,13 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
             doors: server.addresses().to_vec(),
             publish_system: Box::new(move |messages| system.publish_system(messages)),
             find_client: Box::new(move |client_id| shards.find_client(client_id)),
+            admit_websocket: Box::new(move |socket, unread| {
+                upgraded.admit_websocket(socket, unread)
+            }),
+            reloading: Reloading {
+                load: Box::new(move || Config::load(&sources).map_err(|error| error.to_string())),
+                apply: Box::new(move |config| reloaded.reload(config)),
+            },
         })
         .map_err(|error| Failure::new(format!("cannot start the control side: {error}")))?;
     phase.set(Phase::Serving);
@@ -111,7 +119,6 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
         handle: server.handle(),
         control,
         phase,
-        sources,
     };
     let result = running.until_the_end(server, signals);
     log::info!("ended");
@@ -176,7 +183,6 @@ struct Running {
     handle: Handle,
     control: Control,
     phase: Arc<PhaseCell>,
-    sources: Sources,
 }
 
 impl Running {
@@ -192,7 +198,10 @@ impl Running {
             })?;
         for signal in signals.forever() {
             match signal {
-                SIGHUP => self.reload(),
+                SIGHUP => {
+                    // What became of it is in the log, which is where whoever sends a signal looks.
+                    let _ = self.control.reload();
+                }
                 _ if self.phase.get() == Phase::Draining => {
                     log::warn!("second signal: exiting at once");
                     // What a shell makes of a process that a signal ended.
@@ -211,24 +220,6 @@ impl Running {
         // Last of all, so that health checks say "draining" to the end.
         self.control.stop();
         ended
-    }
-
-    /// Reads the settings again. A mistake changes nothing.
-    fn reload(&self) {
-        match Config::load(&self.sources) {
-            Ok(config) => {
-                self.handle.set_policies(config.topics.policies());
-                for problem in self.handle.reload(&config) {
-                    log::error!("{problem}");
-                }
-                self.control.reload(&config);
-                log::info!("settings read again");
-            }
-            Err(error) => {
-                self.control.count_failed_reload();
-                log::error!("the settings stay as they were:\n{error}");
-            }
-        }
     }
 }
 
