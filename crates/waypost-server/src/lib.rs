@@ -30,7 +30,6 @@ pub mod metrics;
 mod server;
 mod shard;
 mod socket;
-#[allow(dead_code, reason = "the shard's layers and the doors come next")]
 pub mod stream;
 mod threads;
 

@@ -26,6 +26,8 @@ struct World {
     events: Events,
     listener: TcpListener,
     entrance: Arc<Entrance>,
+    /// What the next connection's doors had read already.
+    unread: Vec<u8>,
 }
 
 fn limits() -> (Limits, ShellLimits) {
@@ -72,6 +74,7 @@ impl World {
             events: Events::with_capacity(EVENTS_PER_TICK),
             listener: TcpListener::bind("127.0.0.1:0").unwrap(),
             entrance: entrance(1, usize::MAX, "round-robin"),
+            unread: Vec::new(),
         }
     }
 
@@ -98,9 +101,13 @@ impl World {
 
     fn open_through(&mut self, door: Door) -> Client {
         let (layers, tls) = PeerLayers::new(door);
+        self.open_with(layers, tls, door.framing)
+    }
+
+    fn open_with(&mut self, layers: PeerLayers, tls: Option<Tls>, framing: Framing) -> Client {
         let stream = TcpStream::connect(self.listener.local_addr().unwrap()).unwrap();
         let (socket, peer) = self.listener.accept().unwrap();
-        self.hand_over(socket, peer, tls, door.framing);
+        self.hand_over(socket, peer, tls, framing);
         stream.set_nonblocking(true).unwrap();
         stream.set_nodelay(true).unwrap();
         Client {
@@ -111,13 +118,20 @@ impl World {
         }
     }
 
-    fn hand_over(&self, socket: TcpStream, peer: SocketAddr, tls: Option<Tls>, framing: Framing) {
+    fn hand_over(
+        &mut self,
+        socket: TcpStream,
+        peer: SocketAddr,
+        tls: Option<Tls>,
+        framing: Framing,
+    ) {
         socket.set_nonblocking(true).unwrap();
         let socket = mio::net::TcpStream::from_std(socket);
         let place = self.entrance.place().unwrap();
         let handover = Handover {
             tls,
             framing,
+            unread: std::mem::take(&mut self.unread),
             ..Handover::plain(Socket::Tcp(socket), Some(peer), place)
         };
         self.shard

@@ -14,11 +14,6 @@ impl Outgoing {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 
-    /// Nothing is to be sent.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// Forgets what is in it; the memory stays.
     pub(crate) fn clear(&mut self) {
         self.len = 0;
@@ -28,15 +23,6 @@ impl Outgoing {
     pub(crate) fn reserve(&mut self, len: usize) {
         if self.bytes.len() < self.len + len {
             self.bytes.resize(self.len + len, 0);
-        }
-    }
-
-    /// Appends `bytes`.
-    pub(crate) fn extend(&mut self, bytes: &[u8]) {
-        self.reserve(bytes.len());
-        if let Some(place) = self.bytes.get_mut(self.len..self.len + bytes.len()) {
-            place.copy_from_slice(bytes);
-            self.len += bytes.len();
         }
     }
 
@@ -62,18 +48,21 @@ mod tests {
     #[test]
     fn what_needs_more_room_gets_it() {
         let mut out = Outgoing::default();
-        out.extend(b"ab");
-        out.put(|room| {
-            let place = room.get_mut(..3).ok_or(3_usize)?;
-            place.copy_from_slice(b"cde");
-            Ok(3)
-        });
+        let put = |bytes: &'static [u8]| {
+            move |room: &mut [u8]| {
+                let place = room.get_mut(..bytes.len()).ok_or(bytes.len())?;
+                place.copy_from_slice(bytes);
+                Ok(bytes.len())
+            }
+        };
+        out.put(put(b"ab"));
+        out.put(put(b"cde"));
         assert_eq!(out.as_slice(), b"abcde");
         out.put(|_| Err(100));
         assert_eq!(out.as_slice(), b"abcde");
         out.clear();
-        assert!(out.is_empty());
-        out.extend(b"f");
+        assert_eq!(out.as_slice(), b"");
+        out.put(put(b"f"));
         assert_eq!(out.as_slice(), b"f");
     }
 }

@@ -54,6 +54,12 @@ impl Door {
 pub(crate) struct PeerLayers {
     pub(crate) tls: Option<ClientConnection>,
     pub(crate) frames: Option<Decoder>,
+    /// Frames that are not whole yet.
+    framed: Vec<u8>,
+    /// Pongs that came.
+    pub(crate) pongs: usize,
+    /// The server said `close_notify`.
+    pub(crate) is_tls_closed: bool,
     /// How the server ended TLS, if it did so with an alert.
     pub(crate) alert: Option<Error>,
 }
@@ -69,6 +75,9 @@ impl PeerLayers {
             tls,
             frames: (door.framing == Framing::WebSocket).then(|| Decoder::new(Sender::Server)),
             alert: None,
+            framed: Vec::new(),
+            pongs: 0,
+            is_tls_closed: false,
         };
         (layers, server)
     }
@@ -91,18 +100,59 @@ impl PeerLayers {
         }
     }
 
+    /// What the client sends to close TLS.
+    pub(crate) fn closed(&mut self) -> Vec<u8> {
+        let Some(tls) = &mut self.tls else {
+            return Vec::new();
+        };
+        tls.send_close_notify();
+        sent(tls)
+    }
+
     /// Appends what the server said to `plain`.
     pub(crate) fn understand(&mut self, wire: &[u8], plain: &mut Vec<u8>) {
         let mut open = Vec::new();
         match &mut self.tls {
             Some(tls) => {
                 self.alert = understood(tls, wire, &mut open).err().or(self.alert.take());
+                let state = tls.process_new_packets();
+                self.is_tls_closed = state.is_ok_and(|state| state.peer_has_closed());
             }
             None => open.extend_from_slice(wire),
         }
+        self.count_pongs(&open);
         match &mut self.frames {
             Some(decoder) => decoder.decode(&open, &mut |bytes: Masked<'_>| bytes.append_to(plain)),
             None => plain.append(&mut open),
+        }
+    }
+
+    fn count_pongs(&mut self, open: &[u8]) {
+        self.framed.extend_from_slice(open);
+        while self.frames.is_some()
+            && let [opcode, short, rest @ ..] = self.framed.as_slice()
+        {
+            let long = |bytes: usize| {
+                let length = rest.get(..bytes)?;
+                Some((
+                    bytes,
+                    length
+                        .iter()
+                        .fold(0, |sum, byte| sum << 8 | usize::from(*byte)),
+                ))
+            };
+            let length = match short {
+                126 => long(2),
+                127 => long(8),
+                _ => Some((0, usize::from(*short))),
+            };
+            let Some((bytes, length)) =
+                length.filter(|(bytes, length)| rest.len() >= bytes + length)
+            else {
+                return;
+            };
+            self.pongs += usize::from(*opcode == 0x8A);
+            self.framed.drain(..2 + bytes + length);
         }
     }
 

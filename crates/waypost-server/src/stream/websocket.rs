@@ -56,10 +56,6 @@ impl Opcode {
             Self::Pong => 0xA,
         }
     }
-
-    fn is_control(self) -> bool {
-        self.bits() & 0x8 != 0
-    }
 }
 
 /// Why a side closes, RFC 6455 §7.4.1.
