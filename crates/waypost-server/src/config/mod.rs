@@ -194,10 +194,18 @@ impl Config {
     /// The names of what differs and acts then: settings, and arrays as `[[topic]]`.
     pub fn changed(&self, other: &Self, when: Reload) -> Vec<String> {
         let settings = self.changes(other).filter(|setting| setting.reload == when);
+        // A door is opened at the start; what holds for it can change later.
+        let place = |door: &ListenerConfig| (door.protocol, door.place.clone());
+        let places = |config: &Self| config.listen.own.iter().map(place).collect::<Vec<_>>();
+        let listener = if places(self) == places(other) {
+            Reload::OnHangup
+        } else {
+            Reload::AtStart
+        };
         let arrays = [
             (
                 "[[listener]]",
-                Reload::AtStart,
+                listener,
                 self.listen.own != other.listen.own,
             ),
             ("[[topic]]", Reload::OnHangup, self.topics != other.topics),

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::Shared;
-use crate::config::{Config, HttpConfig, Reload, Setting};
+use crate::config::{Config, HttpConfig, Reload};
 
 /// How the configuration is read again, and how the server takes it over.
 pub struct Reloading {
@@ -48,12 +48,7 @@ impl Shared {
         for problem in &kept {
             log::error!("{problem}");
         }
-        let at_start: Vec<String> = self
-            .config
-            .changes(&new)
-            .filter(|setting| setting.reload == Reload::AtStart)
-            .map(Setting::name)
-            .collect();
+        let at_start = self.config.changed(&new, Reload::AtStart);
         if !at_start.is_empty() {
             log::warn!(
                 "changed, but only read at the start: {}",

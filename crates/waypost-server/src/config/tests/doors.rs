@@ -75,6 +75,29 @@ fn a_listener_takes_from_tls_what_it_does_not_say() {
 }
 
 #[test]
+fn a_door_stays_where_it_is_and_what_holds_for_it_changes() {
+    let listener = |address: &str, rest: &str| {
+        let toml = format!("[[listener]]\nprotocol = \"ws\"\naddress = \"{address}\"\n{rest}");
+        load_file(&toml).unwrap()
+    };
+    let one = listener("127.0.0.1:1", "");
+    let none: &[&str] = &[];
+    for (other, at_start, on_hangup) in [
+        (listener("127.0.0.1:1", ""), none, none),
+        (listener("127.0.0.1:2", ""), &["[[listener]]"], none),
+        (
+            listener("127.0.0.1:1", "allowed_origins = []"),
+            none,
+            &["[[listener]]"],
+        ),
+        (Config::default(), &["[[listener]]"], none),
+    ] {
+        assert_eq!(one.changed(&other, Reload::AtStart), at_start);
+        assert_eq!(one.changed(&other, Reload::OnHangup), on_hangup);
+    }
+}
+
+#[test]
 fn a_later_source_takes_back_what_the_file_says() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     write!(
