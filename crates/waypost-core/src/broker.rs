@@ -10,6 +10,7 @@ use crate::counters::Counters;
 use crate::deliver::Scratch;
 use crate::effects::{ConnectionId, Effects, Frame, Message, Now, Payload, Peer, ShardId};
 use crate::fresh::Fresh;
+use crate::group::Groups;
 use crate::hash::Hasher;
 use crate::index::{MatchCache, SubscriptionIndex};
 use crate::interest::Interest;
@@ -83,6 +84,7 @@ pub struct Broker {
     pub(crate) registrar: Registrar,
     pub(crate) moving: MovingSessions,
     pub(crate) clock: RetainedClock,
+    pub(crate) groups: Groups,
     pub(crate) policies: Arc<Policies>,
 }
 
@@ -129,6 +131,7 @@ impl Broker {
             moving: MovingSessions::default(),
             random,
             clock: config.clock,
+            groups: Groups::default(),
             policies: config.policies,
             limits: config.limits,
         }
@@ -259,7 +262,9 @@ impl Broker {
         if let Some(connection) = self.connections.get(id)
             && connection.phase == Phase::Connected
         {
-            self.pump(connection.session, now, out);
+            let slot = connection.session;
+            self.pump(slot, now, out);
+            self.members_relieved(slot, id, now, out);
         }
     }
 
@@ -270,11 +275,6 @@ impl Broker {
         } else {
             Some(0)
         }
-    }
-
-    /// The configuration says something else about topics from now on.
-    pub fn handle_policies(&mut self, policies: Arc<Policies>, _now: Now, _out: &mut impl Effects) {
-        self.policies = policies;
     }
 
     /// Does what is due.
@@ -335,6 +335,7 @@ impl Broker {
                 retain,
                 publisher: 0,
                 stamp: 0,
+                connection: None,
             },
             now,
             out,
@@ -362,9 +363,29 @@ impl Broker {
         usize::try_from(counters.sessions_attached - counters.sessions_detached).unwrap_or(0)
     }
 
-    /// Subscriptions of all sessions.
+    /// Subscriptions of all sessions; those to groups count where the group has its home.
     pub fn subscriptions(&self) -> usize {
-        self.index.len() - self.interest.len()
+        self.index.len() - self.interest.len() - self.groups.len() + self.groups.members()
+    }
+
+    /// Groups that have their home on this shard.
+    pub fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Members of these groups, connected or not.
+    pub fn group_members(&self) -> usize {
+        self.groups.members()
+    }
+
+    /// Messages that wait in these groups for a member.
+    pub fn group_messages_waiting(&self) -> usize {
+        self.groups.waiting()
+    }
+
+    /// What this shard knows of groups, as a home and as a member's shard: nothing, when nobody is in any.
+    pub fn group_traces(&self) -> usize {
+        self.groups.traces()
     }
 
     /// Retained messages this shard owns.
@@ -397,7 +418,7 @@ impl Broker {
             client_id: &session.client_id,
             user: session.user.as_deref(),
             connection: session.connection,
-            subscriptions: session.subscriptions.len(),
+            subscriptions: session.subscription_count(),
             queued: delivery.map_or(0, |delivery| delivery.queue.len()),
             in_flight: delivery.map_or(0, |delivery| usize::from(delivery.inflight.unacknowledged)),
             dropped: delivery.map_or(0, |delivery| delivery.dropped),

@@ -107,6 +107,13 @@ impl Broker {
         self.interest.forget(id);
         let slot = connection.session;
         self.detach(slot, now);
+        if !self
+            .sessions
+            .get(slot)
+            .is_some_and(|session| session.is_taken_over)
+        {
+            self.members_away(slot, now, out);
+        }
         self.announce(Event::Disconnected, slot, connection.peer, reason, now, out);
         let Some(session) = self.sessions.get_mut(slot) else {
             return;
@@ -155,6 +162,7 @@ impl Broker {
     /// Ends a session: its will is published, nothing of it stays.
     pub(crate) fn end_session(&mut self, slot: u32, now: Now, out: &mut impl Effects) {
         self.fire_will(slot, now, out);
+        self.members_end(slot, now, out);
         self.remove_subscriptions(slot, out);
         if let Some(session) = self.sessions.remove(slot) {
             self.counters.sessions_ended += 1;

@@ -290,6 +290,7 @@ impl Broker {
             .and_then(|connection| connection.peer);
         self.announce(Event::Connected, slot, peer, ReasonCode::Success, now, out);
         self.pump(slot, now, out);
+        self.members_back(slot, now, out);
     }
 
     /// Takes the session from the connection it may still have. `Some` if it is kept for the new one.
@@ -307,6 +308,7 @@ impl Broker {
             if clean_start {
                 session.expiry_s = 0;
             }
+            session.is_taken_over = !clean_start && session.is_persistent();
             // 5 [MQTT-3.1.4-3], 3.1.1 [MQTT-3.1.4-2]
             self.disconnect(old, ReasonCode::SessionTakenOver, now, out);
         } else if clean_start {
@@ -354,6 +356,7 @@ impl Broker {
         let careful = alias_max > 0 || connection.packet_bytes_max != u32::MAX;
 
         session.connection = Some(id);
+        session.is_taken_over = false;
         session.expiry_s = granted_expiry_s(connect, limits.session_expiry_max_s);
         session.will = connect.will.as_ref().map(|will| Box::new(Will::new(will)));
         // 5 [MQTT-3.3.4-9]: unfinished messages stay within the client's Receive Maximum.
@@ -419,7 +422,6 @@ impl Broker {
             if limits.topic_alias_max > 0 {
                 buffer.push(Property::TopicAliasMaximum(limits.topic_alias_max));
             }
-            buffer.push(Property::SharedSubscriptionAvailable(false));
             // 5 [MQTT-3.1.2-21]
             if let Some(keep_alive_s) = server_keep_alive(connect, limits.keep_alive_max_s) {
                 buffer.push(Property::ServerKeepAlive(keep_alive_s));

@@ -114,6 +114,26 @@ counters! {
     topic_levels_exceeded,
     /// Times a session stopped being live because its outbox was above half its limit.
     slow_readers,
+    /// Subscriptions to groups refused because the group had `group_members_max` members.
+    group_members_refused,
+    /// Groups refused because the shard had `groups_max`.
+    groups_refused,
+    /// Messages taken back from a member that did not acknowledge them, for another.
+    group_redeliveries,
+    /// Messages of groups dropped at `QoS` 0 because no member could take them.
+    group_dropped_not_ready,
+    /// Messages of groups dropped because a member refused them.
+    group_dropped_refused,
+    /// Messages of groups dropped because they are too large for every member.
+    group_dropped_too_large,
+    /// Messages of groups dropped because they had been sent as often as the policy says.
+    group_dropped_max_deliveries,
+    /// Messages of groups dropped because the group's queue was full.
+    group_dropped_queue_full,
+    /// Messages of groups dropped because they expired before they were sent.
+    group_dropped_expired,
+    /// Messages of groups dropped because the last member went, or with the session that had them at `QoS` 2.
+    group_dropped_session_ended,
     /// Messages sent to other shards.
     publishes_forwarded,
     /// Messages received from other shards.

@@ -89,20 +89,34 @@ impl Broker {
             hasher,
             interest,
             fresh,
+            groups,
             ..
         } = self;
-        let (source, matched) = match source {
+        let (source, address, matched) = match source {
             Source::Here => {
                 let matched = cache.lookup(message.topic, index);
-                if !matched.shards().is_empty() || retainer.is_some() {
-                    interest.forward(matched, message, origin, retainer, counters, out);
+                let mut address = None;
+                if !matched.groups().is_empty() || !matched.shards().is_empty() {
+                    let connection = origin.connection.and_then(|id| connections.get(id));
+                    address = connection.and_then(|connection| Some(connection.peer?.ip()));
                 }
-                (self.shard, matched)
+                if !matched.shards().is_empty() || retainer.is_some() {
+                    interest.forward(matched, message, origin, address, retainer, counters, out);
+                }
+                (self.shard, address, matched)
             }
-            Source::Shard(from, known) => (from, interest.lookup(message.topic, known, index)),
+            Source::Shard(from, known) => {
+                let matched = interest.lookup(message.topic, known, index);
+                (from, known.address, matched)
+            }
         };
+        let has_groups = groups.note(matched);
         if matched.merged().is_empty() {
-            return !matched.is_empty();
+            let is_matched = !matched.is_empty();
+            if has_groups {
+                self.offer_to_groups(message, origin, source, address, now, out);
+            }
+            return is_matched;
         }
         let mut fan_out = FanOut {
             message,
@@ -134,6 +148,9 @@ impl Broker {
         for (to, number, owed) in passed_on {
             let owed = OwedParcel::new(&owed);
             post(to, Mail::Forwarded { number, owed }, out);
+        }
+        if has_groups {
+            self.offer_to_groups(message, origin, source, address, now, out);
         }
         true
     }
@@ -282,6 +299,7 @@ impl FanOut<'_> {
                 identifiers: kept(self.matched.identifiers_of(merged)),
                 qos,
                 retain,
+                tag: None,
             };
             match session.moving.as_deref_mut() {
                 Some(Moving::Leaving(leaving)) if leaving.passes_on(self.source) => {
@@ -301,6 +319,7 @@ impl FanOut<'_> {
                 identifiers: kept(all),
                 qos,
                 retain,
+                tag: None,
             };
             enqueue(session, owed, self.limits, self.counters, self.now);
             return;

@@ -80,7 +80,7 @@ impl Broker {
         }
     }
 
-    fn tell(&mut self, topic: &str, json: &str, now: Now, out: &mut impl Effects) {
+    pub(crate) fn tell(&mut self, topic: &str, json: &str, now: Now, out: &mut impl Effects) {
         let message = Message {
             topic,
             payload: Payload {
@@ -96,11 +96,12 @@ impl Broker {
             retain: false,
             publisher: 0,
             stamp: 0,
+            connection: None,
         };
         self.route(&message, origin, now, out);
     }
 
-    fn is_wanted(&mut self, topic: &str) -> bool {
+    pub(crate) fn is_wanted(&mut self, topic: &str) -> bool {
         !self.cache.lookup(topic, &self.index).is_empty()
     }
 }
@@ -142,7 +143,7 @@ fn json(
 }
 
 /// A JSON string (RFC 8259 §7).
-fn push_string(json: &mut String, text: &str) {
+pub(crate) fn push_string(json: &mut String, text: &str) {
     json.push('"');
     for character in text.chars() {
         match character {

@@ -7,6 +7,7 @@ use waypost_mqtt::{Ack, Packet, PacketId, QoS, ReasonCode};
 use crate::broker::Broker;
 use crate::deliver::{fit, target};
 use crate::effects::{ConnectionId, DeliveryFlags, Effects, IdentifierRange, Now};
+use crate::group::{Tag, Word};
 use crate::index::SubscriberId;
 use crate::inflight::Waits;
 use crate::queue::Owed;
@@ -105,12 +106,27 @@ impl Broker {
                 return;
             }
         }
+        let tag = session
+            .memberships
+            .is_some()
+            .then(|| delivery.inflight.tag(ack.packet_id))
+            .flatten();
         delivery.inflight.finish(ack.packet_id);
         if ack.reason.is_error() {
             self.counters.refused_by_client += 1;
         }
         if delivery.is_waiting() && session.connection == Some(id) {
             self.pump(slot, now, out);
+        }
+        if let Some(tag) = tag {
+            let word = |number| {
+                if ack.reason.is_error() {
+                    Word::Refused { number }
+                } else {
+                    Word::Done { number }
+                }
+            };
+            self.report(slot, tag, word, now, out);
         }
     }
 
@@ -208,8 +224,20 @@ impl Broker {
         ) && let Some(session) = self.sessions.get_mut(slot)
         {
             session.delivery().inflight.finish(packet_id);
+            self.return_too_large(slot, owed.tag, now, out);
         }
         Step::Done
+    }
+
+    /// A message of a group that this client cannot have is another's.
+    fn return_too_large(&mut self, slot: u32, tag: Option<Tag>, now: Now, out: &mut impl Effects) {
+        if let Some(tag) = tag {
+            let word = |number| Word::Returned {
+                number,
+                is_too_large: true,
+            };
+            self.report(slot, tag, word, now, out);
+        }
     }
 
     fn send_queued(
@@ -229,8 +257,13 @@ impl Broker {
         };
         // 5 [MQTT-3.3.2-5]: its delivery has not begun.
         if front.message.is_expired(now) {
+            let tag = front.tag;
             delivery.queue.pop();
-            self.counters.dropped_expired += 1;
+            match tag {
+                // Its group sees to it.
+                Some(tag) => self.report(slot, tag, Word::returned, now, out),
+                None => self.counters.dropped_expired += 1,
+            }
             return Step::Done;
         }
         if !delivery.inflight.has_room() {
@@ -267,11 +300,13 @@ impl Broker {
                 .delivery()
                 .inflight
                 .begin(owed.qos, owed.retain, message, identifiers);
+        session.delivery().inflight.tag_last(owed.tag);
         if !self.send_owed(slot, id, owed, packet_id.value(), first, now, out)
             && let Some(session) = self.sessions.get_mut(slot)
         {
             // 5 [MQTT-3.1.2-25]: as though it had been sent.
             session.delivery().inflight.finish(packet_id);
+            self.return_too_large(slot, owed.tag, now, out);
         }
     }
 

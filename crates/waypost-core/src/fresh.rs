@@ -43,7 +43,7 @@ impl Fresh {
         if let Some(confirmed) = self.confirmed.get_mut(usize::from(shard.0)) {
             *confirmed = round.max(*confirmed);
         }
-        let all = self.confirmed.iter().copied().min().unwrap_or(u64::MAX);
+        let all = self.confirmed_by_all();
         while let Some((round, slot)) = self.order.pop_front_if(|(round, _)| *round <= all) {
             if let Some(filters) = self.by_slot.get_mut(&slot) {
                 filters.retain(|(_, begun)| *begun > round);
@@ -52,6 +52,11 @@ impl Fresh {
                 }
             }
         }
+    }
+
+    /// The last round that every shard confirmed.
+    pub fn confirmed_by_all(&self) -> u64 {
+        self.confirmed.iter().copied().min().unwrap_or(u64::MAX)
     }
 
     /// A subscription ended: its filter's number may be another's next.

@@ -4,10 +4,12 @@
 //! acknowledges out of order over a whole round is the ring searched.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 
 use waypost_mqtt::{PacketId, QoS};
 
+use crate::group::Tag;
 use crate::queue::{Owed, StoredMessage};
 
 /// What the server waits for.
@@ -33,6 +35,8 @@ pub(crate) struct Slot {
     /// What to send again on a new connection; none in a session that ends with its connection.
     pub message: Option<Rc<StoredMessage>>,
     pub identifiers: Identifiers,
+    /// Of which group's delivery it is.
+    pub tag: Option<Tag>,
 }
 
 /// Subscription Identifiers kept with a message that may have to be sent again.
@@ -86,10 +90,59 @@ impl Inflight {
             sent: true,
             message,
             identifiers,
+            tag: None,
         });
         self.unacknowledged += 1;
         self.resend_at = self.slots.len();
         packet_id
+    }
+
+    /// The message that began last is a group's.
+    pub fn tag_last(&mut self, tag: Option<Tag>) {
+        if let Some(slot) = self.slots.back_mut() {
+            slot.tag = tag;
+        }
+    }
+
+    /// Of which group's delivery the message under this identifier is.
+    pub fn tag(&self, packet_id: PacketId) -> Option<Tag> {
+        self.slots.get(self.position(packet_id.value())?)?.tag
+    }
+
+    fn tagged(&self) -> impl Iterator<Item = (Tag, &Slot)> {
+        self.slots
+            .iter()
+            .filter(|slot| slot.waits != Waits::Nothing)
+            .filter_map(|slot| Some((slot.tag?, slot)))
+    }
+
+    /// The deliveries of one group that are not finished, with what they wait for.
+    pub fn numbers_of(&self, membership: NonZeroU32) -> impl Iterator<Item = (u32, Waits)> {
+        self.tagged()
+            .filter(move |(tag, _)| tag.membership == membership)
+            .map(|(tag, slot)| (tag.number, slot.waits))
+    }
+
+    /// Ends the exchange of a delivery that is another client's now.
+    pub fn take_back(&mut self, wanted: Tag) {
+        let found = self.tagged().find(|(tag, _)| *tag == wanted);
+        if let Some(packet_id) = found.and_then(|(_, slot)| PacketId::new(slot.packet_id)) {
+            self.finish(packet_id);
+        }
+    }
+
+    /// All groups' deliveries that are not finished, and what they wait for.
+    pub fn all_tagged(&self) -> Vec<(Tag, Waits)> {
+        self.tagged().map(|(tag, slot)| (tag, slot.waits)).collect()
+    }
+
+    /// Ends the exchanges of all groups' deliveries, and says what they waited for.
+    pub fn forget_tagged(&mut self) -> Vec<(Tag, Waits)> {
+        let tagged = self.all_tagged();
+        for (tag, _) in &tagged {
+            self.take_back(*tag);
+        }
+        tagged
     }
 
     // 5 [MQTT-2.2.1-4]: an identifier other than 0 and not in use. The window is smaller than the number of
@@ -280,6 +333,7 @@ impl Slot {
             identifiers: self.identifiers.clone(),
             qos,
             retain: self.retain,
+            tag: self.tag,
         })
     }
 }

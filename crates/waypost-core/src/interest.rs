@@ -7,6 +7,7 @@
 //! after the change. With one shard there is nobody to tell.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use waypost_mqtt::{Filter, PacketId, ReasonCode, SubscriptionOptions};
@@ -14,12 +15,14 @@ use waypost_mqtt::{Filter, PacketId, ReasonCode, SubscriptionOptions};
 use crate::broker::Broker;
 use crate::counters::Counters;
 use crate::deliver::Source;
-use crate::effects::{ConnectionId, Effects, Message, Now, Payload, ShardId};
+use crate::effects::{ConnectionId, Effects, Message, Now, ShardId};
+use crate::group::{MemberKey, Said};
 use crate::index::{
     CachedMatch, FilterId, MatchCache, SubscriberId, Subscription, SubscriptionIndex,
 };
 use crate::mail::{Item, Known, Mail, MailBatch, Origin, next_item};
 use crate::retained::RetainedRequest;
+use crate::subscribe::SubAckAnswer;
 
 /// From this size on a payload that came from another shard is shared, not copied.
 const SHARED_PAYLOAD_MIN: usize = 16 * 1024;
@@ -37,6 +40,8 @@ pub(crate) struct Interest {
     rounds: u64,
     /// In the order of their rounds.
     unconfirmed: VecDeque<Unconfirmed>,
+    /// Members of groups here that wait for a round, with their shards.
+    joins: VecDeque<(u64, ShardId, MemberKey)>,
 }
 
 /// A SUBACK or UNSUBACK that waits.
@@ -44,8 +49,6 @@ struct Unconfirmed {
     round: u64,
     id: ConnectionId,
     slot: u32,
-    packet_id: PacketId,
-    reasons: Vec<ReasonCode>,
     answer: Answer,
     /// Each shard's clock when it confirmed; [`UNKNOWN`] before.
     clocks: Box<[u64]>,
@@ -56,17 +59,19 @@ struct Unconfirmed {
 impl Unconfirmed {
     fn is_ready(&self) -> bool {
         match &self.answer {
-            Answer::SubAck(requests) => {
-                self.is_reading && requests.iter().all(|request| request.asked == 0)
+            Answer::SubAck(answer) => {
+                self.is_reading
+                    && answer.joins.is_empty()
+                    && answer.requests.iter().all(|request| request.asked == 0)
             }
-            Answer::UnsubAck => !self.clocks.contains(&UNKNOWN),
+            Answer::UnsubAck(..) => !self.clocks.contains(&UNKNOWN),
         }
     }
 }
 
 enum Answer {
-    SubAck(Vec<RetainedRequest>),
-    UnsubAck,
+    SubAck(SubAckAnswer),
+    UnsubAck(PacketId, Vec<ReasonCode>),
 }
 
 const UNKNOWN: u64 = u64::MAX;
@@ -82,6 +87,7 @@ impl Interest {
             heard: vec![0; shards.into()].into(),
             rounds: 0,
             unconfirmed: VecDeque::new(),
+            joins: VecDeque::new(),
         }
     }
 
@@ -106,8 +112,8 @@ impl Interest {
             .take(READING_MAX)
             .take_while(|unconfirmed| !unconfirmed.clocks.contains(&UNKNOWN))
             .filter_map(|unconfirmed| match &mut unconfirmed.answer {
-                Answer::SubAck(requests) => Some((unconfirmed.slot, requests)),
-                Answer::UnsubAck => None,
+                Answer::SubAck(answer) => Some((unconfirmed.slot, &mut answer.requests)),
+                Answer::UnsubAck(..) => None,
             })
     }
 
@@ -149,11 +155,13 @@ impl Interest {
     }
 
     /// Sends a message to the shards that want it, and to the one that is to retain it.
+    #[expect(clippy::too_many_arguments, reason = "a message and where it goes")]
     pub fn forward(
         &self,
         matched: &CachedMatch,
         message: &Message<'_>,
         origin: Origin,
+        address: Option<IpAddr>,
         mut retainer: Option<ShardId>,
         counters: &mut Counters,
         out: &mut impl Effects,
@@ -162,7 +170,7 @@ impl Interest {
             let heard = self.heard.get(usize::from(shard.0)).copied();
             counters.publishes_forwarded += 1;
             let mailbox = out.mailbox(shard);
-            mailbox.push_publish(message, origin, heard.unwrap_or_default(), filters);
+            mailbox.push_publish(message, origin, address, heard.unwrap_or_default(), filters);
         };
         for merged in matched.shards() {
             let Some(shard) = merged.subscriber.shard().map(ShardId) else {
@@ -174,6 +182,12 @@ impl Interest {
         if let Some(retainer) = retainer {
             send(retainer, &[]);
         }
+    }
+}
+
+fn share_payload<'a>(message: &mut Message<'a>, run: &'a Rc<Vec<u8>>) {
+    if message.payload.bytes.len() >= SHARED_PAYLOAD_MIN {
+        message.payload.shared = Some(run);
     }
 }
 
@@ -197,14 +211,14 @@ impl Broker {
         filter_id: FilterId,
         out: &mut impl Effects,
     ) {
-        if self.shards > 1 && self.index.has_one_session(filter_id) {
+        if self.shards > 1 && self.index.has_one_local(filter_id) {
             self.tell_interest(filter.as_str(), filter_id, true, out);
         }
     }
 
     /// A session's subscription is about to be removed.
     pub(crate) fn interest_ends(&mut self, filter_id: FilterId, out: &mut impl Effects) {
-        if self.shards > 1 && self.index.has_one_session(filter_id) {
+        if self.shards > 1 && self.index.has_one_local(filter_id) {
             let filter = self.index.filter_string(filter_id);
             self.tell_interest(&filter, filter_id, false, out);
         }
@@ -247,30 +261,18 @@ impl Broker {
     }
 
     /// Answers a SUBSCRIBE once every shard knows of it.
-    #[expect(clippy::too_many_arguments, reason = "an answer and what follows it")]
     pub(crate) fn confirm_subscribe(
         &mut self,
         id: ConnectionId,
         slot: u32,
-        packet_id: PacketId,
-        reasons: Vec<ReasonCode>,
-        requests: Vec<RetainedRequest>,
+        answer: SubAckAnswer,
         now: Now,
         out: &mut impl Effects,
     ) {
         if self.shards == 1 {
-            self.finish_subscribe(
-                id,
-                slot,
-                packet_id,
-                &reasons,
-                requests,
-                &[self.clock.last()],
-                now,
-                out,
-            );
+            self.finish_subscribe(id, slot, answer, &[self.clock.last()], now, out);
         } else {
-            self.begin_round(id, slot, packet_id, reasons, Answer::SubAck(requests), out);
+            self.begin_round(id, slot, Answer::SubAck(answer), out);
         }
     }
 
@@ -286,21 +288,12 @@ impl Broker {
         if self.shards == 1 {
             self.finish_unsubscribe(id, packet_id, &reasons, out);
         } else {
-            self.begin_round(id, slot, packet_id, reasons, Answer::UnsubAck, out);
+            self.begin_round(id, slot, Answer::UnsubAck(packet_id, reasons), out);
         }
     }
 
-    fn begin_round(
-        &mut self,
-        id: ConnectionId,
-        slot: u32,
-        packet_id: PacketId,
-        reasons: Vec<ReasonCode>,
-        answer: Answer,
-        out: &mut impl Effects,
-    ) {
-        let round = self.interest.next_round();
-        self.interest.rounds = round;
+    fn begin_round(&mut self, id: ConnectionId, slot: u32, answer: Answer, out: &mut impl Effects) {
+        let round = self.ask_round(out);
         let mut clocks = vec![UNKNOWN; usize::from(self.shards)];
         if let Some(own) = clocks.get_mut(usize::from(self.shard.0)) {
             *own = self.clock.last();
@@ -310,15 +303,62 @@ impl Broker {
             round,
             id,
             slot,
-            packet_id,
-            reasons,
             answer,
             clocks,
             is_reading: false,
         });
+    }
+
+    /// A member of a group that began here is told so once every shard knows of the group.
+    pub(crate) fn ask_round_for(&mut self, to: ShardId, key: MemberKey, out: &mut impl Effects) {
+        let round = self.ask_round(out);
+        self.interest.joins.push_back((round, to, key));
+    }
+
+    fn answer_joins(&mut self, out: &mut impl Effects) {
+        let all = self.fresh.confirmed_by_all();
+        while let Some((_, to, key)) = self
+            .interest
+            .joins
+            .pop_front_if(|(round, ..)| *round <= all)
+        {
+            let said = Said::Joined { is_accepted: true };
+            post(to, Mail::ToMember { key, said }, out);
+        }
+    }
+
+    /// The home of a group has answered a SUBSCRIBE.
+    pub(crate) fn joined(
+        &mut self,
+        key: MemberKey,
+        is_accepted: bool,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        for unconfirmed in &mut self.interest.unconfirmed {
+            let Answer::SubAck(answer) = &mut unconfirmed.answer else {
+                continue;
+            };
+            let Some(at) = answer.joins.iter().position(|(of, _)| *of == key) else {
+                continue;
+            };
+            let (_, reason) = answer.joins.swap_remove(at);
+            if !is_accepted && let Some(reason) = answer.reasons.get_mut(reason) {
+                *reason = ReasonCode::QuotaExceeded;
+            }
+            break;
+        }
+        self.answer_confirmed(now, out);
+    }
+
+    /// Asks the others to confirm what they were told so far.
+    fn ask_round(&mut self, out: &mut impl Effects) -> u64 {
+        let round = self.interest.next_round();
+        self.interest.rounds = round;
         for shard in self.others() {
             post(shard, Mail::Round { number: round }, out);
         }
+        round
     }
 
     /// Sends the SUBACKs and UNSUBACKs that need not wait. What is published after a SUBACK must not take the place
@@ -337,8 +377,6 @@ impl Broker {
             let Some(Unconfirmed {
                 id,
                 slot,
-                packet_id,
-                reasons,
                 answer,
                 clocks,
                 ..
@@ -347,12 +385,12 @@ impl Broker {
                 return;
             };
             match answer {
-                Answer::SubAck(requests) => {
-                    self.finish_subscribe(
-                        id, slot, packet_id, &reasons, requests, &clocks, now, out,
-                    );
+                Answer::SubAck(answer) => {
+                    self.finish_subscribe(id, slot, answer, &clocks, now, out);
                 }
-                Answer::UnsubAck => self.finish_unsubscribe(id, packet_id, &reasons, out),
+                Answer::UnsubAck(packet_id, reasons) => {
+                    self.finish_unsubscribe(id, packet_id, &reasons, out);
+                }
             }
         }
     }
@@ -365,7 +403,7 @@ impl Broker {
             .take(READING_MAX)
             .take_while(|unconfirmed| !unconfirmed.clocks.contains(&UNKNOWN))
         {
-            if let Answer::SubAck(requests) = &mut unconfirmed.answer
+            if let Answer::SubAck(SubAckAnswer { requests, .. }) = &mut unconfirmed.answer
                 && !std::mem::replace(&mut unconfirmed.is_reading, true)
             {
                 requests.retain(|request| self.clock.census().may_match(&request.filter));
@@ -391,12 +429,7 @@ impl Broker {
             match item {
                 Ok(Item::Publish(mut message, origin, known)) => {
                     self.counters.publishes_from_shards += 1;
-                    if message.payload.bytes.len() >= SHARED_PAYLOAD_MIN {
-                        message.payload = Payload {
-                            shared: Some(&run),
-                            ..message.payload
-                        };
-                    }
+                    share_payload(&mut message, &run);
                     if origin.retain {
                         self.retain(&message, origin, now);
                         self.came_to_owner(from, message.topic, out);
@@ -408,6 +441,10 @@ impl Broker {
                     filter_id,
                     is_wanted,
                 }) => self.hear_interest(from, filter, filter_id, is_wanted),
+                Ok(Item::Delivery(mut delivery)) => {
+                    share_payload(&mut delivery.message, &run);
+                    self.hear_delivery(from, &delivery, now, out);
+                }
                 Ok(Item::Mail(Mail::Round { number })) => round = Some(number),
                 Ok(Item::Mail(mail)) => self.handle_one(from, mail, now, out),
                 Err(()) => {
@@ -416,6 +453,7 @@ impl Broker {
                 }
             }
         }
+        self.report_taken(from, out);
         // One confirmation for all rounds of the batch.
         if let Some(number) = round {
             post(
@@ -442,6 +480,7 @@ impl Broker {
             ),
             Mail::Confirmed { number, clock } => {
                 self.fresh.confirm(from, number);
+                self.answer_joins(out);
                 self.interest.confirm(from, number, clock);
                 self.answer_confirmed(now, out);
             }
@@ -469,6 +508,9 @@ impl Broker {
             Mail::Moved { number, new } => self.handle_moved(from, number, new, now, out),
             Mail::Forwarded { number, owed } => self.handle_forwarded(number, owed.open(), now),
             Mail::Emptied { number } => self.handle_emptied(number, now, out),
+            Mail::Join(join) => self.hear_join(from, *join, now, out),
+            Mail::Member { key, word } => self.hear_by_key(key, word, now, out),
+            Mail::ToMember { key, said } => self.hear_of_group(key, said, now, out),
             Mail::RetainedAsk(ask) => self.take_retained_ask(from, ask, out),
             Mail::RetainedAnswer {
                 slot,

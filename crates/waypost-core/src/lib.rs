@@ -29,6 +29,7 @@ mod effects;
 mod events;
 mod flow;
 mod fresh;
+mod group;
 mod hash;
 pub mod index;
 mod inflight;

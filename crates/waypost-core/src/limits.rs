@@ -57,6 +57,16 @@ pub struct Limits {
     pub burst_messages_max: usize,
     /// Filters of one session that wait for their retained messages after its SUBSCRIBEs. Beyond: a filter gets none.
     pub retained_pending_max: usize,
+    /// Groups that have their home on one shard. Beyond: SUBACK 0x97.
+    pub groups_max: usize,
+    /// Members of one group, connected or not. Beyond: SUBACK 0x97.
+    pub group_members_max: usize,
+    /// Messages that may wait in one group for a member. When full, the newest is dropped, and told of.
+    pub group_queue_messages_max: usize,
+    /// Memory that may wait in one group, in bytes, counted as for a session; the same policy.
+    pub group_queue_bytes_max: usize,
+    /// Messages of one group that one member may have unacknowledged, where its window does not say less.
+    pub group_credit_max: u16,
 }
 
 impl Default for Limits {
@@ -83,6 +93,11 @@ impl Default for Limits {
             user_properties_max: 1_000,
             burst_messages_max: 1_000,
             retained_pending_max: 10_000,
+            groups_max: 100_000,
+            group_members_max: 10_000,
+            group_queue_messages_max: 1_000_000,
+            group_queue_bytes_max: 64 * 1024 * 1024,
+            group_credit_max: 64,
         }
     }
 }

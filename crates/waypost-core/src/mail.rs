@@ -3,9 +3,12 @@
 //! A publish crosses as plain bytes appended to the batch's run, so that forwarding allocates nothing in steady
 //! state; everything rarer is a [`Mail`] of its own, whose place among the publishes the run remembers.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use waypost_mqtt::QoS;
 
-use crate::effects::{Message, Payload, ShardId};
+use crate::effects::{ConnectionId, Message, Payload, ShardId};
+use crate::group::{Delivery, Join, MemberKey, Said, Taking, Word};
 use crate::index::{Cursor, FilterId};
 use crate::parcel::{OwedParcel, Parcel, RetainedParcel};
 
@@ -41,6 +44,12 @@ pub(crate) enum Mail {
     Forwarded { number: u64, owed: OwedParcel },
     /// The last one was sent.
     Emptied { number: u64 },
+    /// A session joins a group. To the group's home.
+    Join(Box<Join>),
+    /// What becomes of a member. To its group's home.
+    Member { key: MemberKey, word: Word },
+    /// What a group's home has to say to a member. To the member's shard.
+    ToMember { key: MemberKey, said: Said },
     /// Retained messages for a SUBSCRIBE. To their owner.
     RetainedAsk(RetainedAsk),
     /// Some of them, and where to go on; nowhere if these were the last.
@@ -91,6 +100,8 @@ pub(crate) struct Origin {
     pub publisher: u64,
     /// Stamp of a retained publish; 0 for others.
     pub stamp: u64,
+    /// The publisher's, if it is one of this shard.
+    pub connection: Option<ConnectionId>,
 }
 
 /// What the sending shard knows of the receiver's interest in a message.
@@ -100,6 +111,8 @@ pub(crate) struct Known<'a> {
     pub heard: u32,
     /// The receiver's filters that match, by their numbers there; `None`: too many to say.
     filters: Option<&'a [u8]>,
+    /// The publisher's address.
+    pub address: Option<IpAddr>,
 }
 
 impl<'a> Known<'a> {
@@ -123,8 +136,17 @@ pub struct MailBatch {
 const PUBLISH: u8 = 1;
 const MAIL: u8 = 2;
 const INTEREST: u8 = 3;
+const DELIVERY: u8 = 4;
+const DONE: u8 = 5;
+const REFUSED: u8 = 6;
+const RETURNED: u8 = 7;
+const TAKEN: u8 = 8;
 const RETAIN: u8 = 0b100;
 const EXPIRES: u8 = 0b1000;
+const IPV4: u8 = 0b1_0000;
+const IPV6: u8 = 0b10_0000;
+/// Of a delivery: it has a number.
+const NUMBERED: u8 = 0b100_0000;
 const HEAD_LEN: usize = 37;
 /// Filters a publish names at most; beyond that, the receiver looks for itself.
 const FILTERS_MAX: usize = 64;
@@ -142,6 +164,8 @@ pub(crate) enum Item<'a> {
         filter_id: FilterId,
         is_wanted: bool,
     },
+    /// A group's message, from its home.
+    Delivery(Delivery<'a>),
     Mail(Mail),
 }
 
@@ -172,6 +196,73 @@ impl MailBatch {
         self.mails.push(mail);
     }
 
+    /// What becomes of a member.
+    pub(crate) fn push_word(&mut self, key: MemberKey, word: Word) {
+        let (kind, number) = match word {
+            Word::Done { number } => (DONE, number),
+            Word::Refused { number } => (REFUSED, number),
+            Word::Returned {
+                number,
+                is_too_large: false,
+            } => (RETURNED, number),
+            Word::Taken { bytes } => (TAKEN, bytes),
+            word => {
+                self.push(Mail::Member { key, word });
+                return;
+            }
+        };
+        self.run.push(kind);
+        self.run.extend_from_slice(&key.to_bits().to_le_bytes());
+        self.run.extend_from_slice(&number.to_le_bytes());
+    }
+
+    fn push_message(&mut self, message: &Message<'_>) {
+        let lens = [
+            message.topic.len(),
+            message.properties.len(),
+            message.payload.bytes.len(),
+        ];
+        for len in lens {
+            let len = u32::try_from(len).unwrap_or(u32::MAX);
+            self.run.extend_from_slice(&len.to_le_bytes());
+        }
+        self.run.push(message.expiry_s.is_some().into());
+        let expiry_s = message.expiry_s.unwrap_or_default();
+        self.run.extend_from_slice(&expiry_s.to_le_bytes());
+        self.run.extend_from_slice(message.topic.as_bytes());
+        self.run.extend_from_slice(message.properties);
+        self.run.extend_from_slice(message.payload.bytes);
+    }
+
+    /// A group's message, for a member on the receiver.
+    pub(crate) fn push_delivery(
+        &mut self,
+        key: MemberKey,
+        number: Option<u32>,
+        taking: &Taking<'_>,
+    ) {
+        let Taking {
+            message,
+            qos,
+            retain,
+            identifier,
+            ..
+        } = taking;
+        let mut flags = u8::from(*qos);
+        if *retain {
+            flags |= RETAIN;
+        }
+        if number.is_some() {
+            flags |= NUMBERED;
+        }
+        self.run.extend_from_slice(&[DELIVERY, flags]);
+        self.run.extend_from_slice(&key.to_bits().to_le_bytes());
+        self.run
+            .extend_from_slice(&number.unwrap_or_default().to_le_bytes());
+        self.run.extend_from_slice(&identifier.to_le_bytes());
+        self.push_message(message);
+    }
+
     pub(crate) fn push_interest(&mut self, filter: &str, filter_id: FilterId, is_wanted: bool) {
         let Ok(len) = u16::try_from(filter.len()) else {
             return;
@@ -187,6 +278,7 @@ impl MailBatch {
         &mut self,
         message: &Message<'_>,
         origin: Origin,
+        address: Option<IpAddr>,
         heard: u32,
         filters: &[u32],
     ) {
@@ -203,6 +295,11 @@ impl MailBatch {
         }
         if message.expiry_s.is_some() {
             flags |= EXPIRES;
+        }
+        match address {
+            Some(IpAddr::V4(_)) => flags |= IPV4,
+            Some(IpAddr::V6(_)) => flags |= IPV6,
+            None => {}
         }
         let mut fixed = [0; HEAD_LEN];
         let mut at = 0;
@@ -226,6 +323,11 @@ impl MailBatch {
         };
         put(&[count]);
         self.run.extend_from_slice(&fixed);
+        match address {
+            Some(IpAddr::V4(address)) => self.run.extend_from_slice(&address.octets()),
+            Some(IpAddr::V6(address)) => self.run.extend_from_slice(&address.octets()),
+            None => {}
+        }
         for number in filters {
             self.run.extend_from_slice(&number.to_le_bytes());
         }
@@ -277,6 +379,33 @@ impl<'a> Reader<'a> {
         self.take(N)?.try_into().ok()
     }
 
+    fn message(&mut self) -> Option<Message<'a>> {
+        let [topic, properties, payload] = [self.array()?, self.array()?, self.array()?]
+            .map(|len| u32::from_le_bytes(len) as usize);
+        let [expires] = self.array()?;
+        let expiry_s = u32::from_le_bytes(self.array()?);
+        Some(Message {
+            topic: std::str::from_utf8(self.take(topic)?).ok()?,
+            properties: self.take(properties)?,
+            payload: Payload {
+                bytes: self.take(payload)?,
+                shared: None,
+            },
+            expiry_s: (expires != 0).then_some(expiry_s),
+            verbatim: None,
+        })
+    }
+
+    /// `Some(None)`: the publisher has none.
+    #[expect(clippy::option_option, reason = "cut short, or none there")]
+    fn address(&mut self, flags: u8) -> Option<Option<IpAddr>> {
+        Some(match flags & (IPV4 | IPV6) {
+            IPV4 => Some(Ipv4Addr::from(self.array::<4>()?).into()),
+            IPV6 => Some(Ipv6Addr::from(self.array::<16>()?).into()),
+            _ => None,
+        })
+    }
+
     fn item(&mut self, mails: &mut std::vec::IntoIter<Mail>) -> Option<Item<'a>> {
         match self.array::<1>()? {
             [PUBLISH] => {
@@ -288,9 +417,11 @@ impl<'a> Reader<'a> {
                 let publisher = u64::from_le_bytes(self.array()?);
                 let stamp = u64::from_le_bytes(self.array()?);
                 let heard = u32::from_le_bytes(self.array()?);
-                let filters = match self.array()? {
-                    [FILTERS_MANY] => None,
-                    [count] => Some(self.take(4 * usize::from(count))?),
+                let [count] = self.array()?;
+                let address = self.address(flags)?;
+                let filters = match count {
+                    FILTERS_MANY => None,
+                    count => Some(self.take(4 * usize::from(count))?),
                 };
                 let topic = std::str::from_utf8(self.take(topic_len.into())?).ok()?;
                 let properties = self.take(properties_len as usize)?;
@@ -313,8 +444,13 @@ impl<'a> Reader<'a> {
                         retain: flags & RETAIN != 0,
                         publisher,
                         stamp,
+                        connection: None,
                     },
-                    Known { heard, filters },
+                    Known {
+                        heard,
+                        filters,
+                        address,
+                    },
                 ))
             }
             [INTEREST] => {
@@ -327,6 +463,31 @@ impl<'a> Reader<'a> {
                     filter_id,
                     is_wanted: is_wanted != 0,
                 })
+            }
+            [DELIVERY] => {
+                let [flags] = self.array()?;
+                let key = MemberKey::from_bits(u64::from_le_bytes(self.array()?));
+                let number = u32::from_le_bytes(self.array()?);
+                let identifier = u32::from_le_bytes(self.array()?);
+                Some(Item::Delivery(Delivery {
+                    key,
+                    number: (flags & NUMBERED != 0).then_some(number),
+                    message: self.message()?,
+                    qos: QoS::try_from(flags & 0b11).ok()?,
+                    retain: flags & RETAIN != 0,
+                    identifier,
+                }))
+            }
+            [kind @ (DONE | REFUSED | RETURNED | TAKEN)] => {
+                let key = MemberKey::from_bits(u64::from_le_bytes(self.array()?));
+                let number = u32::from_le_bytes(self.array()?);
+                let word = match kind {
+                    DONE => Word::Done { number },
+                    REFUSED => Word::Refused { number },
+                    RETURNED => Word::returned(number),
+                    _ => Word::Taken { bytes: number },
+                };
+                Some(Item::Mail(Mail::Member { key, word }))
             }
             [MAIL] => mails.next().map(Item::Mail),
             _ => None,

@@ -13,6 +13,7 @@ use crate::broker::Broker;
 use crate::counters::Counters;
 use crate::deliver::enqueue;
 use crate::effects::{Effects, Now, ShardId};
+use crate::group::MemberKey;
 use crate::index::SubscriberId;
 use crate::interest::post;
 use crate::limits::Limits;
@@ -63,6 +64,8 @@ pub(crate) struct Arriving {
     is_emptied: bool,
     /// What came directly, in order.
     held: VecDeque<Owed>,
+    /// Subscriptions to groups whose homes do not know yet that they are here.
+    awaited: Vec<MemberKey>,
 }
 
 impl Leaving {
@@ -85,7 +88,7 @@ impl Arriving {
     }
 
     fn is_complete(&self) -> bool {
-        self.is_emptied && self.moved.iter().all(|moved| *moved)
+        self.is_emptied && self.awaited.is_empty() && self.moved.iter().all(|moved| *moved)
     }
 }
 
@@ -122,7 +125,10 @@ impl Broker {
         }
         let kept = self.take_over(slot, claim.clean_start, now, out);
         let parcel = kept
-            .and_then(|slot| self.pack(slot, to, number))
+            .and_then(|slot| {
+                self.members_leave(slot, to, now, out);
+                self.pack(slot, to, number)
+            })
             .map(Box::new);
         post(to, Mail::Shipped { number, parcel }, out);
     }
@@ -167,6 +173,7 @@ impl Broker {
             moved: moved.into(),
             is_emptied: false,
             held: VecDeque::new(),
+            awaited: Vec::new(),
         })));
         let slot = self.sessions.insert(session);
         self.moving.arriving.insert(number, slot);
@@ -181,6 +188,10 @@ impl Broker {
         filters.sort_unstable();
         if let Some(session) = self.sessions.get_mut(slot) {
             session.subscriptions = filters;
+        }
+        let awaited = self.members_arrive(slot);
+        if let Some(Moving::Arriving(arriving)) = self.sessions.moving(slot) {
+            arriving.awaited = awaited;
         }
         for shard in self.others() {
             post(shard, Mail::Move { number, old: from }, out);
@@ -270,6 +281,20 @@ impl Broker {
             arriving.is_emptied = true;
         }
         self.arrive_if_complete(slot, now, out);
+    }
+
+    /// As new owner: the home of a group knows that the session is here, or that it is no member.
+    pub(crate) fn member_arrived(
+        &mut self,
+        slot: u32,
+        key: MemberKey,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        if let Some(Moving::Arriving(arriving)) = self.sessions.moving(slot) {
+            arriving.awaited.retain(|awaited| *awaited != key);
+            self.arrive_if_complete(slot, now, out);
+        }
     }
 
     fn arrive_if_complete(&mut self, slot: u32, now: Now, out: &mut impl Effects) {

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use waypost_mqtt::QoS;
 
+use crate::group::{Memberships, Tag};
 use crate::index::{Cursor, Subscription};
 use crate::inflight::{Identifiers, Inflight, Slot, Waits};
 use crate::queue::{Owed, StoredMessage};
@@ -18,6 +19,7 @@ pub(crate) struct Parcel {
     pub publisher: u64,
     pub expiry_s: u32,
     pub subscriptions: Vec<(String, Subscription)>,
+    memberships: Option<Box<Memberships>>,
     pub received: Option<Box<Received>>,
     inflight: Vec<SlotParcel>,
     last_id: u16,
@@ -33,6 +35,7 @@ struct SlotParcel {
     retain: bool,
     message: Option<MessageParcel>,
     identifiers: Identifiers,
+    tag: Option<Tag>,
 }
 
 /// A message owed to one session.
@@ -42,6 +45,7 @@ pub(crate) struct OwedParcel {
     identifiers: Identifiers,
     qos: QoS,
     retain: bool,
+    tag: Option<Tag>,
 }
 
 /// A message.
@@ -97,6 +101,7 @@ impl Parcel {
                 retain: slot.retain,
                 message: slot.message.as_deref().map(MessageParcel::new),
                 identifiers: slot.identifiers,
+                tag: slot.tag,
             })
             .collect();
         Self {
@@ -105,6 +110,7 @@ impl Parcel {
             publisher: session.publisher,
             expiry_s: session.expiry_s,
             subscriptions,
+            memberships: session.memberships,
             received: session.received,
             inflight,
             last_id,
@@ -121,6 +127,7 @@ impl Parcel {
         let mut session = Session::new(self.client_id, self.user, self.publisher);
         session.expiry_s = self.expiry_s;
         session.received = self.received;
+        session.memberships = self.memberships;
         let slots = self.inflight.into_iter().map(|slot| Slot {
             packet_id: slot.packet_id,
             waits: slot.waits,
@@ -128,6 +135,7 @@ impl Parcel {
             sent: false,
             message: slot.message.map(MessageParcel::open),
             identifiers: slot.identifiers,
+            tag: slot.tag,
         });
         let mut delivery = Delivery {
             inflight: Inflight::from_slots(slots, self.last_id),
@@ -152,6 +160,7 @@ impl OwedParcel {
             identifiers: owed.identifiers.clone(),
             qos: owed.qos,
             retain: owed.retain,
+            tag: owed.tag,
         }
     }
 
@@ -161,12 +170,14 @@ impl OwedParcel {
             identifiers,
             qos,
             retain,
+            tag,
         } = self;
         Owed {
             message: message.open(),
             identifiers,
             qos,
             retain,
+            tag,
         }
     }
 }

@@ -129,6 +129,7 @@ impl Broker {
                     retain: publish.retain,
                     publisher,
                     stamp: 0,
+                    connection: Some(id),
                 };
                 let matched = self.route(&message, origin, now, out);
                 self.scratch.properties = properties;

@@ -294,10 +294,12 @@ impl Broker {
         else {
             return;
         };
-        match connection {
-            Some(id) => self.resume_claimed(id, now, out),
+        if let Some(id) = connection {
+            self.resume_claimed(id, now, out);
+        } else {
             // Its client is gone again: it is a session cut off now.
-            None => self.begin_absence(slot, now),
+            self.members_away(slot, now, out);
+            self.begin_absence(slot, now);
         }
         self.settle(client_id, Settled::Here, now, out);
     }

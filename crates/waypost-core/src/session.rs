@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use hashbrown::HashTable;
 
 use crate::effects::ConnectionId;
+use crate::group::Memberships;
 use crate::hash::Hasher;
 use crate::index::{FilterId, SubscriberId};
 use crate::inflight::Inflight;
@@ -28,6 +29,8 @@ pub(crate) struct Session {
     pub expiry_s: u32,
     /// Messages the present connection takes unacknowledged.
     pub window: u16,
+    /// A connection ends only because another takes the session up.
+    pub is_taken_over: bool,
     /// When it ends, while there is no connection.
     pub ends_ms: u64,
     /// When its queue is to be sent on, though nothing happened.
@@ -35,6 +38,7 @@ pub(crate) struct Session {
     pub will: Option<Box<Will>>,
     /// In ascending order.
     pub subscriptions: Vec<FilterId>,
+    pub memberships: Option<Box<Memberships>>,
     pub delivery: Option<Box<Delivery>>,
     /// `QoS` 2 messages taken over and not released, in the order they came.
     pub received: Option<Box<Received>>,
@@ -51,10 +55,12 @@ impl Session {
             connection: None,
             expiry_s: 0,
             window: 0,
+            is_taken_over: false,
             ends_ms: NEVER,
             resume_ms: NEVER,
             will: None,
             subscriptions: Vec::new(),
+            memberships: None,
             delivery: None,
             received: None,
             moving: None,
@@ -64,6 +70,12 @@ impl Session {
     /// Whether it outlives its connection.
     pub fn is_persistent(&self) -> bool {
         self.expiry_s > 0
+    }
+
+    /// Subscriptions it has, those to groups included.
+    pub fn subscription_count(&self) -> usize {
+        let memberships = self.memberships.as_ref();
+        self.subscriptions.len() + memberships.map_or(0, |memberships| memberships.len())
     }
 
     pub fn delivery(&mut self) -> &mut Delivery {

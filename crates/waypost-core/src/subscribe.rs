@@ -1,17 +1,29 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
 use waypost_mqtt::{
-    Filter, Packet, PacketId, Properties, QoS, ReasonCode, ReasonCodes, RetainHandling, SubAck,
-    Subscribe, SubscriptionRequest, UnsubAck, Unsubscribe,
+    Filter, Packet, PacketId, Properties, Property, PropertyBuffer, QoS, ReasonCode, ReasonCodes,
+    RetainHandling, SubAck, Subscribe, SubscriptionRequest, UnsubAck, Unsubscribe,
 };
 
 use crate::broker::Broker;
 use crate::effects::{ConnectionId, Effects, Frame, Now};
 use crate::events::Event;
+use crate::group::{MemberKey, group_of, weight_of};
 use crate::index::{Cursor, SubscriberId, Subscription};
 use crate::permit::{Action, Verdict};
 use crate::retained::RetainedRequest;
 use crate::topics::levels_exceed;
+
+/// A SUBACK, and what follows it.
+pub(crate) struct SubAckAnswer {
+    pub packet_id: PacketId,
+    pub reasons: Vec<ReasonCode>,
+    /// Reason String; empty = none.
+    pub why: &'static str,
+    /// Homes of groups that have to answer first, and for which of the reasons.
+    pub joins: Vec<(MemberKey, usize)>,
+    pub requests: Vec<RetainedRequest>,
+}
 
 impl Broker {
     pub(crate) fn handle_subscribe(
@@ -23,7 +35,7 @@ impl Broker {
         now: Now,
         out: &mut impl Effects,
     ) {
-        let is_shared = |filter: Filter<'_>| filter.shared().is_some();
+        let is_shared = |filter: Filter<'_>| group_of(filter).is_some();
         // 5 [MQTT-3.8.3-4]: a Protocol Error, whether there are shared subscriptions or not.
         if subscribe
             .requests()
@@ -34,6 +46,8 @@ impl Broker {
         }
         // Everything is asked before anything is changed: a packet that has to wait is handled anew.
         let refuse_all = self.too_many_user_properties(subscribe.properties);
+        let weight = weight_of(subscribe.properties);
+        let mut why = "";
         let mut verdicts = Vec::new();
         let mut reasons = Vec::new();
         for request in subscribe.requests() {
@@ -41,8 +55,13 @@ impl Broker {
                 ReasonCode::QuotaExceeded
             } else if let Some(reason) = self.unsuitable(request.filter) {
                 reason
+            } else if weight.is_err() && is_shared(request.filter) {
+                why = "waypost-weight is a number from 1 to 1000";
+                ReasonCode::ImplementationSpecificError
             } else {
-                match self.ask(id, slot, Action::Subscribe, request.filter.as_str()) {
+                let inner = group_of(request.filter).and_then(Result::ok);
+                let asked = inner.map_or(request.filter, |(_, inner)| inner);
+                match self.ask(id, slot, Action::Subscribe, asked.as_str()) {
                     Verdict::Allow => {
                         verdicts.push(true);
                         granted(request.options.qos)
@@ -65,14 +84,33 @@ impl Broker {
             .next()
             .unwrap_or(0);
         let mut requests = Vec::new();
+        let mut joins = Vec::new();
         // 5 [MQTT-3.8.4-5], 3.1.1 [MQTT-3.8.4-4]: like a series of single ones.
-        for (request, reason) in subscribe.requests().zip(&mut reasons) {
+        for (at, (request, reason)) in subscribe.requests().zip(&mut reasons).enumerate() {
             if !reason.is_error() {
-                *reason = self.subscribe_one(slot, request, identifier, &mut requests, out);
+                *reason = if is_shared(request.filter) {
+                    let weight = weight.unwrap_or(1);
+                    match self.subscribe_to_group(slot, request, identifier, weight, now, out) {
+                        Ok(join) => {
+                            joins.extend(join.map(|key| (key, at)));
+                            granted(request.options.qos)
+                        }
+                        Err(reason) => reason,
+                    }
+                } else {
+                    self.subscribe_one(slot, request, identifier, &mut requests, out)
+                };
             }
             self.announce_subscription(id, slot, request.filter, *reason, now, out);
         }
-        self.confirm_subscribe(id, slot, subscribe.packet_id, reasons, requests, now, out);
+        let answer = SubAckAnswer {
+            packet_id: subscribe.packet_id,
+            reasons,
+            why,
+            joins,
+            requests,
+        };
+        self.confirm_subscribe(id, slot, answer, now, out);
     }
 
     /// Why nobody can subscribe to this filter.
@@ -81,16 +119,9 @@ impl Broker {
             self.counters.topic_levels_exceeded += 1;
             return Some(ReasonCode::TopicFilterInvalid);
         }
-        match filter.shared() {
-            // 5 §3.2.2.3.13: Shared Subscription Available is 0.
-            Some(Ok(_)) => Some(ReasonCode::SharedSubscriptionsNotSupported),
-            // 5 [MQTT-4.8.2-1], [MQTT-4.8.2-2]
-            Some(Err(_)) => Some(ReasonCode::TopicFilterInvalid),
-            None if filter.as_str().starts_with("$queue/") => {
-                Some(ReasonCode::SharedSubscriptionsNotSupported)
-            }
-            None => None,
-        }
+        // 5 [MQTT-4.8.2-1], [MQTT-4.8.2-2]
+        let is_wrong = group_of(filter).is_some_and(|group| group.is_err());
+        is_wrong.then_some(ReasonCode::TopicFilterInvalid)
     }
 
     fn subscribe_one(
@@ -106,7 +137,7 @@ impl Broker {
         };
         let SubscriptionRequest { filter, options } = request;
         let subscriber = SubscriberId(slot);
-        if session.subscriptions.len() >= self.limits.subscriptions_per_session_max
+        if session.subscription_count() >= self.limits.subscriptions_per_session_max
             && self
                 .index
                 .find(filter)
@@ -193,20 +224,34 @@ impl Broker {
 
     /// 5 [MQTT-3.8.4-1], [MQTT-3.8.4-2], [MQTT-3.8.4-6], [MQTT-3.9.3-1], 3.1.1 [MQTT-3.8.4-1], [MQTT-3.9.3-1]; then
     /// the retained messages.
-    #[expect(clippy::too_many_arguments, reason = "an answer and what follows it")]
     pub(crate) fn finish_subscribe(
         &mut self,
         id: ConnectionId,
         slot: u32,
-        packet_id: PacketId,
-        reasons: &[ReasonCode],
-        requests: Vec<RetainedRequest>,
+        answer: SubAckAnswer,
         confirmed: &[u64],
         now: Now,
         out: &mut impl Effects,
     ) {
-        let properties = Properties::EMPTY;
-        let reasons = ReasonCodes::new(reasons);
+        let SubAckAnswer {
+            packet_id,
+            reasons,
+            why,
+            requests,
+            ..
+        } = answer;
+        let mut buffer = PropertyBuffer::new();
+        // 5 [MQTT-3.1.2-29]
+        if !why.is_empty()
+            && self
+                .connections
+                .get(id)
+                .is_some_and(|connection| connection.is_v5() && connection.problem_information)
+        {
+            buffer.push(Property::ReasonString(why));
+        }
+        let properties = buffer.as_properties();
+        let reasons = ReasonCodes::new(&reasons);
         self.send(
             id,
             &Packet::SubAck(SubAck {
@@ -248,7 +293,7 @@ impl Broker {
         for filter in unsubscribe.filters() {
             reasons.push(if refuse_all {
                 ReasonCode::ImplementationSpecificError
-            } else if self.unsubscribe_one(slot, filter, out) {
+            } else if self.unsubscribe_one(slot, filter, now, out) {
                 self.counters.unsubscribes += 1;
                 let peer = self
                     .connections
@@ -265,7 +310,16 @@ impl Broker {
     }
 
     /// 5 [MQTT-3.10.4-1], 3.1.1 [MQTT-3.10.4-1]: only exactly that filter.
-    fn unsubscribe_one(&mut self, slot: u32, filter: Filter<'_>, out: &mut impl Effects) -> bool {
+    fn unsubscribe_one(
+        &mut self,
+        slot: u32,
+        filter: Filter<'_>,
+        now: Now,
+        out: &mut impl Effects,
+    ) -> bool {
+        if group_of(filter).is_some() {
+            return self.unsubscribe_from_group(slot, filter, now, out);
+        }
         let Some(filter_id) = self.index.find(filter) else {
             return false;
         };

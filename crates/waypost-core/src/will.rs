@@ -88,6 +88,7 @@ impl Broker {
             retain: will.retain,
             publisher,
             stamp: 0,
+            connection: None,
         };
         self.route(&message, origin, now, out);
     }

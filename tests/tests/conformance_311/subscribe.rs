@@ -16,7 +16,7 @@ fn suback_answers_each_filter_in_order() {
     let requests = [
         ("suback/0", 0),
         ("suback/2", 2),
-        ("$share/group/suback/shared", 1),
+        ("$share//suback/shared", 1),
         ("suback/1", 1),
         ("suback/+/x", 2),
         ("suback/0", 1),
@@ -46,18 +46,12 @@ fn suback_answers_each_filter_in_order() {
     client.expect_nothing();
 }
 
-/// [MQTT-3.8.4-5], [MQTT-3.9.3-2]: until there are groups a `$share` filter fails with 0x80, the connection goes on.
+/// [MQTT-3.8.4-5], [MQTT-3.9.3-2]: a `$share` filter that names no group or no filter fails with 0x80, the connection goes on.
 #[test]
 fn what_cannot_be_subscribed_gets_0x80() {
     let server = server();
     let mut client = RawClient::connect(&server, V311, "failure");
-    for filter in [
-        "$share/group/t",
-        "$share/group/#",
-        "$share/",
-        "$share/group",
-        "$share//t",
-    ] {
+    for filter in ["$share/", "$share/group", "$share//t", "$queue/"] {
         client.send_raw(&subscribe_to_bytes(filter, 1));
         assert_eq!(client.receive().bytes(), [0x90, 3, 0, 1, 0x80], "{filter}");
     }

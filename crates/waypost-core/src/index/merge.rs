@@ -58,10 +58,11 @@ impl MergedFlags {
 /// Who gets the messages on one topic.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct CachedMatch {
-    /// One per subscriber, ascending: sessions, then other shards; then once more those that have No Local in some of
-    /// their matching subscriptions, merged from the others only.
+    /// One per subscriber, ascending: sessions, then groups, then other shards; then once more those that have No Local
+    /// in some of their matching subscriptions, merged from the others only.
     list: Box<[Merged]>,
     sessions: u32,
+    locals: u32,
     subscribers: u32,
     identifiers: Box<[u32]>,
 }
@@ -73,11 +74,19 @@ impl CachedMatch {
         self.list.get(..self.sessions as usize).unwrap_or_default()
     }
 
+    /// One entry per group of this shard, ascending.
+    #[inline]
+    pub fn groups(&self) -> &[Merged] {
+        self.list
+            .get(self.sessions as usize..self.locals as usize)
+            .unwrap_or_default()
+    }
+
     /// One entry per other shard, ascending. Their identifiers are filters of that shard.
     #[inline]
     pub fn shards(&self) -> &[Merged] {
         self.list
-            .get(self.sessions as usize..self.subscribers as usize)
+            .get(self.locals as usize..self.subscribers as usize)
             .unwrap_or_default()
     }
 
@@ -154,12 +163,16 @@ impl Merge {
         let sessions = self
             .list
             .partition_point(|merged| merged.subscriber.is_session());
-        let [sessions, subscribers] =
-            [sessions, self.list.len()].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+        let locals = self
+            .list
+            .partition_point(|merged| merged.subscriber.is_local());
+        let [sessions, locals, subscribers] = [sessions, locals, self.list.len()]
+            .map(|count| u32::try_from(count).unwrap_or(u32::MAX));
         self.list.append(&mut self.mixed);
         CachedMatch {
             list: self.list.as_slice().into(),
             sessions,
+            locals,
             subscribers,
             identifiers: self.identifiers.as_slice().into(),
         }

@@ -153,10 +153,10 @@ impl SubscriptionIndex {
         Some(FilterId(id))
     }
 
-    /// Whether exactly one session has this filter.
-    pub fn has_one_session(&self, filter: FilterId) -> bool {
+    /// Whether exactly one session or group of this shard has this filter.
+    pub fn has_one_local(&self, filter: FilterId) -> bool {
         let [first, second] = self.lists.first_two(self.subscribers(filter.0));
-        first.is_some_and(SubscriberId::is_session) && !second.is_some_and(SubscriberId::is_session)
+        first.is_some_and(SubscriberId::is_local) && !second.is_some_and(SubscriberId::is_local)
     }
 
     /// What this subscriber asked for with this filter.
@@ -220,7 +220,7 @@ impl SubscriptionIndex {
         (matched, prefixes)
     }
 
-    /// As [`Self::collect`] for the sessions alone, when their filters that match are known.
+    /// As [`Self::collect`] for this shard's own alone, when their filters that match are known.
     pub(super) fn collect_known<'a>(
         &self,
         topic: &str,
@@ -233,7 +233,7 @@ impl SubscriptionIndex {
             let subscribers = self.subscribers(filter.0);
             self.lists
                 .for_each(subscribers, |subscriber, subscription| {
-                    if subscriber.is_session() {
+                    if subscriber.is_local() {
                         matched.push(Matched {
                             subscriber,
                             subscription,
@@ -242,17 +242,17 @@ impl SubscriptionIndex {
                 });
         }
         matched.sort_by_key(|matched| matched.subscriber);
-        debug_assert!(self.are_all_sessions(topic, matched), "{topic}");
+        debug_assert!(self.are_all_locals(topic, matched), "{topic}");
         let levels = topic.split('/').take(PREFIX_LEVELS_MAX);
         let prefixes = Prefixes::new(levels.map(|level| self.levels.hash(level.as_bytes())));
         (matched, prefixes)
     }
 
-    /// Whether these are the subscriptions of sessions that a search finds.
-    fn are_all_sessions(&self, topic: &str, known: &[Matched]) -> bool {
+    /// Whether these are the subscriptions of this shard's own that a search finds.
+    fn are_all_locals(&self, topic: &str, known: &[Matched]) -> bool {
         let mut found = Vec::new();
         self.matches(topic, &mut found);
-        found.retain(|matched| matched.subscriber.is_session());
+        found.retain(|matched| matched.subscriber.is_local());
         found.len() == known.len() && known.iter().all(|matched| found.contains(matched))
     }
 

@@ -524,7 +524,7 @@ fn a_client_too_small_for_a_connack_is_not_connected() {
     let mut world = World::new();
     let old = world.connect(&v5("c"));
     for (bytes_max, expected) in [
-        (17, &["CONNACK 95", "closed"][..]),
+        (15, &["CONNACK 95", "closed"][..]),
         (5, &["CONNACK 95", "closed"]),
         (4, &["closed"]),
     ] {
@@ -533,7 +533,7 @@ fn a_client_too_small_for_a_connack_is_not_connected() {
         assert_eq!(world.take(c), expected, "{bytes_max}");
         assert!(!world.is_closed(old), "the session stays with its client");
     }
-    world.connect(&v5("c").with(Property::MaximumPacketSize(18)));
+    world.connect(&v5("c").with(Property::MaximumPacketSize(16)));
     assert!(world.is_closed(old));
 }
 

@@ -7,6 +7,7 @@ mod promises;
 mod retained;
 mod sessions;
 mod shards;
+mod sharing;
 mod subscriptions;
 mod wills;
 mod world;

@@ -12,7 +12,8 @@ use super::error::{LoadError, Origin, Problem};
 use super::file::{File, in_order, literal};
 use super::literal::Literal;
 use super::nearest::{distance, nearest};
-use super::settings::{SETTINGS, Setting};
+use super::setting::Setting;
+use super::settings::SETTINGS;
 use super::topic::{TOPIC_KEYS, TOPICS_MAX, Topics};
 use super::{Config, validate};
 

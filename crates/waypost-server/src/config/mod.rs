@@ -15,6 +15,7 @@ mod literal;
 mod load;
 mod nearest;
 mod print;
+mod setting;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,8 @@ pub use door::{ClientCertificates, ListenConfig, ListenerConfig, Place, Protocol
 pub use error::{LoadError, Origin, Problem};
 pub use load::{Flag, Sources};
 pub use print::{default_toml, markdown};
-pub use settings::{Reload, SETTINGS, Setting};
+pub use setting::{Reload, Setting};
+pub use settings::SETTINGS;
 pub use topic::{Explained, Topics};
 
 use std::path::PathBuf;

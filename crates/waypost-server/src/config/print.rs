@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use super::Config;
 use super::array::arrays;
-use super::settings::{Reload, SETTINGS};
+use super::setting::Reload;
+use super::settings::SETTINGS;
 
 /// Columns of a comment, its `# ` included.
 const WIDTH: usize = 96;

@@ -6,7 +6,7 @@ use super::array::Row;
 use super::door::{ClientCertificates, Draft, Place, Protocol, TlsConfig};
 use super::error::{Origin, Problem};
 use super::load::{Loading, line_for};
-use super::settings::Setting;
+use super::setting::Setting;
 
 pub(super) fn validate(loading: &mut Loading) {
     let mut problems = Vec::new();

@@ -1,0 +1,449 @@
+//! What a member's shard does: its session's subscriptions to groups, and the deliveries that reach it.
+
+use std::num::NonZeroU32;
+
+use waypost_balance::{MemberId, WEIGHT_MAX};
+use waypost_mqtt::{Filter, Properties, ReasonCode, SubscriptionRequest};
+
+use super::home::{Join, Said, Word};
+use super::membership::Membership;
+use super::{MemberKey, Seat, Tag, find_property, home_of};
+use crate::broker::Broker;
+use crate::effects::{ConnectionId, Effects, Now, ShardId};
+use crate::inflight::Waits;
+use crate::interest::post;
+use crate::mail::Mail;
+
+/// The user property of SUBSCRIBE that gives a member its weight.
+const WEIGHT_PROPERTY: &str = "waypost-weight";
+
+/// The weight a SUBSCRIBE asks for. `Err`: it cannot be had.
+pub(crate) fn weight_of(properties: Properties<'_>) -> Result<u32, ()> {
+    if properties.is_empty() {
+        return Ok(1);
+    }
+    let Some(text) = find_property(properties, WEIGHT_PROPERTY) else {
+        return Ok(1);
+    };
+    match text.parse() {
+        Ok(weight @ 1..=WEIGHT_MAX) => Ok(weight),
+        _ => Err(()),
+    }
+}
+
+impl Broker {
+    /// Subscribes a session to a group. `Ok` with a key: its home is another shard, which has to answer first.
+    pub(crate) fn subscribe_to_group(
+        &mut self,
+        slot: u32,
+        request: SubscriptionRequest<'_>,
+        identifier: u32,
+        weight: u32,
+        now: Now,
+        out: &mut impl Effects,
+    ) -> Result<Option<MemberKey>, ReasonCode> {
+        let SubscriptionRequest { filter, options } = request;
+        let home = home_of(filter.as_str(), self.shards);
+        let credit_max = self.limits.group_credit_max;
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return Err(ReasonCode::UnspecifiedError);
+        };
+        let is_full = session.subscription_count() >= self.limits.subscriptions_per_session_max;
+        let memberships = session.memberships.get_or_insert_default();
+        let known = memberships.by_filter.get(filter.as_str()).copied();
+        if known.is_none() && is_full {
+            self.counters.subscriptions_exceeded += 1;
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        let number = known.unwrap_or_else(|| {
+            memberships.insert(Membership {
+                key: self.groups.new_key(self.shard),
+                filter: filter.as_str().into(),
+                home,
+                at: None,
+                is_ended: false,
+                is_slow: false,
+            })
+        });
+        let Some(membership) = memberships.by_number.get(&number) else {
+            return Err(ReasonCode::UnspecifiedError);
+        };
+        let (key, at) = (membership.key, membership.at);
+        let join = Join {
+            key,
+            filter: filter.as_str().into(),
+            membership: number.get(),
+            client_id: session.client_id.clone(),
+            identity: session.publisher,
+            weight,
+            qos: options.qos,
+            retain_as_published: options.retain_as_published,
+            identifier,
+            credit: session.window.min(credit_max).into(),
+        };
+        if home != self.shard {
+            self.groups.sessions.insert(key, (slot, number));
+            post(home, Mail::Join(Box::new(join)), out);
+            return Ok(Some(key));
+        }
+        if let Some((group, id)) = at {
+            self.change_member(group, id, &join);
+            return Ok(None);
+        }
+        let seat = Seat::Here(self.shard, slot);
+        let at = self.join_group(seat, join, true, now, out);
+        if at.is_none() {
+            self.forget_membership(slot, key);
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        if let Some(membership) = self.membership(slot, number) {
+            membership.at = at;
+        }
+        Ok(None)
+    }
+
+    pub(super) fn membership(&mut self, slot: u32, number: NonZeroU32) -> Option<&mut Membership> {
+        let session = self.sessions.get_mut(slot)?;
+        session.memberships.as_mut()?.by_number.get_mut(&number)
+    }
+
+    fn forget_membership(&mut self, slot: u32, key: MemberKey) {
+        self.groups.sessions.remove(&key);
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return;
+        };
+        if let Some(memberships) = &mut session.memberships {
+            memberships.remove(key);
+            if memberships.by_number.is_empty() {
+                session.memberships = None;
+            }
+        }
+    }
+
+    /// Ends a session's subscription to a group; `false` if there was none. 5 [MQTT-3.10.4-3]: what was begun is
+    /// finished with this client.
+    pub(crate) fn unsubscribe_from_group(
+        &mut self,
+        slot: u32,
+        filter: Filter<'_>,
+        now: Now,
+        out: &mut impl Effects,
+    ) -> bool {
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return false;
+        };
+        let ended = session
+            .memberships
+            .as_mut()
+            .and_then(|memberships| memberships.end(filter.as_str()));
+        let Some((number, membership)) = ended else {
+            return false;
+        };
+        let (key, home, at) = (membership.key, membership.home, membership.at);
+        let mut held = Vec::new();
+        if let Some(delivery) = &mut session.delivery {
+            delivery.queue.take_tagged(|tag| tag.membership == number);
+            held.extend(delivery.inflight.numbers_of(number).map(|(sent, _)| sent));
+        }
+        if held.is_empty() {
+            self.forget_membership(slot, key);
+        }
+        self.say(home, at, key, Word::Unsubscribed { held }, now, out);
+        true
+    }
+
+    /// Says something of a member to its home.
+    fn say(
+        &mut self,
+        home: ShardId,
+        at: Option<(u32, MemberId)>,
+        key: MemberKey,
+        word: Word,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        match at {
+            Some((group, id)) => self.hear_of_member(group, id, word, now, out),
+            None if home == self.shard => {}
+            None => out.mailbox(home).push_word(key, word),
+        }
+    }
+
+    /// The exchange of a group's message came to its end.
+    pub(crate) fn report(
+        &mut self,
+        slot: u32,
+        tag: Tag,
+        word: impl FnOnce(u32) -> Word,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let Some(membership) = self.membership(slot, tag.membership) else {
+            return;
+        };
+        let (key, home, at) = (membership.key, membership.home, membership.at);
+        if membership.is_ended {
+            let session = self.sessions.get_mut(slot);
+            let delivery = session.and_then(|session| session.delivery.as_deref());
+            let is_last = delivery.is_none_or(|delivery| {
+                let mut numbers = delivery.inflight.numbers_of(tag.membership);
+                numbers.next().is_none()
+            });
+            if is_last {
+                self.forget_membership(slot, key);
+            }
+        }
+        self.say(home, at, key, word(tag.number), now, out);
+    }
+
+    /// What every home of a session's groups is to hear.
+    fn say_to_all(
+        &mut self,
+        slot: u32,
+        mut word: impl FnMut(&mut Self, NonZeroU32, &mut bool) -> Option<Word>,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let numbers: Vec<_> = self
+            .sessions
+            .get(slot)
+            .and_then(|session| session.memberships.as_ref())
+            .map(|memberships| memberships.by_number.keys().copied().collect())
+            .unwrap_or_default();
+        for number in numbers {
+            let Some(membership) = self.membership(slot, number) else {
+                continue;
+            };
+            let (key, home, at) = (membership.key, membership.home, membership.at);
+            let (is_ended, mut is_slow) = (membership.is_ended, membership.is_slow);
+            let said = word(self, number, &mut is_slow);
+            if let Some(membership) = self.membership(slot, number) {
+                membership.is_slow = is_slow;
+            }
+            if let Some(word) = said
+                && (!is_ended || matches!(word, Word::Ended { .. } | Word::Moved { .. }))
+            {
+                self.say(home, at, key, word, now, out);
+            }
+        }
+    }
+
+    /// A session has lost its connection: what was not begun is another's.
+    pub(crate) fn members_away(&mut self, slot: u32, now: Now, out: &mut impl Effects) {
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return;
+        };
+        if session.memberships.is_none() {
+            return;
+        }
+        let unbegun = session
+            .delivery
+            .as_mut()
+            .map(|delivery| delivery.queue.take_tagged(|_| true))
+            .unwrap_or_default();
+        let word = |_: &mut Self, number, is_slow: &mut bool| {
+            *is_slow = false;
+            let unbegun = unbegun.iter().filter(|tag| tag.membership == number);
+            Some(Word::Away {
+                unbegun: unbegun.map(|tag| tag.number).collect(),
+            })
+        };
+        self.say_to_all(slot, word, now, out);
+    }
+
+    /// A session has a connection again.
+    pub(crate) fn members_back(&mut self, slot: u32, now: Now, out: &mut impl Effects) {
+        let Some(session) = self.sessions.get(slot) else {
+            return;
+        };
+        if session.memberships.is_none() {
+            return;
+        }
+        let credit = session.window.min(self.limits.group_credit_max).into();
+        let word = |_: &mut Self, _, is_slow: &mut bool| {
+            *is_slow = false;
+            Some(Word::Back { credit })
+        };
+        self.say_to_all(slot, word, now, out);
+    }
+
+    /// A session's outbox may have room again.
+    pub(crate) fn members_relieved(
+        &mut self,
+        slot: u32,
+        id: ConnectionId,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let has_groups = |session: &crate::session::Session| session.memberships.is_some();
+        if !self.sessions.get(slot).is_some_and(has_groups)
+            || out.outbox_bytes(id) > self.limits.outbox_bytes_max / 2
+        {
+            return;
+        }
+        let word = |_: &mut Self, _, is_slow: &mut bool| {
+            *is_slow = false;
+            Some(Word::Slow(false))
+        };
+        self.say_to_all(slot, word, now, out);
+    }
+
+    /// A session ends: its groups go on without it.
+    pub(crate) fn members_end(&mut self, slot: u32, now: Now, out: &mut impl Effects) {
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return;
+        };
+        if session.memberships.is_none() {
+            return;
+        }
+        let mut sent = Vec::new();
+        if let Some(delivery) = &mut session.delivery {
+            delivery.queue.take_tagged(|_| true);
+            sent = delivery.inflight.forget_tagged();
+        }
+        let word = |_: &mut Self, number, _: &mut bool| {
+            let of = |wanted| {
+                let of_these = sent
+                    .iter()
+                    .filter(move |(tag, waits)| tag.membership == number && *waits == wanted);
+                of_these.map(|(tag, _)| tag.number).collect()
+            };
+            Some(Word::Ended {
+                lost: of(Waits::PubRec),
+                done: of(Waits::PubComp),
+            })
+        };
+        self.say_to_all(slot, word, now, out);
+        if let Some(memberships) = self
+            .sessions
+            .get_mut(slot)
+            .and_then(|session| session.memberships.take())
+        {
+            for membership in memberships.by_number.values() {
+                self.groups.sessions.remove(&membership.key);
+            }
+        }
+    }
+
+    /// Deliveries that are another member's now: whatever this client still says of them changes nothing.
+    pub(crate) fn give_back(&mut self, slot: u32, membership: u32, numbers: &[u32]) {
+        let (Some(session), Some(membership)) =
+            (self.sessions.get_mut(slot), NonZeroU32::new(membership))
+        else {
+            return;
+        };
+        if let Some(delivery) = &mut session.delivery {
+            for number in numbers {
+                let tag = Tag {
+                    membership,
+                    number: *number,
+                };
+                delivery.inflight.take_back(tag);
+                delivery.queue.take_tagged(|queued| queued == tag);
+            }
+        }
+    }
+
+    /// The home of a group says something of a member here.
+    pub(crate) fn hear_of_group(
+        &mut self,
+        key: MemberKey,
+        said: Said,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let Some((slot, membership)) = self.groups.sessions.get(&key).copied() else {
+            match said {
+                Said::Handed => {
+                    self.groups.handed.insert(key, true);
+                }
+                Said::Joined { is_accepted: false } => {
+                    self.groups.handed.insert(key, false);
+                }
+                Said::Joined { is_accepted: true } | Said::TakeBack { .. } => {}
+            }
+            return;
+        };
+        match said {
+            Said::Joined { is_accepted } => {
+                if !is_accepted {
+                    self.forget_membership(slot, key);
+                }
+                self.joined(key, is_accepted, now, out);
+                self.member_arrived(slot, key, now, out);
+            }
+            Said::Handed => self.member_arrived(slot, key, now, out),
+            Said::TakeBack { numbers } => self.give_back(slot, membership.get(), &numbers),
+        }
+    }
+
+    /// A session is about to leave for another shard: its groups' homes are told where, and what goes with it.
+    pub(crate) fn members_leave(
+        &mut self,
+        slot: u32,
+        to: ShardId,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return;
+        };
+        if session.memberships.is_none() {
+            return;
+        }
+        let mut sent = Vec::new();
+        if let Some(delivery) = &mut session.delivery {
+            delivery.queue.take_tagged(|_| true);
+            sent = delivery.inflight.all_tagged();
+        }
+        let word = |_: &mut Self, number, _: &mut bool| {
+            let held = sent.iter().filter(|(tag, _)| tag.membership == number);
+            let held = held.map(|(tag, _)| tag.number).collect();
+            Some(Word::Moved { to, held })
+        };
+        self.say_to_all(slot, word, now, out);
+        let session = self.sessions.get_mut(slot);
+        if let Some(memberships) = session.and_then(|session| session.memberships.as_mut()) {
+            for membership in memberships.by_number.values_mut() {
+                membership.at = None;
+                membership.is_slow = false;
+                self.groups.sessions.remove(&membership.key);
+            }
+        }
+    }
+
+    /// A session came from another shard. Returns the members whose homes have yet to say that they know.
+    pub(crate) fn members_arrive(&mut self, slot: u32) -> Vec<MemberKey> {
+        let session = self.sessions.get(slot);
+        let memberships = session.and_then(|session| session.memberships.as_ref());
+        let all: Vec<_> = memberships
+            .into_iter()
+            .flat_map(|memberships| &memberships.by_number)
+            .map(|(number, membership)| (*number, membership.key, membership.home))
+            .collect();
+        let mut awaited = Vec::new();
+        for (number, key, home) in all {
+            if home == self.shard {
+                match self.seat_here(key, slot) {
+                    Some(at) => {
+                        if let Some(membership) = self.membership(slot, number) {
+                            membership.at = Some(at);
+                        }
+                    }
+                    None => self.forget_membership(slot, key),
+                }
+                continue;
+            }
+            match self.groups.handed.remove(&key) {
+                Some(false) => self.forget_membership(slot, key),
+                known => {
+                    self.groups.sessions.insert(key, (slot, number));
+                    if known.is_none() {
+                        awaited.push(key);
+                    }
+                }
+            }
+        }
+        awaited
+    }
+}

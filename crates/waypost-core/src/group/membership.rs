@@ -1,0 +1,68 @@
+//! The subscriptions of one session to groups.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use waypost_balance::MemberId;
+
+use super::MemberKey;
+use crate::effects::ShardId;
+
+/// A session's subscription to a group.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    pub key: MemberKey,
+    pub filter: Arc<str>,
+    pub home: ShardId,
+    /// The group and the member there, if the home is here.
+    pub at: Option<(u32, MemberId)>,
+    /// It unsubscribed; what was begun is finished.
+    pub is_ended: bool,
+    /// Its home was told that it can take no more.
+    pub is_slow: bool,
+}
+
+/// A session's subscriptions to groups. Only sessions that ever had one have it.
+#[derive(Debug, Default)]
+pub(crate) struct Memberships {
+    pub by_number: BTreeMap<NonZeroU32, Membership>,
+    pub by_filter: BTreeMap<Arc<str>, NonZeroU32>,
+    last: u32,
+}
+
+impl Memberships {
+    /// Those that have not ended.
+    pub fn len(&self) -> usize {
+        self.by_filter.len()
+    }
+
+    pub fn insert(&mut self, membership: Membership) -> NonZeroU32 {
+        let number = loop {
+            self.last = self.last.wrapping_add(1);
+            if let Some(number) = NonZeroU32::new(self.last)
+                && !self.by_number.contains_key(&number)
+            {
+                break number;
+            }
+        };
+        self.by_filter.insert(membership.filter.clone(), number);
+        self.by_number.insert(number, membership);
+        number
+    }
+
+    /// It is a member no more, and has this to finish or not.
+    pub fn end(&mut self, filter: &str) -> Option<(NonZeroU32, &mut Membership)> {
+        let number = self.by_filter.remove(filter)?;
+        let membership = self.by_number.get_mut(&number)?;
+        membership.is_ended = true;
+        Some((number, membership))
+    }
+
+    pub fn remove(&mut self, key: MemberKey) {
+        self.by_number.retain(|_, membership| membership.key != key);
+        let by_number = &self.by_number;
+        self.by_filter
+            .retain(|_, number| by_number.contains_key(number));
+    }
+}

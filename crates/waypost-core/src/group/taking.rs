@@ -1,0 +1,233 @@
+//! How a message of a group enters a member's session and reaches its client.
+
+use std::rc::Rc;
+
+use waypost_mqtt::QoS;
+
+use super::home::Word;
+use super::{MemberKey, Tag};
+use crate::broker::Broker;
+use crate::deliver::{fit, target};
+use crate::effects::{Effects, IdentifierRange, Message, Now, ShardId};
+use crate::index::SubscriberId;
+use crate::queue::{Owed, StoredMessage};
+
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// It is on its way, or waits in the session's queue.
+    Yes,
+    /// The client's Maximum Packet Size is less than it needs.
+    TooLarge,
+    /// There is no connection.
+    Absent,
+}
+
+/// A delivery to one session.
+pub(crate) struct Taking<'a> {
+    pub slot: u32,
+    /// None at `QoS` 0.
+    pub tag: Option<Tag>,
+    pub message: &'a Message<'a>,
+    /// The message as it is kept, if it is.
+    pub stored: Option<&'a Rc<StoredMessage>>,
+    pub qos: QoS,
+    pub retain: bool,
+    pub identifier: u32,
+}
+
+impl Taking<'_> {
+    fn identifiers(&self) -> &[u32] {
+        if self.identifier == 0 {
+            &[]
+        } else {
+            std::slice::from_ref(&self.identifier)
+        }
+    }
+
+    fn range(&self) -> IdentifierRange {
+        IdentifierRange {
+            start: 0,
+            len: u16::from(self.identifier != 0),
+        }
+    }
+}
+
+/// A message of a group as it comes from the group's home.
+pub(crate) struct Delivery<'a> {
+    pub key: MemberKey,
+    /// None at `QoS` 0.
+    pub number: Option<u32>,
+    pub message: Message<'a>,
+    pub qos: QoS,
+    pub retain: bool,
+    pub identifier: u32,
+}
+
+impl Broker {
+    /// A message of a group at `QoS` 0. `false`: it is too large for this client.
+    #[inline]
+    pub(crate) fn take_at_once(&mut self, taking: &Taking<'_>, out: &mut impl Effects) -> bool {
+        let port = self.sessions.port(SubscriberId(taking.slot));
+        let Some(connection) = port.connection() else {
+            return true;
+        };
+        let mut target = target(connection, port, taking.qos, taking.retain, taking.range());
+        let (message, identifiers) = (taking.message, taking.identifiers());
+        if port.is_careful()
+            && !fit(
+                &mut self.connections,
+                &self.hasher,
+                message,
+                &mut target,
+                identifiers,
+            )
+        {
+            return false;
+        }
+        self.counters.deliveries += 1;
+        out.deliver_many(message, &[target], identifiers);
+        true
+    }
+
+    /// A message of a group, for one session.
+    pub(crate) fn take_from_group(
+        &mut self,
+        taking: &Taking<'_>,
+        now: Now,
+        out: &mut impl Effects,
+    ) -> Taken {
+        let port = self.sessions.port(SubscriberId(taking.slot));
+        let Some(connection) = port.connection() else {
+            return Taken::Absent;
+        };
+        if taking.tag.is_none() {
+            return if self.take_at_once(taking, out) {
+                Taken::Yes
+            } else {
+                Taken::TooLarge
+            };
+        }
+        let Some(session) = self.sessions.get_mut(taking.slot) else {
+            return Taken::Absent;
+        };
+        let is_persistent = session.is_persistent();
+        let identifiers = taking.identifiers();
+        let kept = || (!identifiers.is_empty()).then(|| identifiers.into());
+        let stored = || match taking.stored {
+            Some(stored) => Rc::clone(stored),
+            None => Rc::new(StoredMessage::new(taking.message, now)),
+        };
+        let delivery = session.delivery();
+        let is_slow = out.outbox_bytes(connection) > self.limits.outbox_bytes_max / 2;
+        delivery.is_slow |= is_slow;
+        if !delivery.is_live() {
+            // Within the credit its home gives it, so not beyond the queue's bounds by more than that.
+            let owed = Owed {
+                message: stored(),
+                identifiers: kept(),
+                qos: taking.qos,
+                retain: taking.retain,
+                tag: taking.tag,
+            };
+            let _ = delivery.queue.push(owed, usize::MAX, usize::MAX);
+            self.counters.queued += 1;
+            return Taken::Yes;
+        }
+        let mut target = target(connection, port, taking.qos, taking.retain, taking.range());
+        if port.is_careful()
+            && !fit(
+                &mut self.connections,
+                &self.hasher,
+                taking.message,
+                &mut target,
+                identifiers,
+            )
+        {
+            return Taken::TooLarge;
+        }
+        let (message, numbers) = if is_persistent {
+            (Some(stored()), kept())
+        } else {
+            (None, None)
+        };
+        let inflight = &mut delivery.inflight;
+        target.packet_id = inflight
+            .begin(taking.qos, taking.retain, message, numbers)
+            .value();
+        inflight.tag_last(taking.tag);
+        self.counters.deliveries += 1;
+        out.deliver_many(taking.message, &[target], identifiers);
+        Taken::Yes
+    }
+
+    /// A message of a group that has its home on another shard.
+    pub(crate) fn hear_delivery(
+        &mut self,
+        from: ShardId,
+        delivery: &Delivery<'_>,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let Delivery {
+            key,
+            number,
+            message,
+            qos,
+            retain,
+            identifier,
+        } = *delivery;
+        // Whoever left has told the home what it holds; it sends the rest to others.
+        let Some((slot, membership)) = self.groups.sessions.get(&key).copied() else {
+            return;
+        };
+        let taking = Taking {
+            slot,
+            tag: number.map(|number| Tag { membership, number }),
+            message: &message,
+            stored: None,
+            qos,
+            retain,
+            identifier,
+        };
+        let taken = self.take_from_group(&taking, now, out);
+        match number {
+            Some(number) if taken != Taken::Yes => {
+                let is_too_large = taken == Taken::TooLarge;
+                let word = Word::Returned {
+                    number,
+                    is_too_large,
+                };
+                out.mailbox(from).push_word(key, word);
+            }
+            Some(_) => {}
+            None => {
+                if taken == Taken::TooLarge {
+                    self.counters.group_dropped_too_large += 1;
+                }
+                let bytes = message.topic.len() + message.payload.bytes.len();
+                let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+                match self.groups.taken.iter_mut().find(|(of, _)| *of == key) {
+                    Some((_, sum)) => *sum = sum.saturating_add(bytes),
+                    None => self.groups.taken.push((key, bytes)),
+                }
+            }
+        }
+        let connection = self.sessions.port(SubscriberId(slot)).connection();
+        let is_slow =
+            connection.is_some_and(|id| out.outbox_bytes(id) > self.limits.outbox_bytes_max / 2);
+        if is_slow
+            && let Some(membership) = self.membership(slot, membership)
+            && !std::mem::replace(&mut membership.is_slow, true)
+        {
+            out.mailbox(from).push_word(key, Word::Slow(true));
+        }
+    }
+
+    /// A batch of mail was read: its sender learns what came to its members' outboxes.
+    pub(crate) fn report_taken(&mut self, from: ShardId, out: &mut impl Effects) {
+        for (key, bytes) in self.groups.taken.drain(..) {
+            out.mailbox(from).push_word(key, Word::Taken { bytes });
+        }
+    }
+}
