@@ -1,9 +1,11 @@
 //! Shared subscriptions, as members and publishers see them: on one shard, and on several the same.
 
+use std::sync::Arc;
+
 use waypost_mqtt::{Property, PropertyBuffer, ReasonCode, SubscriptionOptions};
 
 use super::world::{Client, Options, World, options, v3, v5};
-use crate::Limits;
+use crate::{Counters, Limits, Policies, TopicPolicy};
 
 /// Runs a test with 1, 2 and 4 shards.
 fn on_shards(test: impl Fn(World)) {
@@ -56,6 +58,21 @@ fn sum(world: &World, what: impl Fn(&crate::Broker) -> usize) -> usize {
     (0..world.shards())
         .map(|shard| what(world.broker(shard)))
         .sum()
+}
+
+fn counted(world: &World, what: impl Fn(&Counters) -> u64) -> usize {
+    sum(world, |broker| {
+        usize::try_from(what(broker.counters())).unwrap()
+    })
+}
+
+fn policies(filter: &str, balance: &str, max_deliveries: u32) -> Arc<Policies> {
+    let policy = TopicPolicy {
+        filter: filter.into(),
+        balance: Some(waypost_balance::find(balance).unwrap()),
+        max_deliveries: Some(max_deliveries),
+    };
+    Arc::new(Policies::new(vec![policy]).unwrap())
 }
 
 fn nothing_is_left(world: &World) {
@@ -229,9 +246,7 @@ fn alone_it_gets_what_it_did_not_acknowledge_again() {
         assert_eq!(sum(&world, crate::Broker::group_messages_waiting), 1);
         world.advance(200_000);
         nothing_is_left(&world);
-        let dropped = sum(&world, |broker| {
-            usize::try_from(broker.counters().group_dropped_session_ended).unwrap()
-        });
+        let dropped = counted(&world, |counters| counters.group_dropped_session_ended);
         assert_eq!(dropped, 1);
     });
 }
@@ -288,6 +303,10 @@ fn a_refusal_is_the_end_and_is_told() {
             }
         }
         assert_eq!(taken(&mut world, &members), [""; 0]);
+        assert_eq!(
+            counted(&world, |counters| counters.group_dropped_refused),
+            2
+        );
         let mut told = world.take(watcher);
         told.sort();
         assert_eq!(told.len(), 2);
@@ -404,9 +423,7 @@ fn a_message_too_large_for_one_member_goes_to_another() {
         }
         assert_eq!(world.take(small), [""; 0]);
         assert_eq!(world.take(other).len(), 4);
-        let too_large = sum(&world, |broker| {
-            usize::try_from(broker.counters().group_dropped_too_large).unwrap()
-        });
+        let too_large = counted(&world, |counters| counters.group_dropped_too_large);
         assert_eq!(too_large, 1);
     });
 }
@@ -448,12 +465,15 @@ fn limits_at_n_and_beyond() {
                 let refusals = acks.filter(|ack| ack == "SUBACK #1 97").count();
                 assert_eq!(refusals, refused);
                 assert_eq!(sum(&world, crate::Broker::group_members), count - refused);
+                let counted = counted(&world, |counters| counters.group_members_refused);
+                assert_eq!(counted, refused);
             },
         );
         let mut world = World::with_limits(|limits| limits.groups_max = 3);
         let client = world.connect(&v5("m"));
         let acks = (0..count).map(|n| world.subscribe(client, &format!("$queue/{n}"), 1));
         assert_eq!(acks.filter(|ack| ack == "SUBACK #1 97").count(), refused);
+        assert_eq!(counted(&world, |counters| counters.groups_refused), refused);
         on_shards_with(
             |limits| limits.group_queue_messages_max = 3,
             |mut world| {
@@ -466,9 +486,7 @@ fn limits_at_n_and_beyond() {
                 }
                 let m = world.connect(&v5("m").persistent(100));
                 assert_eq!(payloads(&world.take(m)), ["0", "1", "2"]);
-                let dropped = sum(&world, |broker| {
-                    usize::try_from(broker.counters().group_dropped_queue_full).unwrap()
-                });
+                let dropped = counted(&world, |counters| counters.group_dropped_queue_full);
                 assert_eq!(dropped, refused);
             },
         );
@@ -502,4 +520,138 @@ fn weights_are_numbers_from_1_to_1000() {
             assert_eq!(ack.contains("waypost-weight is"), reason == "83", "{ack}");
         });
     }
+}
+
+#[test]
+fn the_queue_of_a_group_is_bounded_in_bytes_and_what_expired_makes_room() {
+    // What a message that waits is charged with, beside its bytes.
+    let one = 160 + "t".len() + 100;
+    for (count, refused) in [(3, 0), (4, 1), (6, 3)] {
+        on_shards_with(
+            |limits| limits.group_queue_bytes_max = 3 * one,
+            |mut world| {
+                let p = world.connect(&v5("p"));
+                let m = world.connect(&v5("m").persistent(100));
+                world.subscribe(m, "$share/g/t", 1);
+                world.cut(m);
+                let mut expires = PropertyBuffer::new();
+                expires.push(Property::MessageExpiryInterval(1));
+                for _ in 0..count {
+                    let payload = "x".repeat(100);
+                    world.publish_with(p, "t", &payload, 1, 10, false, &expires);
+                }
+                world.publish(p, "t", "qos 0 waits for nobody", 0);
+                assert_eq!(
+                    sum(&world, crate::Broker::group_messages_waiting),
+                    count - refused
+                );
+                let dropped = |world: &World| {
+                    [
+                        counted(world, |counters| counters.group_dropped_queue_full),
+                        counted(world, |counters| counters.group_dropped_expired),
+                        counted(world, |counters| counters.group_dropped_not_ready),
+                    ]
+                };
+                assert_eq!(dropped(&world), [refused, 0, 1]);
+                world.advance(2_000);
+                world.publish(p, "t", &"y".repeat(100), 1);
+                let m = world.connect(&v5("m").persistent(100));
+                assert_eq!(payloads(&world.take(m)), ["y".repeat(100)]);
+                assert_eq!(dropped(&world), [refused, 3, 1]);
+            },
+        );
+    }
+}
+
+#[test]
+fn a_message_is_tried_as_often_as_the_policy_says() {
+    on_shards(|mut world| {
+        world.adopt(&policies("t", "round-robin", 2));
+        let watcher = world.connect(&v5("watcher"));
+        world.subscribe(watcher, "$events/group/#", 0);
+        let p = world.connect(&v5("p"));
+        let mut m = world.connect(&v5("m").persistent(100));
+        world.subscribe(m, "$share/g/t", 1);
+        world.publish(p, "t", "poison", 1);
+        world.publish(p, "t", "as well", 1);
+        for expected in [2, 2, 0] {
+            assert_eq!(world.take(m).len(), expected);
+            world.cut(m);
+            m = world.connect(&v5("m").persistent(100));
+        }
+        let dropped = counted(&world, |counters| counters.group_dropped_max_deliveries);
+        assert_eq!(dropped, 2);
+        let told = world.take(watcher);
+        let why = "\"client_id\":\"m\",\"reason\":\"max-deliveries\",\"deliveries\":2}";
+        assert!(
+            told.len() == 2 && told.iter().all(|line| line.ends_with(why)),
+            "{told:?}"
+        );
+    });
+}
+
+#[test]
+fn another_strategy_takes_over_and_nothing_is_lost() {
+    on_shards_with(
+        |limits| limits.group_credit_max = 2,
+        |mut world| {
+            let p = world.connect(&v5("p"));
+            world.adopt(&policies("#", "sticky", 0));
+            let members = members(&mut world, 3, "$share/g/t", 1);
+            for n in 0..6 {
+                world.publish(p, "t", &n.to_string(), 1);
+            }
+            let first = taken(&mut world, &members);
+            assert_eq!(payloads(&first), ["0", "1"], "one member, its credit");
+            world.adopt(&policies("#", "round-robin", 0));
+            let rest = taken(&mut world, &members);
+            assert_eq!(payloads(&rest), ["2", "3", "4", "5"]);
+        },
+    );
+}
+
+#[test]
+fn the_order_of_a_key_is_kept() {
+    on_shards_with(
+        |limits| limits.group_credit_max = 3,
+        |mut world| {
+            world.adopt(&policies("#", "ordered", 0));
+            let p = world.connect(&v5("p"));
+            let mut members = members(&mut world, 2, "$share/g/t", 1);
+            let mut last = [None; 4];
+            let mut sent = 0;
+            for round in 0..40 {
+                for _ in 0..4 {
+                    let key = (sent % 4).to_string();
+                    let mut properties = PropertyBuffer::new();
+                    properties.push(Property::UserProperty("waypost-key", &key));
+                    let payload = format!("{key}:{sent}:");
+                    world.publish_with(p, "t", &payload, 1, 10, false, &properties);
+                    sent += 1;
+                }
+                if round % 10 == 5 {
+                    let number = members.len();
+                    let member = come(&mut world, number, v5(&format!("m{number}")));
+                    world.subscribe(member, "$share/g/t", 1);
+                    members.push(member);
+                }
+                for member in &members {
+                    for line in world.take(*member) {
+                        let id = line.split(['#', ' ']).find_map(|part| part.parse().ok());
+                        let (_, payload) = line.split_once('=').unwrap();
+                        let numbers: Vec<usize> = payload
+                            .split(':')
+                            .filter_map(|part| part.parse().ok())
+                            .collect();
+                        let [key, number] = numbers[..] else {
+                            panic!("{line}")
+                        };
+                        assert!(last[key] < Some(number), "{line} after {last:?}");
+                        last[key] = Some(number);
+                        world.ack(*member, "PUBACK", id.unwrap());
+                    }
+                }
+            }
+        },
+    );
 }

@@ -266,6 +266,17 @@ impl World {
         &self.shards[shard].broker
     }
 
+    /// These policies hold from now on, on every shard.
+    pub fn adopt(&mut self, policies: &Arc<crate::Policies>) {
+        for shard in 0..self.shards.len() {
+            let policies = Arc::clone(policies);
+            self.call(shard, |broker, now, net| {
+                broker.handle_policies(policies, now, net);
+            });
+        }
+        self.settle();
+    }
+
     /// Calls one shard's broker, then does what it asked for.
     fn call(&mut self, shard: usize, call: impl FnOnce(&mut Broker, Now, &mut Net<'_>)) {
         let now = self.now;
