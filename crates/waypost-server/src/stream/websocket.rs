@@ -138,6 +138,11 @@ impl<'a> Masked<'a> {
         self.bytes.len()
     }
 
+    /// Bytes under a mask, or to be put under it: both are the same.
+    pub fn new(bytes: &'a [u8], mask: [u8; 4]) -> Self {
+        Self { bytes, mask }
+    }
+
     /// Bytes that were never masked.
     pub fn unmasked(bytes: &'a [u8]) -> Self {
         Self {
