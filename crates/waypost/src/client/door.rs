@@ -76,7 +76,7 @@ pub enum DoorError {
     #[error("the server's answer to the WebSocket request is wrong: {0}")]
     BadUpgrade(&'static str),
     /// RFC 6455 was broken after the upgrade.
-    #[error("the server broke the WebSocket protocol: {0}")]
+    #[error("the server broke the WebSocket protocol: a frame {0}")]
     BadFrame(&'static str),
 }
 

@@ -1,11 +1,15 @@
 //! The client's side of RFC 6455: the upgrade, and MQTT in binary frames. Bytes in, bytes out.
 //!
-//! Deliberately not here: extensions (none is offered, so none may be used), text, and waiting for
-//! the server's Close: MQTT's own DISCONNECT has been said by then.
+//! Deliberately not here: how frames are laid out and checked, which is the server's code too
+//! ([`waypost_server::stream::websocket`]), extensions (none is offered, so none may be used), and
+//! waiting for the server's Close: MQTT's own DISCONNECT has been said by then.
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use waypost_server::stream::websocket::{
+    CloseCode, Decoder, End, FrameHeader, Masked, Opcode, Sender,
+};
 
 use super::door::DoorError;
 
@@ -14,22 +18,8 @@ const ANSWER_BYTES_MAX: usize = 16 * 1024;
 const ANSWER_HEADERS_MAX: usize = 64;
 /// What the answer's key is made with (RFC 6455 section 1.3).
 const KEY_SUFFIX: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-/// The longest payload of a Close, Ping or Pong.
-const CONTROL_BYTES_MAX: usize = 125;
-/// The longest header of a frame without a mask.
-const HEADER_BYTES_MAX: usize = 10;
-const FINAL: u8 = 0x80;
+/// In a frame's second byte: a mask follows the length.
 const MASKED: u8 = 0x80;
-/// Stand for a length of two and of eight bytes that follows.
-const LENGTH_16: u8 = 126;
-const LENGTH_64: u8 = 127;
-const CONTINUATION: u8 = 0;
-const BINARY: u8 = 2;
-const CLOSE: u8 = 8;
-const PING: u8 = 9;
-const PONG: u8 = 10;
-/// Close: the purpose is fulfilled.
-const NORMAL: u16 = 1000;
 
 /// The upgrade a door asks for.
 #[derive(Debug, Clone)]
@@ -51,29 +41,16 @@ impl Request {
 /// One WebSocket.
 #[derive(Debug)]
 pub struct WebSocket {
-    state: State,
-    /// The answer, or the header of a frame, as far as it has come.
-    head: Vec<u8>,
-    /// The payload of a control frame, as far as it has come.
-    control: Vec<u8>,
-    /// The message's last frame has not come.
-    fragmented: bool,
+    /// Until the server has accepted the upgrade: what its answer must carry, and as much of the
+    /// answer as has come.
+    upgrading: Option<Upgrading>,
+    decoder: Decoder,
 }
 
 #[derive(Debug)]
-enum State {
-    /// The upgrade is out; its answer must carry this.
-    Upgrading {
-        accept: String,
-    },
-    /// Between frames, or in a frame's header.
-    Header,
-    /// In a frame's payload.
-    Payload {
-        opcode: u8,
-        left: u64,
-    },
-    Closed,
+struct Upgrading {
+    accept: String,
+    answer: Vec<u8>,
 }
 
 /// What the server's bytes were.
@@ -98,151 +75,58 @@ impl WebSocket {
             request.path, request.authority
         );
         let websocket = Self {
-            state: State::Upgrading {
+            upgrading: Some(Upgrading {
                 accept: accept(&key),
-            },
-            head: Vec::new(),
-            control: Vec::new(),
-            fragmented: false,
+                answer: Vec::new(),
+            }),
+            decoder: Decoder::new(Sender::Server),
         };
         Ok((websocket, text.into_bytes()))
     }
 
     /// Whether the server has accepted the upgrade.
     pub fn is_open(&self) -> bool {
-        !matches!(self.state, State::Upgrading { .. })
+        self.upgrading.is_none()
     }
 
     /// Takes the server's bytes; what they carry of MQTT is added to `payload`.
-    pub fn receive(&mut self, mut bytes: &[u8], payload: &mut Vec<u8>) -> Result<Heard, DoorError> {
+    pub fn receive(&mut self, bytes: &[u8], payload: &mut Vec<u8>) -> Result<Heard, DoorError> {
         let mut heard = Heard::default();
-        if let State::Upgrading { accept } = &self.state {
-            let before = self.head.len();
-            self.head.extend_from_slice(bytes);
-            let Some(length) = read_answer(&self.head, accept)? else {
+        let mut answer = Vec::new();
+        let mut frames = bytes;
+        if let Some(upgrading) = &mut self.upgrading {
+            upgrading.answer.extend_from_slice(bytes);
+            let Some(length) = read_answer(&upgrading.answer, &upgrading.accept)? else {
                 return Ok(heard);
             };
-            self.head.clear();
-            self.state = State::Header;
-            bytes = bytes.get(length - before..).unwrap_or_default();
+            answer.append(&mut upgrading.answer);
+            frames = answer.get(length..).unwrap_or_default();
+            self.upgrading = None;
         }
-        loop {
-            match self.state {
-                State::Upgrading { .. } | State::Closed => return Ok(heard),
-                State::Header => {
-                    let Some(rest) = self.read_header(bytes)? else {
-                        return Ok(heard);
-                    };
-                    bytes = rest;
-                }
-                State::Payload { opcode, left } => {
-                    let count = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
-                    let (part, rest) = bytes.split_at(count);
-                    bytes = rest;
-                    if opcode >= CLOSE {
-                        self.control.extend_from_slice(part);
-                    } else {
-                        payload.extend_from_slice(part);
-                    }
-                    let left = left - count as u64;
-                    if left > 0 {
-                        self.state = State::Payload { opcode, left };
-                        return Ok(heard);
-                    }
-                    self.state = State::Header;
-                    if opcode >= CLOSE {
-                        self.on_control(opcode, &mut heard)?;
-                    }
-                }
-            }
+        self.decoder
+            .decode(frames, &mut |part| part.append_to(payload));
+        if let Some(ping) = self.decoder.take_unanswered_ping() {
+            write_frame(Opcode::Pong, &ping, &mut heard.answer)
+                .map_err(|_| DoorError::BadFrame("cannot be answered without random numbers"))?;
         }
-    }
-
-    /// Reads a frame's header; gives what follows it, once it is whole.
-    fn read_header<'b>(&mut self, bytes: &'b [u8]) -> Result<Option<&'b [u8]>, DoorError> {
-        let before = self.head.len();
-        let wanted = HEADER_BYTES_MAX - before;
-        self.head
-            .extend_from_slice(bytes.get(..wanted).unwrap_or(bytes));
-        let Some((&[first, second], rest)) = self.head.split_first_chunk::<2>() else {
-            return Ok(None);
-        };
-        let (extra, length) = match second & !MASKED {
-            LENGTH_16 => (
-                2,
-                rest.first_chunk()
-                    .map(|bytes| u64::from(u16::from_be_bytes(*bytes))),
-            ),
-            LENGTH_64 => (
-                8,
-                rest.first_chunk().map(|bytes| u64::from_be_bytes(*bytes)),
-            ),
-            short => (0, Some(u64::from(short))),
-        };
-        let (opcode, is_final) = (first & 0x0f, first & FINAL != 0);
-        let wrong = if first & 0x70 != 0 {
-            Some("an extension nobody asked for")
-        } else if second & MASKED != 0 {
-            Some("a masked frame")
-        } else {
-            match opcode {
-                CONTINUATION if !self.fragmented => Some("a continuation of nothing"),
-                BINARY if self.fragmented => Some("a message inside another"),
-                CLOSE | PING | PONG if !is_final || second > 125 => {
-                    Some("a control frame in parts or too long")
-                }
-                CONTINUATION | BINARY | CLOSE | PING | PONG => None,
-                1 => Some("a text frame, where MQTT wants binary ones"),
-                _ => Some("a frame of an unknown kind"),
-            }
-        };
-        if let Some(wrong) = wrong {
-            return Err(DoorError::BadFrame(wrong));
+        match self.decoder.end() {
+            None => {}
+            Some(End::Closed(None)) => heard.closed = Some("without a code".to_owned()),
+            Some(End::Closed(Some(code))) => heard.closed = Some(format!("with code {}", code.0)),
+            Some(End::Failed(error)) => return Err(DoorError::BadFrame(error.problem)),
         }
-        let Some(length) = length else {
-            return Ok(None);
-        };
-        if opcode < CLOSE {
-            self.fragmented = !is_final;
-        }
-        self.head.clear();
-        self.state = State::Payload {
-            opcode,
-            left: length,
-        };
-        Ok(Some(bytes.get(2 + extra - before..).unwrap_or_default()))
-    }
-
-    fn on_control(&mut self, opcode: u8, heard: &mut Heard) -> Result<(), DoorError> {
-        let payload = std::mem::take(&mut self.control);
-        let failed = |_| DoorError::BadFrame("no random numbers to answer it with");
-        match opcode {
-            PING => write_frame(PONG, &payload, &mut heard.answer).map_err(failed)?,
-            CLOSE => {
-                self.state = State::Closed;
-                heard.closed = Some(match payload.split_first_chunk::<2>() {
-                    None => "without a code".to_owned(),
-                    Some((code, text)) => format!(
-                        "code {} {}",
-                        u16::from_be_bytes(*code),
-                        String::from_utf8_lossy(text)
-                    ),
-                });
-            }
-            _ => {}
-        }
-        Ok(())
+        Ok(heard)
     }
 }
 
 /// Adds a message of one frame to `out`.
 pub fn send(payload: &[u8], out: &mut Vec<u8>) -> Result<(), getrandom::Error> {
-    write_frame(BINARY, payload, out)
+    write_frame(Opcode::Binary, payload, out)
 }
 
 /// Adds the last frame to `out`.
 pub fn close(out: &mut Vec<u8>) -> Result<(), getrandom::Error> {
-    write_frame(CLOSE, &NORMAL.to_be_bytes(), out)
+    write_frame(Opcode::Close, &CloseCode::NORMAL.0.to_be_bytes(), out)
 }
 
 /// The length of the answer to the upgrade, once it is whole and as it must be.
@@ -298,39 +182,17 @@ fn accept(key: &str) -> String {
 }
 
 /// Adds a masked frame to `out`.
-fn write_frame(opcode: u8, payload: &[u8], out: &mut Vec<u8>) -> Result<(), getrandom::Error> {
-    debug_assert!(opcode < CLOSE || payload.len() <= CONTROL_BYTES_MAX);
+fn write_frame(opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) -> Result<(), getrandom::Error> {
     let mut mask = [0; 4];
     getrandom::fill(&mut mask)?;
-    out.push(FINAL | opcode);
-    if let Some(short) = u8::try_from(payload.len())
-        .ok()
-        .filter(|&length| length < LENGTH_16)
-    {
-        out.push(MASKED | short);
-    } else if let Ok(medium) = u16::try_from(payload.len()) {
-        out.push(MASKED | LENGTH_16);
-        out.extend(medium.to_be_bytes());
-    } else {
-        out.push(MASKED | LENGTH_64);
-        out.extend((payload.len() as u64).to_be_bytes());
+    let start = out.len();
+    out.extend_from_slice(FrameHeader::new(opcode, payload.len()).as_slice());
+    if let Some(length) = out.get_mut(start + 1) {
+        *length |= MASKED;
     }
     out.extend(mask);
-    let start = out.len();
-    out.extend_from_slice(payload);
-    // Eight bytes at a time: a mask twice over.
-    let [a, b, c, d] = mask;
-    let twice = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
-    let (blocks, rest) = out
-        .get_mut(start..)
-        .unwrap_or_default()
-        .as_chunks_mut::<8>();
-    for block in blocks {
-        *block = (u64::from_ne_bytes(*block) ^ twice).to_ne_bytes();
-    }
-    for (byte, mask) in rest.iter_mut().zip(mask.iter().cycle()) {
-        *byte ^= mask;
-    }
+    // A mask takes itself off.
+    Masked::new(payload, mask).append_to(out);
     Ok(())
 }
 
@@ -357,17 +219,15 @@ mod tests {
     }
 
     /// A frame as a server writes it.
-    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-        let mut frame = vec![first];
-        match payload.len() {
-            short @ ..126 => frame.push(u8::try_from(short).unwrap()),
-            medium => {
-                frame.push(126);
-                frame.extend(u16::try_from(medium).unwrap().to_be_bytes());
-            }
-        }
-        frame.extend(payload);
-        frame
+    fn frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+        [FrameHeader::new(opcode, payload.len()).as_slice(), payload].concat()
+    }
+
+    /// What a server reads of a client's frames.
+    fn read(frames: &[u8]) -> (Vec<u8>, Decoder) {
+        let (mut payload, mut decoder) = (Vec::new(), Decoder::new(Sender::Client));
+        decoder.decode(frames, &mut |part| part.append_to(&mut payload));
+        (payload, decoder)
     }
 
     #[test]
@@ -384,13 +244,12 @@ mod tests {
         let long = [7; 300];
         for piece in [1, 2, 3, 5, 100, 10_000] {
             let (mut websocket, mut bytes) = asked();
-            bytes.extend(frame(BINARY, b"he"));
-            bytes.extend(frame(FINAL | PING, b"are you there"));
-            bytes.extend(frame(CONTINUATION, b""));
-            bytes.extend(frame(FINAL | CONTINUATION, b"llo"));
-            bytes.extend(frame(FINAL | PONG, b""));
-            bytes.extend(frame(FINAL | BINARY, &long));
-            bytes.extend(frame(FINAL | CLOSE, b"\x03\xf1too big"));
+            bytes.extend(frame(Opcode::Binary, b"he"));
+            bytes.extend(frame(Opcode::Ping, b"are you there"));
+            bytes.extend(frame(Opcode::Pong, b""));
+            bytes.extend(frame(Opcode::Binary, b"llo"));
+            bytes.extend(frame(Opcode::Binary, &long));
+            bytes.extend(frame(Opcode::Close, b"\x03\xf1too big"));
             let (mut payload, mut answer, mut closed) = (Vec::new(), Vec::new(), None);
             for part in bytes.chunks(piece) {
                 let heard = websocket.receive(part, &mut payload).unwrap();
@@ -398,61 +257,38 @@ mod tests {
                 closed = closed.or(heard.closed);
             }
             assert_eq!(payload, [b"hello", &long[..]].concat(), "pieces of {piece}");
-            assert_eq!(closed.as_deref(), Some("code 1009 too big"));
-            let [first, second, mask @ ..] = answer.as_slice() else {
-                panic!("no pong")
-            };
-            assert_eq!((*first, *second), (FINAL | PONG, MASKED + 13));
-            let (mask, pong) = mask.split_at(4);
-            let pong: Vec<u8> = pong
-                .iter()
-                .zip(mask.iter().cycle())
-                .map(|(byte, mask)| byte ^ mask)
-                .collect();
-            assert_eq!(pong, b"are you there");
+            assert_eq!(closed.as_deref(), Some("with code 1009"));
+            assert_eq!(answer[0], frame(Opcode::Pong, b"")[0]);
+            assert!(read(&answer).1.end().is_none(), "a server takes the pong");
         }
     }
 
     #[test]
     fn frames_of_every_length_are_masked() {
+        let mut masks = Vec::new();
         for length in [0, 1, 7, 8, 125, 126, 65_535, 65_536] {
             let payload: Vec<u8> = (0..length).map(|at: u32| at.to_le_bytes()[0]).collect();
-            let mut out = vec![9; 3];
+            let mut out = Vec::new();
             send(&payload, &mut out).unwrap();
-            let frame = &out[3..];
-            assert_eq!(frame[0], FINAL | BINARY);
-            let (said, head) = match frame[1] & !MASKED {
-                126 => (u64::from(u16::from_be_bytes([frame[2], frame[3]])), 4),
-                127 => (u64::from_be_bytes(frame[2..10].try_into().unwrap()), 10),
-                short => (short.into(), 2),
-            };
-            assert_eq!(frame[1] & MASKED, MASKED);
-            assert_eq!(said, u64::from(length));
-            let (mask, masked) = frame[head..].split_at(4);
-            let plain: Vec<u8> = masked
-                .iter()
-                .zip(mask.iter().cycle())
-                .map(|(byte, mask)| byte ^ mask)
-                .collect();
-            assert_eq!(plain, payload);
+            let (read, decoder) = read(&out);
+            assert_eq!((read, decoder.end()), (payload, None));
+            let mask = out.len() - usize::try_from(length).unwrap() - 4;
+            masks.push(out[mask..mask + 4].to_vec());
         }
+        masks.sort();
+        masks.dedup();
+        assert!(masks.len() > 1, "each has a mask of its own");
+        let mut out = Vec::new();
+        close(&mut out).unwrap();
+        let end = read(&out).1.end();
+        assert_eq!(end, Some(End::Closed(Some(CloseCode::NORMAL))));
     }
 
     #[test]
     fn frames_that_break_the_rules_are_refused() {
-        for (bytes, part) in [
-            (vec![FINAL | BINARY | 0x40, 0], "extension"),
-            (vec![FINAL | BINARY, MASKED | 1, 0, 0, 0, 0, 0], "masked"),
-            (vec![FINAL | CONTINUATION, 0], "continuation of nothing"),
-            (
-                [frame(BINARY, b"a"), frame(BINARY, b"b")].concat(),
-                "inside another",
-            ),
-            (vec![FINAL | 1, 0], "text"),
-            (vec![FINAL | 3, 0], "unknown"),
-            (vec![PING, 0], "control frame"),
-            (vec![FINAL | PING, 126, 0, 126], "control frame"),
-        ] {
+        let mut masked = Vec::new();
+        send(b"a", &mut masked).unwrap();
+        for (bytes, part) in [(masked, "masked"), (frame(Opcode::Text, b"a"), "text")] {
             let error = open().receive(&bytes, &mut Vec::new()).unwrap_err();
             assert!(error.to_string().contains(part), "{bytes:?}: {error}");
         }
