@@ -158,14 +158,19 @@ impl Tls {
         }
     }
 
-    /// Whether what is unread and these bytes make a record that can be opened.
+    /// Whether what is unread and these bytes make a record that can be opened, or never one: what
+    /// speaks no TLS hears so at once instead of being waited for.
     fn is_whole_record_with(&self, new: &[u8]) -> bool {
-        let mut bytes = self.unread.iter().chain(new).skip(3);
-        let Some((&high, &low)) = bytes.next().zip(bytes.next()) else {
+        let mut header = self.unread.iter().chain(new);
+        let mut next = || header.next().copied();
+        let (Some(kind), Some(major), Some(_), Some(high), Some(low)) =
+            (next(), next(), next(), next(), next())
+        else {
             return false;
         };
         let len = RECORD_HEADER_BYTES + usize::from(u16::from_be_bytes([high, low]));
-        self.unread.len() + new.len() >= len.min(RECORD_BYTES_MAX)
+        let is_record = matches!(kind, 0x14..=0x17) && major == 3 && len <= RECORD_BYTES_MAX;
+        !is_record || self.unread.len() + new.len() >= len
     }
 
     /// Lets rustls do one thing with the bytes that are not discarded yet.
@@ -325,6 +330,27 @@ mod tests {
         let mut plain = Vec::new();
         peer::understood(&mut client, out.as_slice(), &mut plain).unwrap();
         assert_eq!(plain, b"old");
+    }
+
+    /// Goal: what speaks no TLS is not waited for. Method: headers that no record has, nothing behind.
+    #[test]
+    fn what_is_no_record_is_refused_at_its_header() {
+        for bytes in [
+            b"\x10\x2c\0\x04MQTT",
+            b"GET /mqt",
+            b"\x16\x02\x01\0\x40abc",
+            b"\x16\x03\x01\xff\xffabc",
+        ] {
+            let mut server = Tls::new(peer::server_config(&TLS13)).unwrap();
+            let mut out = Outgoing::default();
+            let early = server.read(&bytes[..4], &mut out, &mut |_| {});
+            assert!(early.is_ok(), "{bytes:02x?}");
+            let result = server.read(&bytes[4..], &mut out, &mut |_| {});
+            assert!(
+                matches!(result, Err(TlsError::Tls(_))),
+                "{bytes:02x?}: {result:?}"
+            );
+        }
     }
 
     /// Goal: writing while a record is only half there harms neither.
