@@ -135,7 +135,9 @@ def properties():
 def large_payload():
     subscriber, publisher = connect("large-subscriber"), connect("large-publisher")
     subscriber.subscribe("large", 1)
-    for size in 127, 128, 16_383, 16_384, 2_097_152, 10_000_000:
+    # Over plain WebSocket paho loses what does not fit into one write (eclipse-paho/paho.mqtt.python issue 887).
+    largest = (1_048_576,) if url.startswith("ws:") else (2_097_152, 10_000_000)
+    for size in 127, 128, 16_383, 16_384, *largest:
         payload = bytes(number % 251 for number in range(1000)) * (size // 1000) + bytes(size % 1000)
         publisher.publish("large", payload, 1)
         subscriber.expect("large", payload, 1)

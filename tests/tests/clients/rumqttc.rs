@@ -1,9 +1,17 @@
 //! rumqttc, the Rust client, in its blocking form.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rumqttc::{Client, Connection, Event, Incoming, LastWill, MqttOptions, QoS};
+use rumqttc::{
+    Client, Connection, Event, Incoming, LastWill, MqttOptions, QoS, TlsConfiguration, Transport,
+};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 use waypost_tests::{LIMIT, Server};
+
+use crate::doors::Doors;
 
 /// More than any test has in flight at once.
 const REQUESTS_MAX: usize = 2000;
@@ -64,12 +72,38 @@ fn message(connection: &mut Connection) -> (String, Vec<u8>, QoS, bool) {
     })
 }
 
-/// One client publishes to itself, at every QoS.
 #[test]
 fn qos_round_trips_in_order() {
-    let server = Server::start();
+    round_trips(&Server::start(), |_| {});
+}
+
+#[test]
+fn qos_round_trips_in_order_over_tls() {
+    let doors = Doors::open();
+    let mut roots = RootCertStore::empty();
+    let authority = CertificateDer::from_pem_file(doors.certificates.path("ca.pem"));
+    roots.add(authority.unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let place = doors.place("mqtts");
+    let (host, port) = place.split_once(':').unwrap();
+    round_trips(&doors.server, |options| {
+        let mut secret = MqttOptions::new(options.client_id(), host, port.parse().unwrap());
+        secret.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(
+            Arc::new(config.clone()),
+        )));
+        *options = secret;
+    });
+}
+
+/// One client publishes to itself, at every QoS.
+fn round_trips(server: &Server, change: impl Fn(&mut MqttOptions)) {
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
-        let (client, mut connection) = connect(&server, "self", |_| {});
+        let (client, mut connection) = connect(server, "self", &change);
         client.subscribe("self/#", qos).unwrap();
         subscribed(&mut connection);
         for number in 0..200 {
