@@ -57,6 +57,10 @@ enum Command {
     Config(commands::config::Args),
     /// Manage who may log in and what they may do
     Users(commands::users::Args),
+    /// List the strategies there are, by family
+    Strategies(commands::strategies::Args),
+    /// Compare balance strategies: who in a group gets a message
+    Balance(commands::balance::Args),
     /// Print a completion script for a shell
     Completions(commands::completions::Args),
 }
@@ -70,6 +74,8 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => commands::bench::run(&arguments),
         Command::Config(arguments) => commands::config::run(&arguments),
         Command::Users(arguments) => commands::users::run(&arguments),
+        Command::Strategies(arguments) => commands::strategies::run(&arguments),
+        Command::Balance(arguments) => commands::balance::run(&arguments),
         Command::Completions(arguments) => {
             commands::completions::run(&arguments, &mut Cli::command())
         }

@@ -63,10 +63,11 @@ impl Run {
             let at = (rank as usize).saturating_sub(1);
             waits.get(at).map_or(0.0, |wait| *wait as f64 / 1e6)
         };
-        let sum: u64 = waits.iter().sum();
+        // A sum of waits that go on for days does not fit nanoseconds in 64 bits.
+        let sum: f64 = waits.iter().map(|wait| *wait as f64).sum();
         Self {
             messages,
-            wait_mean_ms: sum as f64 / waits.len().max(1) as f64 / 1e6,
+            wait_mean_ms: sum / waits.len().max(1) as f64 / 1e6,
             wait_p50_ms: percentile(0.5),
             wait_p99_ms: percentile(0.99),
             imbalance: imbalance(model, &played),

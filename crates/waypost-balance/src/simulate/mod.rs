@@ -45,9 +45,12 @@ pub struct Options {
     pub members: Option<u32>,
     /// Work that arrives ÷ work the members can do, instead of the scenario's.
     pub load: Option<f64>,
-    /// Mean time a member of speed 1 works on a message.
-    pub service_ms: f64,
+    /// Mean time a member of speed 1 works on a message: 10 ms in a scenario; with a recording what makes the load.
+    pub service_ms: Option<f64>,
 }
+
+/// Mean time a member of speed 1 works on a message, unless told otherwise.
+const SERVICE_MS: f64 = 10.0;
 
 impl Default for Options {
     fn default() -> Self {
@@ -55,10 +58,10 @@ impl Default for Options {
             seed: 1,
             runs: 10,
             messages: 50_000,
-            credit: 20,
+            credit: 64,
             members: None,
             load: None,
-            service_ms: 10.0,
+            service_ms: None,
         }
     }
 }

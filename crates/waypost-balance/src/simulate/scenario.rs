@@ -1,7 +1,7 @@
 //! The scenarios, one row each, and the model that a row and the options make.
 
-use super::Options;
 use super::arrivals::{Arrivals, Keys, Recorded, Work, poisson};
+use super::{Options, SERVICE_MS};
 
 /// A situation that strategies are compared in.
 #[derive(Debug)]
@@ -38,6 +38,10 @@ pub(super) const CHURN: Churn = Churn {
     every_ns: 5_000_000_000,
     away_ns: 5_000_000_000,
 };
+
+/// Who gets recorded messages, unless told otherwise.
+const RECORDED_MEMBERS: u32 = 8;
+const RECORDED_LOAD: f64 = 0.7;
 
 const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -165,23 +169,27 @@ impl Model {
             work: scenario.work,
             keys: scenario.keys.clone(),
             churn: scenario.churn,
-            service_ns: options.service_ms * 1e6,
+            service_ns: options.service_ms.unwrap_or(SERVICE_MS) * 1e6,
         }
     }
 
-    /// Members alike, and as much work in a message as makes the load.
+    /// Members alike, and as much work in a message as makes the load, unless told how much.
     #[allow(clippy::cast_precision_loss, reason = "a rate, not a count")]
     pub fn of_recording(recorded: &Recorded, options: &Options) -> Self {
-        let members = options.members.unwrap_or(8);
-        let load = options.load.unwrap_or(0.7);
+        let members = options.members.unwrap_or(RECORDED_MEMBERS);
         let gap_ns = recorded.span_ms() * 1e6 / recorded.messages() as f64;
+        let by_load = |load: f64| load * f64::from(members.max(1)) * gap_ns;
+        let service_ns = options.service_ms.map_or_else(
+            || by_load(options.load.unwrap_or(RECORDED_LOAD)),
+            |service_ms| service_ms * 1e6,
+        );
         Self {
             stations: alike(members),
-            load,
+            load: service_ns / by_load(1.0),
             work: Work::Exponential,
             keys: Keys::Uniform(0),
             churn: None,
-            service_ns: load * f64::from(members.max(1)) * gap_ns,
+            service_ns,
         }
     }
 

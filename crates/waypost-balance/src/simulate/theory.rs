@@ -5,11 +5,9 @@
 
 use super::arrivals::{Keys, Work};
 use super::scenario::{Scenario, Stations};
-use super::{Options, Row, simulate};
+use super::{Options, Row, SERVICE_MS, simulate};
 use crate::find;
 
-/// Mean service time.
-const SERVICE_MS: f64 = 10.0;
 /// Student's t for nine degrees of freedom: 99 % beside 95 %.
 const CI99_BY_CI95: f64 = 3.250 / 2.262;
 
@@ -24,9 +22,8 @@ fn mean_wait(strategy: &str, stations: Stations, load: f64, credit: u64, message
         churn: None,
     };
     let options = Options {
-        credit,
         messages,
-        service_ms: SERVICE_MS,
+        credit,
         ..Options::default()
     };
     simulate(&scenario, &[find(strategy).unwrap()], &options, &mut || {}).remove(0)

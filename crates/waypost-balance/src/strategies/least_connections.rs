@@ -61,19 +61,21 @@ impl Fewest {
         members: &[Member],
         eligible: impl Fn(&Member) -> bool,
     ) -> Option<usize> {
-        let mut best: Option<(usize, &Member)> = None;
+        let mut best = None;
         let mut is_tied = false;
         for (at, member) in members.iter().enumerate() {
-            if eligible(member) {
-                match best.map(|(_, best)| (load(member, best), load(best, member))) {
-                    Some((mine, least)) if mine > least => {}
-                    Some((mine, least)) if mine == least => is_tied = true,
-                    _ => {
-                        best = Some((at, member));
-                        is_tied = false;
-                    }
-                }
+            if !eligible(member) {
+                continue;
             }
+            let Some((_, least)) = best else {
+                best = Some((at, member));
+                continue;
+            };
+            let (mine, others) = (load(member, least), load(least, member));
+            if mine < others {
+                best = Some((at, member));
+            }
+            is_tied = mine == others || (is_tied && mine > others);
         }
         let (at, best) = best?;
         if !is_tied {
@@ -88,8 +90,11 @@ impl Fewest {
 /// How loaded `member` is for its weight, on a scale common to it and `other`: in flight ÷ weight, without dividing.
 #[inline]
 pub(super) fn load(member: &Member, other: &Member) -> u64 {
-    member.in_flight.saturating_mul(u64::from(other.weight))
+    member.in_flight.min(IN_FLIGHT_COUNTED_MAX) * u64::from(other.weight)
 }
+
+/// More in flight than this, in bytes 4 PiB, is all the same: times a weight it fits 64 bits.
+const IN_FLIGHT_COUNTED_MAX: u64 = 1 << 52;
 
 #[cfg(test)]
 mod tests {
@@ -110,6 +115,7 @@ mod tests {
         check(&[(1, 3), (1, 2), (1, 4)], 1);
         check(&[(1, 2), (4, 7), (2, 4)], 1);
         check(&[(1, 0), (1_000, 1)], 0);
+        check(&[(1_000, u64::MAX), (1_000, 5)], 1);
         check(&[(1_000, u64::MAX), (1_000, u64::MAX - 1)], 0);
     }
 

@@ -42,7 +42,7 @@ impl Latency {
     #[inline]
     #[allow(clippy::cast_precision_loss, reason = "microseconds, in 53 bits")]
     fn age(self, now_us: u64) -> f64 {
-        now_us.saturating_sub(self.since_us) as f64 / DECAY_US
+        now_us.saturating_sub(self.since_us) as f64 * (1.0 / DECAY_US)
     }
 
     #[allow(clippy::cast_precision_loss, reason = "microseconds, in 53 bits")]

@@ -100,11 +100,11 @@ struct Ring {
 }
 
 impl Ring {
+    /// Seen by its length and its ends; the callbacks tell the rest.
     fn is_of(&self, members: &[Member]) -> bool {
         self.members.len() == members.len()
-            && (self.members.iter())
-                .zip(members)
-                .all(|(id, member)| *id == member.id)
+            && self.members.first().copied() == members.first().map(|member| member.id)
+            && self.members.last().copied() == members.last().map(|member| member.id)
     }
 
     fn draw(&mut self, members: &[Member]) {

@@ -1,13 +1,16 @@
 //! One file per command: its arguments, its help, its `run`.
 
+pub mod balance;
 pub mod bench;
 pub mod completions;
 pub mod config;
 pub mod connection;
+pub mod output;
 pub mod property;
 pub mod publish;
 pub mod reconnect;
 pub mod replay;
 pub mod serve;
+pub mod strategies;
 pub mod subscribe;
 pub mod users;

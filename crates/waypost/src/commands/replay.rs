@@ -1,8 +1,8 @@
 //! `waypost replay FILE`: publishes recorded messages again, each as its user.
 
 mod crew;
-mod pace;
-mod records;
+pub(super) mod pace;
+pub(super) mod records;
 mod tally;
 mod template;
 
