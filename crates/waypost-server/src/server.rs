@@ -1,7 +1,6 @@
 //! Starting and stopping: sockets are bound, shards and the listener get their threads.
 
 use std::io;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -12,6 +11,7 @@ use waypost_core::{AllowAll, Broker, BrokerConfig, Policies, RetainedClock, Shar
 
 use crate::client_report::{ClientQuestion, ClientReport};
 use crate::config::{Config, Protocol};
+use crate::control::Upgraded;
 use crate::door::entrance::Entrance;
 use crate::door::gate::Gate;
 use crate::door::porter::{Handshakes, Porter, PorterInbox};
@@ -314,8 +314,14 @@ impl Handle {
     }
 
     /// Lets a connection in that was upgraded to WebSocket elsewhere; `unread` was read of it beyond that.
-    pub fn admit_websocket(&self, socket: TcpStream, unread: Vec<u8>) {
+    pub fn admit_websocket(&self, upgraded: Upgraded) {
         let counts = &self.stats.server;
+        let Upgraded {
+            socket,
+            unread,
+            tls,
+        } = upgraded;
+        let (tls, certificate) = tls.unzip();
         let peer = socket.peer_addr().ok();
         // Small packets must not wait for a full segment. One that cannot be set is closed already.
         let _ = socket.set_nodelay(true);
@@ -328,6 +334,8 @@ impl Handle {
         self.entrance.admit([Handover {
             framing: Framing::WebSocket,
             unread,
+            tls,
+            certificate: certificate.unwrap_or_default(),
             ..Handover::plain(socket, peer, place)
         }]);
     }

@@ -186,6 +186,12 @@ impl Config {
         .concat()
     }
 
+    /// The HTTP address as a door, if it speaks TLS.
+    pub(crate) fn http_door(&self) -> Option<ListenerConfig> {
+        let place = Place::Tcp(self.listen.http);
+        self.http.tls.then(|| self.quick(Protocol::Wss, place))
+    }
+
     fn quick(&self, protocol: Protocol, place: Place) -> ListenerConfig {
         ListenerConfig {
             protocol,

@@ -149,6 +149,8 @@ impl Default for ShellLimits {
 /// `[http]`: who may reach the control side through a browser, and how much of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpConfig {
+    /// Whether the HTTP address speaks TLS, with the certificate of `[tls]`.
+    pub tls: bool,
     /// Names, besides loopback's, under which the API may be asked for.
     pub allowed_hosts: Vec<String>,
     /// Origins, besides the server's own, whose pages may ask.
@@ -162,6 +164,7 @@ pub struct HttpConfig {
 impl Default for HttpConfig {
     fn default() -> Self {
         Self {
+            tls: false,
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             connections_max: 256,

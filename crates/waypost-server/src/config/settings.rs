@@ -521,6 +521,15 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         section: "http",
+        key: "tls",
+        doc: "Whether the HTTP address speaks TLS instead of plain text, with the certificate of \
+              [tls]: the API as HTTPS, MQTT over WebSocket as WSS.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Fact(|config| &mut config.http.tls),
+    },
+    Setting {
+        section: "http",
         key: "allowed_hosts",
         doc: "Host names, besides loopback's, under which the API may be asked for. Any other Host \
               is refused, so that a web page elsewhere cannot reach this server through a name of \

@@ -170,6 +170,10 @@ fn check_tls(loading: &Loading, problems: &mut Vec<Problem>) {
         };
     match (&tls.cert, &tls.key) {
         (None, None) => {
+            if loading.config.http.tls {
+                let what = "a certificate and its private key";
+                missing("http", "tls", what, &[CERT, KEY]);
+            }
             for (key, addresses) in [("mqtts", &listen.mqtts), ("wss", &listen.wss)] {
                 if !addresses.is_empty() {
                     missing(

@@ -15,10 +15,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustix::process::geteuid;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt;
 
 use super::guard::Peer;
+use super::secure::Secure;
 use super::{Phase, PublishSystem, Shared, pages};
 use crate::metrics::SystemTopics;
 
@@ -41,7 +43,7 @@ pub(super) fn answer(
 ) -> io::Result<()> {
     let http = tokio::net::TcpListener::from_std(http)?;
     let socket = tokio::net::UnixListener::from_std(socket)?;
-    tokio::spawn(accept_network(http, Answerer::new(shared)));
+    tokio::spawn(accept_network(http, Arc::new(Answerer::new(shared))));
     // With places of its own: a crowd at the HTTP address does not lock the administrator out.
     tokio::spawn(accept_administrator(socket, Answerer::new(shared)));
     tokio::spawn(report(Arc::clone(shared), publish_system));
@@ -109,11 +111,47 @@ impl Answerer {
     }
 }
 
-async fn accept_network(listener: tokio::net::TcpListener, answerer: Answerer) {
+async fn accept_network(listener: tokio::net::TcpListener, answerer: Arc<Answerer>) {
     while let Some(place) = answerer.place().await {
         match listener.accept().await {
+            Ok((stream, _)) if answerer.shared.http_door.is_some() => {
+                tokio::spawn(shake_hands(stream, Arc::clone(&answerer), place));
+            }
             Ok((stream, _)) => answerer.answer(stream, Peer::Network, place),
             Err(error) => accept_failed("HTTP", &error).await,
+        }
+    }
+}
+
+/// TLS first, within the time that a request's head may take.
+async fn shake_hands(stream: TcpStream, answerer: Arc<Answerer>, place: OwnedSemaphorePermit) {
+    let shared = &answerer.shared;
+    let counts = &shared.stats.server;
+    let Some(door) = &shared.http_door else {
+        return;
+    };
+    let Some(Ok(tls)) = door.begin_tls() else {
+        counts.handshakes_failed_tls.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
+    let request_timeout = shared.config.http.request_timeout;
+    match tokio::time::timeout(request_timeout, Secure::accept(stream, tls)).await {
+        Ok(Ok(mut secure)) => match door.certificate_names(secure.tls()) {
+            Some(names) => {
+                secure.certificate = names;
+                answerer.answer(secure, Peer::Network, place);
+            }
+            None => {
+                let failed = &counts.handshakes_failed_certificate;
+                failed.fetch_add(1, Ordering::Relaxed);
+            }
+        },
+        Ok(Err(error)) => {
+            counts.handshakes_failed_tls.fetch_add(1, Ordering::Relaxed);
+            log::debug!("TLS failed at the HTTP address: {error}");
+        }
+        Err(_elapsed) => {
+            counts.http_timeouts.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

@@ -85,7 +85,8 @@ pub(super) fn check(
         return Ok(None);
     };
     let origin = origin.to_str().unwrap_or_default();
-    let own = origin.strip_prefix("http://") == Some(host);
+    let scheme = if http.tls { "https://" } else { "http://" };
+    let own = origin.strip_prefix(scheme) == Some(host);
     let allowed = http
         .allowed_origins
         .iter()

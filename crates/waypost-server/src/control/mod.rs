@@ -14,6 +14,9 @@ mod listen;
 mod logger;
 mod pages;
 mod reload;
+mod secure;
+#[cfg(test)]
+mod secure_tests;
 #[cfg(test)]
 mod tests;
 
@@ -36,8 +39,10 @@ use tokio::sync::oneshot;
 
 use crate::client_report::ClientReport;
 use crate::config::{Config, HttpConfig};
+use crate::door::{Bound, CertificateError, Door};
 use crate::metrics::Stats;
 use crate::server::DoorAddress;
+use crate::stream::tls::Tls;
 
 /// How nice the control thread is: shards come first.
 const NICENESS: i32 = 15;
@@ -91,8 +96,17 @@ pub type PublishSystem = Box<dyn Fn(Vec<(String, Vec<u8>)>) + Send>;
 /// How a client is found: its id in, what its shard says of it out.
 pub type FindClient = Box<dyn Fn(&str) -> Receiver<ClientReport> + Send + Sync>;
 
-/// Who takes a connection that was upgraded to WebSocket on `/mqtt`, with what was read of it beyond the request.
-pub type AdmitWebSocket = Box<dyn Fn(TcpStream, Vec<u8>) + Send + Sync>;
+/// Who takes a connection that was upgraded to WebSocket on `/mqtt`.
+pub type AdmitWebSocket = Box<dyn Fn(Upgraded) + Send + Sync>;
+
+/// A connection of the HTTP address that was upgraded to WebSocket.
+pub struct Upgraded {
+    pub(crate) socket: TcpStream,
+    /// What was read of it beyond the request, decrypted.
+    pub(crate) unread: Vec<u8>,
+    /// Its TLS, and the names of the client's certificate.
+    pub(crate) tls: Option<(Tls, Vec<String>)>,
+}
 
 /// What the control side tells about, and through whom.
 pub struct Context {
@@ -120,6 +134,9 @@ pub enum OpenError {
     /// The data directory cannot be used.
     #[error(transparent)]
     DataDirectory(#[from] DataDirectoryError),
+    /// The HTTP address is to speak TLS and cannot.
+    #[error("http.tls: {0}")]
+    Certificate(#[from] CertificateError),
     /// The HTTP address cannot be listened on.
     #[error("cannot listen for HTTP on {address}: {source}; choose another: --http 127.0.0.1:0")]
     Http {
@@ -135,6 +152,7 @@ pub struct Doors {
     directory: DataDirectory,
     http: TcpListener,
     http_address: SocketAddr,
+    http_door: Option<Door>,
     socket: UnixListener,
     socket_path: PathBuf,
 }
@@ -150,11 +168,16 @@ impl Doors {
         };
         let http = listen(config.listen.http, config.shell.accept_backlog).map_err(http_error)?;
         let http_address = http.local_addr().map_err(http_error)?;
+        let http_door = config
+            .http_door()
+            .map(|own| Door::new(&own, &config.http, Bound::Tcp(http_address)))
+            .transpose()?;
         let (socket, socket_path) = directory.listen()?;
         Ok(Self {
             directory,
             http,
             http_address,
+            http_door,
             socket,
             socket_path,
         })
@@ -188,6 +211,7 @@ impl Doors {
             reloading: context.reloading,
             reload_turn: Mutex::default(),
             http_address: self.http_address,
+            http_door: self.http_door,
             socket_path: self.socket_path,
             data_dir: self.directory.path().to_owned(),
         });
@@ -236,6 +260,8 @@ struct Shared {
     reloading: Reloading,
     reload_turn: Mutex<()>,
     http_address: SocketAddr,
+    /// What the HTTP address speaks TLS by, if it does.
+    http_door: Option<Door>,
     socket_path: PathBuf,
     data_dir: PathBuf,
 }

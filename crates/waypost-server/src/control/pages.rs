@@ -22,7 +22,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::guard::{self, Peer};
-use super::{Phase, Reloaded, Shared};
+use super::secure::Secure;
+use super::{Phase, Reloaded, Shared, Upgraded};
 use crate::config::SETTINGS;
 use crate::door::upgrade;
 use crate::metrics::{self, METRICS, Process, Scope};
@@ -229,10 +230,9 @@ async fn mqtt(
     tokio::spawn(async move {
         // A client that is gone by now is nobody to hand over.
         if let Ok(upgraded) = upgrade.await
-            && let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>()
-            && let Ok(socket) = parts.io.into_inner().into_std()
+            && let Some(upgraded) = leave_http(upgraded)
         {
-            (shared.admit_websocket)(socket, parts.read_buf.to_vec());
+            (shared.admit_websocket)(upgraded);
         }
     });
     let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
@@ -247,6 +247,23 @@ async fn mqtt(
         HeaderValue::from_static(agreed.subprotocol),
     );
     response
+}
+
+/// Takes the connection away from hyper and tokio.
+fn leave_http(upgraded: hyper::upgrade::Upgraded) -> Option<Upgraded> {
+    let (socket, tls, read, unread) = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => (parts.io.into_inner(), None, parts.read_buf, Vec::new()),
+        Err(upgraded) => {
+            let parts = upgraded.downcast::<TokioIo<Secure>>().ok()?;
+            let (socket, tls, unread, names) = parts.io.into_inner().into_parts()?;
+            (socket, Some((tls, names)), parts.read_buf, unread)
+        }
+    };
+    Some(Upgraded {
+        socket: socket.into_std().ok()?,
+        unread: [&read[..], &unread].concat(),
+        tls,
+    })
 }
 
 /// Reads the configuration again, as SIGHUP does.

@@ -44,7 +44,14 @@ impl Shared {
         };
         *self.http.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(http);
         log::set_max_level(new.log.level);
-        let kept = (self.reloading.apply)(&new);
+        let mut kept = (self.reloading.apply)(&new);
+        if let Some(door) = &self.http_door
+            && let Some(own) = new.http_door()
+            && let Err(problem) = door.reload(&own, &new.http)
+        {
+            self.stats.count_failed_certificates();
+            kept.push(format!("the HTTP address keeps its certificate: {problem}"));
+        }
         for problem in &kept {
             log::error!("{problem}");
         }

@@ -11,27 +11,35 @@ use crate::config::Protocol;
 use crate::metrics::{Gauges, ShellCounters};
 
 /// Nothing here takes longer unless it is broken.
-const LIMIT: Duration = Duration::from_secs(20);
+pub(super) const LIMIT: Duration = Duration::from_secs(20);
 
-struct Running {
-    control: Option<Control>,
+pub(super) struct Running {
+    pub(super) control: Option<Control>,
     http: SocketAddr,
     socket: PathBuf,
-    stats: Arc<Stats>,
+    pub(super) stats: Arc<Stats>,
     phase: Arc<PhaseCell>,
     system: mpsc::Receiver<Vec<(String, Vec<u8>)>>,
-    config: Config,
+    pub(super) config: Config,
     /// What is read at the next reload.
-    next: Arc<Mutex<Result<Config, String>>>,
+    pub(super) next: Arc<Mutex<Result<Config, String>>>,
     _directory: tempfile::TempDir,
 }
 
 impl Running {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         Self::with(|_| {})
     }
 
-    fn with(change: impl FnOnce(&mut Config)) -> Self {
+    pub(super) fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::admitting(Box::new(|_| {}), change)
+    }
+
+    /// One that gives upgraded connections to `admit_websocket`.
+    pub(super) fn admitting(
+        admit_websocket: AdmitWebSocket,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut config = Config::default();
         config.listen.http = "127.0.0.1:0".parse().unwrap();
@@ -56,7 +64,7 @@ impl Running {
                     let _ = publish.send(messages);
                 }),
                 find_client: Box::new(|_| tokio::sync::mpsc::channel(1).1),
-                admit_websocket: Box::new(|_, _| {}),
+                admit_websocket,
                 reloading: Reloading {
                     load: Box::new({
                         let next = Arc::clone(&next);
@@ -85,7 +93,7 @@ impl Running {
         }
     }
 
-    fn connect(&self) -> TcpStream {
+    pub(super) fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.http).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         stream
@@ -120,7 +128,7 @@ impl Running {
     }
 }
 
-fn read_all(stream: &mut impl Read) -> String {
+pub(super) fn read_all(stream: &mut impl Read) -> String {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
     String::from_utf8(bytes).unwrap()

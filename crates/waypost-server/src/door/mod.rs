@@ -30,6 +30,7 @@ use ipnet::IpNet;
 
 use crate::config::{Config, HttpConfig, ListenerConfig, Place, Protocol};
 use crate::metrics::Stats;
+use crate::stream::tls::{Tls, TlsError};
 use tls::DoorTls;
 
 /// One door for MQTT.
@@ -125,6 +126,38 @@ impl Door {
         }
     }
 
+    /// Takes over what a configuration says of it now. Connections stay; handshakes from now on go by it.
+    pub(crate) fn reload(
+        &self,
+        config: &ListenerConfig,
+        http: &HttpConfig,
+    ) -> Result<(), CertificateError> {
+        let settings = Arc::new(Settings::load(config, http)?);
+        *self
+            .settings
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = settings;
+        Ok(())
+    }
+
+    /// A new connection by the door's certificates as they are now; `None` at a door without TLS.
+    pub(crate) fn begin_tls(&self) -> Option<Result<Tls, TlsError>> {
+        let settings = self.settings();
+        let tls = settings.tls.as_ref()?;
+        Some(Tls::new(Arc::clone(&tls.config)))
+    }
+
+    /// The names of the client's certificate after the handshake; `None`: it is not good any more.
+    pub(crate) fn certificate_names(&self, tls: &Tls) -> Option<Vec<String>> {
+        let settings = self.settings();
+        settings
+            .tls
+            .as_ref()
+            .filter(|settings| settings.is_still_good(tls))?;
+        let own = tls.peer_certificates().and_then(<[_]>::first);
+        Some(own.map(certificate::names).unwrap_or_default())
+    }
+
     /// Whether connections from there have handshakes before them. A Unix socket has none.
     pub(crate) fn has_handshake(&self, peer: Option<SocketAddr>) -> bool {
         self.protocol.is_tls()
@@ -157,17 +190,9 @@ pub(crate) fn reload(doors: &[Arc<Door>], config: &Config, stats: &Stats) -> Vec
         let Some(door) = doors.iter().find(same) else {
             continue;
         };
-        match Settings::load(&own, &config.http) {
-            Ok(settings) => {
-                *door
-                    .settings
-                    .write()
-                    .unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
-            }
-            Err(problem) => {
-                stats.count_failed_certificates();
-                problems.push(format!("{door} keeps its certificates: {problem}"));
-            }
+        if let Err(problem) = door.reload(&own, &config.http) {
+            stats.count_failed_certificates();
+            problems.push(format!("{door} keeps its certificates: {problem}"));
         }
     }
     tell_expiry(doors, stats);

@@ -103,9 +103,7 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
             doors: server.addresses().to_vec(),
             publish_system: Box::new(move |messages| system.publish_system(messages)),
             find_client: Box::new(move |client_id| shards.find_client(client_id)),
-            admit_websocket: Box::new(move |socket, unread| {
-                upgraded.admit_websocket(socket, unread)
-            }),
+            admit_websocket: Box::new(move |connection| upgraded.admit_websocket(connection)),
             reloading: Reloading {
                 load: Box::new(move || Config::load(&sources).map_err(|error| error.to_string())),
                 apply: Box::new(move |config| reloaded.reload(config)),
