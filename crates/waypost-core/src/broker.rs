@@ -1,5 +1,6 @@
 //! The broker of one shard: what comes in, and who handles it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use waypost_mqtt::{Ack, Auth, DecodeError, Disconnect, Packet, QoS, ReasonCode};
@@ -50,6 +51,8 @@ pub struct Client<'a> {
     pub user: Option<&'a str>,
     /// Its connection, if there is one.
     pub connection: Option<ConnectionId>,
+    /// Where that comes from: behind a proxy, the client's own address.
+    pub address: Option<SocketAddr>,
     /// Subscriptions it has.
     pub subscriptions: usize,
     /// Messages that wait for it.
@@ -418,6 +421,10 @@ impl Broker {
             client_id: &session.client_id,
             user: session.user.as_deref(),
             connection: session.connection,
+            address: session
+                .connection
+                .and_then(|id| self.connections.get(id))
+                .and_then(|connection| connection.peer),
             subscriptions: session.subscription_count(),
             queued: delivery.map_or(0, |delivery| delivery.queue.len()),
             in_flight: delivery.map_or(0, |delivery| usize::from(delivery.inflight.unacknowledged)),

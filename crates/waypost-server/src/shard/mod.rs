@@ -300,13 +300,12 @@ impl Shard {
         let connection = client
             .connection
             .and_then(|id| self.outlets.connections.get(id.0 as usize));
-        let address = connection.and_then(|connection| connection.socket.peer_addr());
         let report = ClientReport {
             client_id: client.client_id.to_owned(),
             user: client.user.map(str::to_owned),
             shard: self.id.0,
             connected: client.connection.is_some(),
-            address: address.map(|address| address.to_string()),
+            address: client.address.map(|address| address.to_string()),
             subscriptions: client.subscriptions,
             queued: client.queued,
             in_flight: client.in_flight,
