@@ -62,6 +62,11 @@ pub fn targets() -> &'static [Target] {
             decoder: "waypost_mqtt::Filter",
         },
         Target {
+            name: "proxy_header",
+            run: targets::proxy_header::run,
+            decoder: "waypost_server::decode_proxy_header",
+        },
+        Target {
             name: "websocket",
             run: targets::websocket::run,
             decoder: "waypost_server::stream::websocket::Decoder",

@@ -5,4 +5,5 @@ pub mod mqtt_packet;
 pub mod mqtt_properties;
 pub mod mqtt_stream;
 pub mod mqtt_topic;
+pub mod proxy_header;
 pub mod websocket;

@@ -343,8 +343,8 @@ pub(super) const LISTENER_KEYS: &[Key<Draft>] = &[
     Key {
         name: "proxy_from",
         doc: "Networks of the proxies in front of this door. Connections from there begin with a \
-              PROXY protocol header (version 2) that says who the client is; any other connection \
-              is closed. Not for unix.",
+              PROXY protocol header (version 2) that says who the client is, or are closed; those \
+              from elsewhere are the clients' own, and a header there is refused. Not for unix.",
         example: r#"["10.0.0.0/8"]"#,
         field: Field::Networks(|draft| &mut draft.proxy_from),
     },

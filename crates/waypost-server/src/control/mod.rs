@@ -23,7 +23,7 @@ mod tests;
 pub use data_directory::{DataDirectory, DataDirectoryError};
 pub use listen::listen;
 pub use logger::start as start_log;
-pub use reload::{Reloaded, Reloading};
+pub use reload::{Apply, Reloaded, Reloading};
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};

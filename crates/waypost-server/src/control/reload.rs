@@ -6,12 +6,15 @@ use std::sync::{Arc, PoisonError};
 use super::Shared;
 use crate::config::{Config, HttpConfig, Reload};
 
+/// Takes a configuration over; returns what could not be, with reasons.
+pub type Apply = Box<dyn Fn(&Config) -> Vec<String> + Send + Sync>;
+
 /// How the configuration is read again, and how the server takes it over.
 pub struct Reloading {
     /// Reads it from where it was read at the start.
     pub load: Box<dyn Fn() -> Result<Config, String> + Send + Sync>,
     /// Takes over what acts outside the control side. What could not be is said, and stays as it was.
-    pub apply: Box<dyn Fn(&Config) -> Vec<String> + Send + Sync>,
+    pub apply: Apply,
 }
 
 /// What became of a configuration that was read again.
