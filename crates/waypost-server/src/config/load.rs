@@ -291,9 +291,11 @@ pub(super) fn line_for(origin: &Origin, setting: &Setting, toml: &str) -> String
     let bare = items.unwrap_or(toml).replace(['"', ' '], "");
     match origin {
         Origin::File { .. } | Origin::Default => format!("{} = {toml}", setting.key),
-        Origin::Environment(name) => format!("{name}={bare}"),
-        Origin::Flag(name) if name == "--set" => format!("--set {}={bare}", setting.name()),
-        Origin::Flag(name) => format!("{name} {bare}"),
+        Origin::Environment(_) => format!("{}={bare}", setting.variable()),
+        Origin::Flag(name) => match setting.flag {
+            Some(flag) if name != "--set" => format!("{flag} {bare}"),
+            _ => format!("--set {}={bare}", setting.name()),
+        },
     }
 }
 

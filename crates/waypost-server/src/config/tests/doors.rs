@@ -118,6 +118,26 @@ fn a_later_source_takes_back_what_the_file_says() {
     assert_eq!(config.doors(), []);
 }
 
+/// What is missing is named as it would be given at the same place: the flags of the certificate, not that of the door.
+#[test]
+fn a_door_by_flag_says_which_flags_it_needs() {
+    let by_flag = |name| load_flag(name, "listen.mqtts", "127.0.0.1:1").unwrap_err();
+    let variable = ("WAYPOST_LISTEN__MQTTS", "127.0.0.1:1");
+    for (said, lines) in [
+        (by_flag("--mqtts"), "--cert server.pem and --key server.key"),
+        (
+            by_flag("--set"),
+            "--set tls.cert=server.pem and --set tls.key=server.key",
+        ),
+        (
+            load_environment(&[variable]).unwrap_err(),
+            "WAYPOST_TLS__CERT=server.pem and WAYPOST_TLS__KEY=server.key",
+        ),
+    ] {
+        assert!(said.contains(&format!("add {lines}")), "{said}");
+    }
+}
+
 #[test]
 fn a_door_says_what_it_needs() {
     check_mistakes(&[
