@@ -48,9 +48,9 @@ enum Scenario {
     Fanout,
     /// 1,000 senders, one receiver
     Fanin,
-    /// 50 pairs at `QoS` 1
+    #[value(help = "50 pairs at QoS 1")]
     Qos1,
-    /// 50 pairs at `QoS` 2
+    #[value(help = "50 pairs at QoS 2")]
     Qos2,
 }
 

@@ -21,8 +21,13 @@ const IN_FLIGHT_DEFAULT: u16 = 20;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Connection")]
 pub struct ServerArgs {
-    /// The server: `mqtt://[USER[:PASSWORD]@]HOST[:PORT]`; also mqtts, ws, wss, `unix:///PATH`
-    #[arg(long, short = 'L', value_name = "URL", conflicts_with_all = ["host", "port", "unix"])]
+    #[arg(
+        long,
+        short = 'L',
+        value_name = "URL",
+        conflicts_with_all = ["host", "port", "unix"],
+        help = "The server: mqtt://[USER[:PASSWORD]@]HOST[:PORT]; also mqtts, ws, wss, unix:///PATH"
+    )]
     url: Option<String>,
     /// The server's name or address
     #[arg(long, value_name = "HOST", default_value = "127.0.0.1")]
