@@ -183,6 +183,7 @@ fn a_server_that_is_not_whom_it_says_is_named() {
     }
 }
 
+/// Also what is in a list of `tls.crl`.
 #[test]
 fn a_client_certificate_that_is_wanted_or_wrong_is_named() {
     let doors = Doors::with(
