@@ -58,7 +58,7 @@ fn other_values() -> BTreeMap<String, (String, String)> {
                 "server.balance" => r#""least-connections""#.to_owned(),
                 "auth.anonymous" => r#""false""#.to_owned(),
                 "auth.users_file" => r#""/etc/waypost/users.toml""#.to_owned(),
-                "auth.allow_anonymous_from_anywhere" => "true".to_owned(),
+                "auth.allow_anonymous_from_anywhere" | "http.tls" => "true".to_owned(),
                 "listen.http" => r#""127.0.0.1:0""#.to_owned(),
                 "server.data_dir" => r#""/var/lib/waypost""#.to_owned(),
                 "http.allowed_hosts" => r#"["broker.example.org"]"#.to_owned(),
@@ -77,7 +77,7 @@ fn other_values() -> BTreeMap<String, (String, String)> {
 /// What else must be said for a setting to be right, as flags.
 fn companions(name: &str) -> Vec<Flag> {
     let needed: &[&str] = match name {
-        "listen.mqtts" | "listen.wss" => &["tls.cert", "tls.key"],
+        "listen.mqtts" | "listen.wss" | "http.tls" => &["tls.cert", "tls.key"],
         "tls.cert" => &["tls.key"],
         "tls.key" => &["tls.cert"],
         "tls.client_certificates" => &["tls.client_ca"],

@@ -136,16 +136,15 @@ async fn shake_hands(stream: TcpStream, answerer: Arc<Answerer>, place: OwnedSem
     };
     let request_timeout = shared.config.http.request_timeout;
     match tokio::time::timeout(request_timeout, Secure::accept(stream, tls)).await {
-        Ok(Ok(mut secure)) => match door.certificate_names(secure.tls()) {
-            Some(names) => {
-                secure.certificate = names;
-                answerer.answer(secure, Peer::Network, place);
-            }
-            None => {
+        Ok(Ok(mut secure)) => {
+            let Some(names) = door.certificate_names(secure.tls()) else {
                 let failed = &counts.handshakes_failed_certificate;
                 failed.fetch_add(1, Ordering::Relaxed);
-            }
-        },
+                return;
+            };
+            secure.certificate = names;
+            answerer.answer(secure, Peer::Network, place);
+        }
         Ok(Err(error)) => {
             counts.handshakes_failed_tls.fetch_add(1, Ordering::Relaxed);
             log::debug!("TLS failed at the HTTP address: {error}");

@@ -13,8 +13,8 @@ use tokio::net::TcpStream;
 use crate::stream::Outgoing;
 use crate::stream::tls::{Tls, TlsError};
 
-/// What is read from the socket at a time, in bytes: a full record.
-const READ_BYTES: usize = 17 * 1024;
+/// What is read from the socket at a time, in bytes.
+const READ_BYTES: usize = 8 * 1024;
 /// What is taken from hyper at a time, in bytes: what fits into one record.
 const WRITE_BYTES_MAX: usize = 16 * 1024;
 

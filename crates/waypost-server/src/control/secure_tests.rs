@@ -112,7 +112,7 @@ fn an_upgrade_hands_over_the_tls_connection() {
     while plain.is_empty() {
         let count = upgraded.socket.read(&mut wire).unwrap();
         tls.read(&wire[..count], &mut out, &mut |bytes| {
-            plain.extend_from_slice(bytes)
+            plain.extend_from_slice(bytes);
         })
         .unwrap();
     }
