@@ -17,9 +17,6 @@ pub struct Reloading {
     pub apply: Apply,
 }
 
-/// Takes over a new configuration; returns what could not be taken over, each with its reason.
-pub type Apply = Box<dyn Fn(&Config) -> Vec<String> + Send + Sync>;
-
 /// What became of a configuration that was read again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reloaded {
