@@ -272,8 +272,8 @@ fn serve(group: &mut Group, count: u32, chosen: &mut impl FnMut(usize)) {
 /// unit of weight, so a deviation of about 1 ÷ √(32 × weight).
 fn weight_error_max(strategy: &str) -> f64 {
     match strategy {
-        "round-robin" | "weighted-round-robin" | "sticky" => 0.001,
-        "least-connections" | "local-least-connections" => 0.02,
+        "round-robin" | "weighted-round-robin" => 0.001,
+        "least-connections" | "local-least-connections" | "sticky" => 0.02,
         "least-latency" => 0.03,
         "source-ip-hash" => 0.2,
         _ => 0.04,

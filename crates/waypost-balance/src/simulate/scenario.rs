@@ -91,9 +91,9 @@ const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "zipf",
-        summary: "eight members, 10,000 keys by Zipf 1.1 (one has 15 % of the messages), load 0.5",
+        summary: "eight members, 10,000 keys by Zipf 1.1 (one has 15 % of the messages), load 0.4",
         stations: Stations::Alike(8),
-        load: 0.5,
+        load: 0.4,
         work: Work::Exponential,
         keys: Keys::Zipf(KEYS, 1.1),
         churn: None,

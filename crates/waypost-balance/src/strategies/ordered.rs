@@ -1,10 +1,12 @@
-//! Ordered: the messages of a key (`waypost-key`, else the topic) are handled in their order. Each key has an owner by
-//! weighted rendezvous hashing; when members come and go a key moves to its new owner only once the old one has
-//! acknowledged all of it or has left, as in Pulsar's `Key_Shared` subscriptions.
+//! Ordered: the messages of a key (`waypost-key`, else the topic) are handled in their order. While something of a key is
+//! given and not acknowledged, all of it goes to the member that has it, or waits for that; a key moves only once its old
+//! owner has acknowledged everything of it or has left, as in Pulsar's `Key_Shared` subscriptions. A key of which nothing
+//! is under way goes to its owner by weighted rendezvous hashing among the members with credit: so keys keep to their members
+//! as long as these keep up, and a member that is slow holds up only the keys that it has.
 //!
 //! Keys are told apart by 16 bits of their hash: two keys of one slot have one owner and move together. So what is in
 //! flight fits a table of at most [`SLOTS`] rows by construction, nothing is ever forgotten for want of room, and the table
-//! is only as large as what is in flight. Messages at `QoS` 0 are never acknowledged: their key moves at once.
+//! is only as large as what is in flight. Messages at `QoS` 0 are never acknowledged: their order holds while members stay and have credit.
 //!
 //! A choice costs one look-up while something of the key is in flight, else a pass over all members.
 
@@ -72,10 +74,8 @@ impl Balance for Ordered {
             held.at = at;
             return bound_to(members, at);
         }
-        match owner(members, hash::mix(slot.into())) {
-            Some(at) => bound_to(members, at),
-            None => Choice::Nobody,
-        }
+        owner(members, hash::mix(slot.into()), |member| member.is_ready)
+            .map_or(Choice::Nobody, Choice::Now)
     }
 
     fn on_left(&mut self, id: MemberId) {
@@ -191,16 +191,31 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_without_credit_is_waited_for() {
+    fn an_owner_without_credit_is_waited_for_while_it_has_something_of_the_key() {
         let mut strategy = (STRATEGY.new)(0);
         let mut members = joined(&mut *strategy, &[1, 1, 1]);
+        let Choice::Now(at) = strategy.choose(&members, &of_key("k")) else {
+            panic!("all are ready");
+        };
+        let first = strategy.on_sent(members[at].id, &of_key("k"));
+        members[at].is_ready = false;
+        assert_eq!(strategy.choose(&members, &of_key("k")), Choice::Later(at));
+        let second = strategy.on_sent(members[at].id, &of_key("k"));
+        strategy.on_done(members[at].id, first, Some(1), 1);
+        assert_eq!(
+            strategy.choose(&members, &of_key("k")),
+            Choice::Later(at),
+            "what waits for it counts"
+        );
+        strategy.on_done(members[at].id, second, Some(1), 1);
+        let Choice::Now(other) = strategy.choose(&members, &of_key("k")) else {
+            panic!("nothing of the key is under way, and two are ready");
+        };
+        assert_ne!(other, at);
         for member in &mut members {
             member.is_ready = false;
         }
-        assert!(matches!(
-            strategy.choose(&members, &of_key("k")),
-            Choice::Later(_)
-        ));
+        assert_eq!(strategy.choose(&members, &of_key("k")), Choice::Nobody);
         assert_eq!(strategy.choose(&[], &of_key("k")), Choice::Nobody);
     }
 

@@ -8,11 +8,18 @@
 use crate::hash::{mix, unit};
 use crate::{Choice, Member};
 
-/// The owner of a key, whether or not it is ready.
+/// The owner of a key among those members that are eligible.
 #[inline]
-pub(super) fn owner(members: &[Member], key: u64) -> Option<usize> {
+pub(super) fn owner(
+    members: &[Member],
+    key: u64,
+    eligible: impl Fn(&Member) -> bool,
+) -> Option<usize> {
     let mut best: Option<(usize, f64)> = None;
     for (at, member) in members.iter().enumerate() {
+        if !eligible(member) {
+            continue;
+        }
         let weight = f64::from(member.weight.max(1));
         let drawn = unit(mix(member.identity ^ key));
         match best {
@@ -28,7 +35,7 @@ pub(super) fn owner(members: &[Member], key: u64) -> Option<usize> {
 /// The message is its owner's, now or later.
 #[inline]
 pub(super) fn choose(members: &[Member], key: u64) -> Choice {
-    let Some(at) = owner(members, key) else {
+    let Some(at) = owner(members, key, |_| true) else {
         return Choice::Nobody;
     };
     bound_to(members, at)
@@ -53,7 +60,7 @@ mod tests {
     const KEYS: usize = 20_000;
 
     fn owners(members: &[Member]) -> Vec<u32> {
-        let owner = |key| owner(members, text(&format!("key-{key}"))).unwrap();
+        let owner = |key| owner(members, text(&format!("key-{key}")), |_| true).unwrap();
         (0..KEYS).map(|key| members[owner(key)].id.0).collect()
     }
 
@@ -69,9 +76,9 @@ mod tests {
                 .enumerate()
                 .max_by(|(_, a), (_, b)| score(a).total_cmp(&score(b)))
                 .unwrap();
-            assert_eq!(owner(&members, key), Some(most.0));
+            assert_eq!(owner(&members, key, |_| true), Some(most.0));
         }
-        assert_eq!(owner(&[], 1), None);
+        assert_eq!(owner(&[], 1, |_| true), None);
     }
 
     /// Goal: shares are the weights' within four standard deviations of the binomial distribution.

@@ -1,6 +1,6 @@
-//! Sticky: a publisher stays with one member until that leaves. The member is the ready one with the fewest publishers ÷ weight
-//! when the publisher is first heard, so publishers spread more evenly than by hashing, and a member that joins takes only
-//! new ones.
+//! Sticky: a publisher stays with one member until that leaves. When it is first heard it gets the ready member with the
+//! fewest in flight ÷ weight, of equals the one with the fewest publishers ÷ weight: so publishers spread more evenly than by
+//! hashing, and a member that joins takes only new ones, as many as it has time for.
 //!
 //! It remembers at most [`PUBLISHERS_MAX`] publishers. When that is full, one that was silent for long is forgotten (second
 //! chance: the hand that goes round passes over whoever spoke since it came by last); heard again it is a new one.
@@ -8,8 +8,9 @@
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use super::least_connections::load;
 use super::rendezvous::bound_to;
-use crate::roster::Roster;
+use crate::roster::{Roster, Seat};
 use crate::{Balance, Choice, Member, MemberId, Request, Strategy};
 
 pub(super) const STRATEGY: Strategy = Strategy {
@@ -104,16 +105,19 @@ impl Sticky {
         }
     }
 
-    /// The ready member with the fewest publishers for its weight; of equals the one that joined first.
+    /// The ready member with the fewest in flight for its weight, of equals the one with the fewest publishers for its
+    /// weight, then the one that joined first.
     fn emptiest(&mut self, members: &[Member]) -> Option<usize> {
         let seats = self.publishers.seats(members).iter().zip(members);
-        let ready = seats
-            .enumerate()
-            .filter(|(_, (_, member))| member.is_ready)
-            .map(|(at, (seat, member))| (at, u64::from(seat.state), u64::from(member.weight)));
+        let ready = seats.enumerate().filter(|(_, (_, member))| member.is_ready);
+        let publishers =
+            |seat: &Seat<u32>, other: &Member| u64::from(seat.state) * u64::from(other.weight);
         ready
-            .min_by(|(_, a, a_weight), (_, b, b_weight)| (a * b_weight).cmp(&(b * a_weight)))
-            .map(|(at, ..)| at)
+            .min_by(|(_, (a_seat, a)), (_, (b_seat, b))| {
+                let by_load = load(a, b).cmp(&load(b, a));
+                by_load.then_with(|| publishers(a_seat, b).cmp(&publishers(b_seat, a)))
+            })
+            .map(|(at, _)| at)
     }
 }
 
@@ -185,6 +189,9 @@ mod tests {
             assert_eq!(choose(&mut *strategy, &members, publisher), *before);
         }
         assert_eq!(choose(&mut *strategy, &members, 70), Choice::Now(3));
+        // Load comes before the count of publishers.
+        members[3].in_flight = 1;
+        assert_eq!(choose(&mut *strategy, &members, 71), Choice::Now(0));
     }
 
     #[test]
