@@ -23,6 +23,7 @@ mod programs;
 mod raw_client;
 mod server;
 mod wait;
+mod websocket;
 
 pub use certificates::Certificates;
 pub use programs::{Program, Run, Running, required_program};
@@ -32,3 +33,4 @@ pub use raw_client::{
 };
 pub use server::{Server, ServerOptions, waypost};
 pub use wait::{LIMIT, wait_for};
+pub use websocket::{FIN, WebSocket, WebSocketFrame, opcode};

@@ -23,5 +23,6 @@ mod session;
 mod subscribe;
 mod topics;
 mod unsubscribe;
+mod websocket;
 mod will;
 mod wire;
