@@ -21,6 +21,8 @@ mod publish;
 mod qos;
 mod retained;
 mod session;
+mod shared;
 mod subscribe;
+mod websocket;
 mod will;
 mod wire;
