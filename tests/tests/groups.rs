@@ -119,18 +119,18 @@ fn members_of_every_kind_share_the_messages() {
         let server = server(shards);
         let folder = tempfile::tempdir().unwrap();
         let mut workers = vec![Worker::start(
-            waypost_sub(&server, "$share/jobs/work/#"),
+            waypost_sub(&server, "$share/crew/task/#"),
             folder.path().join("waypost"),
         )];
         if let Some(mut command) = required_program(Program::MosquittoSub) {
             let port = server.mqtt().port().to_string();
             command.args(["-h", "127.0.0.1", "-p", &port, "-q", "1"]);
-            command.args(["-t", "$share/jobs/work/#"]);
+            command.args(["-t", "$share/crew/task/#"]);
             workers.push(Worker::start(command, folder.path().join("mosquitto")));
         }
         if let Some(mut command) = required_program(Program::Python) {
             let port = server.mqtt().port().to_string();
-            command.args(["python/group_member.py", &port, "$share/jobs/work/#"]);
+            command.args(["python/group_member.py", &port, "$share/crew/task/#"]);
             workers.push(Worker::start(command, folder.path().join("paho")));
         }
         let mut clients: Vec<_> = [V5, V5, V311]
@@ -138,7 +138,7 @@ fn members_of_every_kind_share_the_messages() {
             .enumerate()
             .map(|(number, version)| {
                 let mut client = RawClient::connect(&server, version, &format!("raw{number}"));
-                client.subscribe("$share/jobs/work/#", QoS::AtLeastOnce);
+                client.subscribe("$share/crew/task/#", QoS::AtLeastOnce);
                 client
             })
             .collect();
@@ -146,7 +146,7 @@ fn members_of_every_kind_share_the_messages() {
         let members = (workers.len() + clients.len()) as f64;
         server.wait_for_metric("waypost_subscriptions", members);
 
-        publish_numbers(&server, "work/x", COUNT);
+        publish_numbers(&server, "task/x", COUNT);
         let mut numbers = Vec::new();
         wait_for("every message at some member", LIMIT, || {
             for client in &mut clients {
@@ -179,7 +179,7 @@ fn what_a_killed_worker_held_reaches_the_others() {
     for shards in SHARDS {
         let server = server(shards);
         let folder = tempfile::tempdir().unwrap();
-        let filter = "$share/jobs/work";
+        let filter = "$share/crew/task";
         let doomed = Worker::start(waypost_sub(&server, filter), folder.path().join("doomed"));
         server.wait_for_metric("waypost_subscriptions", 1.0);
         let mut others: Vec<_> = (0..3)
@@ -190,7 +190,7 @@ fn what_a_killed_worker_held_reaches_the_others() {
             })
             .collect();
         doomed.signal(Signal::STOP);
-        publish_numbers(&server, "work", COUNT);
+        publish_numbers(&server, "task", COUNT);
         let mut numbers = Vec::new();
         let take = |others: &mut Vec<RawClient>, numbers: &mut Vec<usize>| {
             for client in others {
@@ -214,6 +214,7 @@ fn what_a_killed_worker_held_reaches_the_others() {
             (numbers.len() >= COUNT).then_some(())
         });
         assert_eq!(doomed.numbers(), []);
+        server.wait_for_metric("waypost_group_redeliveries_total", 1.0);
         numbers.sort_unstable();
         assert_eq!(numbers, (0..COUNT).collect::<Vec<_>>(), "{shards} shards");
     }
@@ -225,15 +226,17 @@ fn messages_wait_while_every_member_is_away() {
     for shards in SHARDS {
         let server = server(shards);
         let (mut first, _) = lasting(&server, "first", true);
-        first.subscribe("$share/jobs/work", QoS::AtLeastOnce);
+        first.subscribe("$share/crew/task", QoS::AtLeastOnce);
         first.cut();
         server.wait_for_metric("waypost_sessions_detached_total", 1.0);
-        publish_numbers(&server, "work", 50);
+        publish_numbers(&server, "task", 50);
+        server.wait_for_metric("waypost_group_messages_waiting", 50.0);
         let (mut first, is_present) = lasting(&server, "first", false);
         assert!(is_present);
         let numbers: Vec<_> = (0..50).map(|_| payload(&first.receive_message())).collect();
         assert_eq!(numbers, (0..50).collect::<Vec<_>>(), "{shards} shards");
         first.expect_nothing();
+        assert!(server.metric("waypost_group_messages_waiting") < 1.0);
     }
 }
 
@@ -246,19 +249,19 @@ fn a_refused_message_is_dropped_counted_and_told() {
         watcher.subscribe("$events/group/dropped", QoS::AtLeastOnce);
         let mut members = ["a", "b"].map(|name| {
             let mut client = RawClient::connect(&server, V5, name);
-            client.subscribe("$share/jobs/work", QoS::AtLeastOnce);
+            client.subscribe("$share/crew/task", QoS::AtLeastOnce);
             client
         });
-        publish_numbers(&server, "work", 2);
+        publish_numbers(&server, "task", 2);
         for member in &mut members {
             let message = member.receive();
             answer(member, &message, ReasonCode::ImplementationSpecificError);
             let event = watcher.receive_message();
             let json = std::str::from_utf8(event.publish().payload).unwrap();
             for expected in [
-                r#""group":"jobs""#,
-                r#""filter":"work""#,
-                r#""topic":"work""#,
+                r#""group":"crew""#,
+                r#""filter":"task""#,
+                r#""topic":"task""#,
                 r#""reason":"refused""#,
                 r#""deliveries":1"#,
             ] {
@@ -275,7 +278,7 @@ fn a_refused_message_is_dropped_counted_and_told() {
 #[test]
 fn weights_and_strategies_come_from_outside() {
     let server = ServerOptions::new()
-        .configuration("[[topic]]\nfilter = \"work/#\"\nbalance = \"weighted-round-robin\"\n")
+        .configuration("[[topic]]\nfilter = \"task/#\"\nbalance = \"weighted-round-robin\"\n")
         .start();
     let mut members = [1, 3].map(|weight: u32| {
         let mut client = RawClient::connect(&server, V5, &format!("weight{weight}"));
@@ -283,7 +286,7 @@ fn weights_and_strategies_come_from_outside() {
         let text = weight.to_string();
         properties.push(Property::UserProperty("waypost-weight", &text));
         client.subscribe_with(
-            "$share/jobs/work/+",
+            "$share/crew/task/+",
             waypost_mqtt::SubscriptionOptions {
                 qos: QoS::AtMostOnce,
                 ..Default::default()
@@ -292,7 +295,7 @@ fn weights_and_strategies_come_from_outside() {
         );
         client
     });
-    publish_numbers(&server, "work/x", 40);
+    publish_numbers(&server, "task/x", 40);
     let counts = members.each_mut().map(|member| member.drain().len());
     assert_eq!(counts, [10, 30]);
 }
@@ -302,12 +305,12 @@ fn weights_and_strategies_come_from_outside() {
 fn order_per_key_by_configuration() {
     let server = ServerOptions::new()
         .shards(2)
-        .configuration("[[topic]]\nfilter = \"work/#\"\nbalance = \"ordered\"\n")
+        .configuration("[[topic]]\nfilter = \"task/#\"\nbalance = \"ordered\"\n")
         .start();
     let mut members: Vec<_> = (0..3)
         .map(|number| {
             let mut client = RawClient::connect(&server, V5, &format!("member{number}"));
-            client.subscribe("$share/jobs/work/#", QoS::AtLeastOnce);
+            client.subscribe("$share/crew/task/#", QoS::AtLeastOnce);
             client
         })
         .collect();
@@ -317,7 +320,7 @@ fn order_per_key_by_configuration() {
         let mut properties = PropertyBuffer::new();
         properties.push(Property::UserProperty("waypost-key", &key));
         publisher.publish_with(&Publish {
-            topic: "work/x",
+            topic: "task/x",
             qos: QoS::AtLeastOnce,
             payload: number.to_string().as_bytes(),
             properties: properties.as_properties(),
@@ -362,10 +365,10 @@ fn a_hanging_member_holds_no_more_than_its_window() {
             ..connect_packet(V5, "hanging")
         };
         let (mut hanging, _) = RawClient::connect_with(&server, &connect);
-        hanging.subscribe("$share/jobs/work", QoS::AtLeastOnce);
+        hanging.subscribe("$share/crew/task", QoS::AtLeastOnce);
         let mut busy = RawClient::connect(&server, V5, "busy");
-        busy.subscribe("$share/jobs/work", QoS::AtLeastOnce);
-        publish_numbers(&server, "work", 100);
+        busy.subscribe("$share/crew/task", QoS::AtLeastOnce);
+        publish_numbers(&server, "task", 100);
         let mut numbers = Vec::new();
         wait_for("all but seven", LIMIT, || {
             for message in busy.drain() {
