@@ -210,12 +210,17 @@ balance = "ordered"            # one order after the other; max_deliveries comes
 
 `waypost config explain` says which line gave which value:
 
+<!-- run -->
 ```console
 $ waypost config explain --config policies.toml '$share/workers/orders/eu/+'
 $share/workers/orders/eu/+: what holds for orders/eu/+
 balance         "ordered"  policies.toml:9, filter "orders/eu/+"
 max_deliveries  5          policies.toml:5, filter "orders/#"
 ```
+
+Where nobody says anything, a group goes by least-connections: among the strategies that need to be told nothing its 99th
+percentile of waiting is the shortest or next to the shortest in every scenario of `waypost balance simulate`
+([strategies.md](strategies.md)), it honours weights, and a member that slows down gets less.
 
 On SIGHUP a changed policy holds at once, also for groups that are at work: they go on with the new strategy and lose
 nothing.
