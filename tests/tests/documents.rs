@@ -3,10 +3,10 @@
 //! What is marked is run, from the top to the bottom of a page, in one empty directory with `bash`; marks are comments that
 //! a reader of the page does not see. `<!-- run -->` above a block of `console` runs its commands one after the other: what
 //! each prints must be what stands below it (a line `…` stands for any lines), and one with nothing below it must succeed.
-//! `<!-- run beside -->` runs one command while the others do, as in a terminal of its own: what it prints must have begun as
-//! the page says when the page ends; the next page's end is its end. A block whose first line is `# NAME.toml` is that file.
+//! `<!-- run beside -->` runs `waypost serve`, or `waypost sub` of that server, while the others do, as in a terminal of its
+//! own: what it prints must have begun as the page says when the page ends. A page has one server at a time. A block whose first line is `# NAME.toml` is that file.
 //!
-//! The ports of the pages are replaced by free ones, so that pages do not meet.
+//! The ports of the pages are replaced by free ones, and `/home/ann` by the directory, so that pages do not meet.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,8 +18,8 @@
 
 use std::{
     fs,
-    io::Read,
-    net::TcpListener,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
@@ -33,6 +33,9 @@ const DOCUMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
 
 /// The ports that pages speak of. The first is where clients look when nothing is said.
 const PORTS: [u16; 5] = [1883, 8883, 8884, 8083, 8080];
+
+/// The directory that pages are read in.
+const DIRECTORY: &str = "/home/ann";
 
 /// One thing a page does.
 #[derive(Debug, PartialEq, Eq)]
@@ -74,7 +77,7 @@ fn steps(page: &str) -> Vec<Step> {
                     commands(&block).map(|(command, expect)| Step::Beside { command, expect }),
                 );
             }
-            (_, Some(name)) if name.ends_with(".toml") => steps.push(Step::File {
+            (_, Some(name)) if name.ends_with("toml") => steps.push(Step::File {
                 name: name.to_owned(),
                 text: block.join("\n") + "\n",
             }),
@@ -164,16 +167,20 @@ impl Page {
         }
     }
 
-    /// With the ports of this run.
+    /// With the ports and the directory of this run.
     fn here(&self, text: &str) -> String {
-        let mut text = text.replace("mqtts://localhost ", "mqtts://localhost:8883 ");
+        let directory = self.directory.path().to_string_lossy();
+        let mut text = text
+            .replace("mqtts://localhost ", "mqtts://localhost:8883 ")
+            .replace(DIRECTORY, &directory);
         for (from, to) in &self.ports {
             text = text.replace(&from.to_string(), &to.to_string());
         }
         text
     }
 
-    fn bash(&self, command: &str) -> Command {
+    /// A shell for that command; `is_beside`: it becomes the command, so that its end is the command's.
+    fn bash(&self, command: &str, is_beside: bool) -> Command {
         let program = waypost();
         let directory = Path::new(program.get_program()).parent().unwrap();
         let path = format!(
@@ -189,18 +196,16 @@ impl Page {
             "waypost() {{ case \"$1 $* \" in\n\
              *--url*|*' -p '*|*--port*) ;;\n\
              pub*|sub*|replay*|bench*) set -- \"$@\" -p {};;\n\
-             esac; command waypost \"$@\"; }}\n",
-            mqtt.1
+             esac; {} waypost \"$@\"; }}\n",
+            mqtt.1,
+            if is_beside { "exec" } else { "command" }
         );
         let command = self.here(command);
         let mut bash = Command::new("bash");
+        bash.arg("-c").arg(format!("{prelude}{command}"));
         if command.starts_with("waypost serve") {
-            // The shell itself becomes the server, so that its end is the server's.
-            bash.arg("-c").arg(format!("exec {command}"));
             bash.env("WAYPOST_LISTEN__HTTP", format!("127.0.0.1:{}", http.1));
             bash.env("WAYPOST_LISTEN__MQTT", format!("127.0.0.1:{}", mqtt.1));
-        } else {
-            bash.arg("-c").arg(format!("{prelude}{command}"));
         }
         bash.env("PATH", path)
             .current_dir(self.directory.path())
@@ -211,7 +216,7 @@ impl Page {
     fn step(&mut self, step: Step) {
         match step {
             Step::File { name, text } => {
-                fs::write(self.directory.path().join(name), self.here(&text)).unwrap()
+                fs::write(self.directory.path().join(name), self.here(&text)).unwrap();
             }
             Step::Run { command, expect } => self.run(&command, &expect),
             Step::Beside { command, expect } => self.start(command, &expect),
@@ -219,7 +224,10 @@ impl Page {
     }
 
     fn run(&self, command: &str, expect: &[String]) {
-        let done = self.bash(&format!("{command} 2>&1")).output().unwrap();
+        let done = self
+            .bash(&format!("{command} 2>&1"), false)
+            .output()
+            .unwrap();
         let printed = String::from_utf8_lossy(&done.stdout).into_owned();
         if expect.is_empty() {
             assert!(
@@ -240,7 +248,11 @@ impl Page {
     }
 
     fn start(&mut self, command: String, expect: &[String]) {
-        let mut child = self.bash(&command).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = self
+            .bash(&command, true)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let printed: Arc<Mutex<String>> = Arc::default();
         let mut stdout = child.stdout.take().unwrap();
         let into = Arc::clone(&printed);
@@ -260,34 +272,66 @@ impl Page {
         };
         if beside.command.starts_with("waypost serve") {
             wait_for("the server to be ready", LIMIT, || {
-                beside
-                    .printed
-                    .lock()
-                    .unwrap()
-                    .contains("\nsocket")
-                    .then_some(())
+                beside.has_printed("\nsocket").then_some(())
             });
+            self.beside.clear();
+            self.beside.push(beside);
+            return;
         }
         self.beside.push(beside);
+        let subscriptions = self.beside.len() - 1;
+        wait_for("the subscription", LIMIT, || {
+            (self.subscriptions() >= subscriptions).then_some(())
+        });
+    }
+
+    /// How many the page's server has.
+    fn subscriptions(&self) -> usize {
+        let http = self.ports[PORTS.len() - 1].1;
+        let mut stream = TcpStream::connect(("127.0.0.1", http)).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        write!(
+            stream,
+            "GET /metrics HTTP/1.1\r\nHost: localhost:{http}\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let lines = answer
+            .lines()
+            .filter(|line| line.starts_with("waypost_subscriptions{"));
+        lines
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok())
+            .sum()
     }
 
     /// What goes on beside has printed what the page says.
     fn end(self) {
         for beside in &self.beside {
-            let wanted = format!(
-                "{}: $ {} to print {:?}",
-                self.name, beside.command, beside.expect
-            );
-            wait_for(&wanted, LIMIT, || {
+            let Beside {
+                command, expect, ..
+            } = beside;
+            let what = format!("{}: $ {command} to print {} lines", self.name, expect.len());
+            let printed = wait_for(&what, LIMIT, || {
                 let printed = beside.printed.lock().unwrap().clone();
-                let lines: Vec<&str> = printed.lines().take(beside.expect.len()).collect();
-                // How many shards there are is the machine's to say.
-                let is_server = beside.command.starts_with("waypost serve");
-                let skipped = usize::from(is_server).min(lines.len());
-                let expect = beside.expect.get(skipped..).unwrap_or_default();
-                is_as_expected(&lines[skipped..], expect).then_some(())
+                (printed.lines().count() >= expect.len()).then_some(printed)
             });
+            let lines: Vec<&str> = printed.lines().take(expect.len()).collect();
+            // How many shards there are is the machine's to say.
+            let skipped = usize::from(command.starts_with("waypost serve"));
+            assert!(
+                is_as_expected(&lines[skipped..], &expect[skipped..]),
+                "{}: $ {command}\n{printed}--- but the page says ---\n{}",
+                self.name,
+                expect.join("\n")
+            );
         }
+    }
+}
+
+impl Beside {
+    fn has_printed(&self, text: &str) -> bool {
+        self.printed.lock().unwrap().contains(text)
     }
 }
 
@@ -296,7 +340,7 @@ fn every_page_does_what_it_says() {
     let mut names: Vec<_> = fs::read_dir(DOCUMENTS)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.ends_with(".md"))
+        .filter(|name| name.ends_with("md"))
         .collect();
     names.sort();
     let mut count = 0;
