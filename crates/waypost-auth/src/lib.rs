@@ -15,13 +15,19 @@
 
 mod edit;
 mod file;
+mod log_in;
 mod password;
 mod pattern;
 mod permissions;
+mod queue;
+mod remembered;
 mod rules;
 
 pub use edit::{EditError, ListedUser, UsersText};
 pub use file::{Problem, Problems};
+pub use log_in::{LogIn, PasswordCheck, Question};
 pub use password::{HashMemory, PasswordHash, PasswordHashError, SALT_BYTES};
 pub use permissions::Permissions;
+pub use queue::{Joined, Origin, Queue};
+pub use remembered::{KEY_BYTES, Remembered};
 pub use rules::Rules;

@@ -59,6 +59,10 @@ impl Permit for Permissions {
             Verdict::Deny
         }
     }
+
+    fn is_open(&self) -> bool {
+        self.rules.is_open()
+    }
 }
 
 /// The verdicts on publishing that were asked for lately. When full, one that was not asked for since the hand last came

@@ -86,6 +86,8 @@ pub struct Broker {
     pub(crate) fresh: Fresh,
     pub(crate) registrar: Registrar,
     pub(crate) moving: MovingSessions,
+    /// The next session to look at after a change of the rules.
+    pub(crate) recheck: Option<u32>,
     pub(crate) clock: RetainedClock,
     pub(crate) groups: Groups,
     pub(crate) policies: Arc<Policies>,
@@ -135,6 +137,7 @@ impl Broker {
             random,
             clock: config.clock,
             groups: Groups::default(),
+            recheck: None,
             policies: config.policies,
             limits: config.limits,
         }
@@ -273,7 +276,7 @@ impl Broker {
 
     /// When [`Self::handle_timeout`] is to be called, on the monotonic clock; it may be called too often.
     pub fn next_timeout(&self) -> Option<u64> {
-        if self.moving.to_yield.is_empty() {
+        if self.moving.to_yield.is_empty() && self.recheck.is_none() {
             self.timers.next()
         } else {
             Some(0)
@@ -285,6 +288,7 @@ impl Broker {
         for claim in std::mem::take(&mut self.moving.to_yield) {
             self.handle_yield(&claim, now, out);
         }
+        self.recheck_sessions(now, out);
         // Deadlines set meanwhile are later than now, or wait for the next call.
         let mut rounds = self.timers.len();
         while rounds > 0

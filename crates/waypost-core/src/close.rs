@@ -1,5 +1,7 @@
 //! How connections end, from either side, and what becomes of their sessions.
 
+use core::net::SocketAddr;
+
 use waypost_mqtt::{Disconnect, Packet, Properties, ReasonCode};
 
 use crate::broker::Broker;
@@ -8,6 +10,7 @@ use crate::effects::{ConnectionId, Effects, Now};
 use crate::events::Event;
 use crate::session::EXPIRY_NEVER_S;
 use crate::timers::{NEVER, Timer};
+use crate::waiting::For;
 
 impl Broker {
     /// The client's DISCONNECT.
@@ -99,14 +102,18 @@ impl Broker {
         };
         self.counters.connections_closed += 1;
         if connection.phase != Phase::Connected {
+            let ticket = connection.ticket(id);
             if let Some(waiting) = connection.waiting {
                 self.registrar.forget(waiting.claim);
+                if waiting.for_what == For::Authentication {
+                    self.authenticate.forget(ticket);
+                }
             }
             return;
         }
         self.interest.forget(id);
         let slot = connection.session;
-        self.detach(slot, now);
+        self.detach(slot, connection.peer, now);
         if !self
             .sessions
             .get(slot)
@@ -145,13 +152,16 @@ impl Broker {
         self.arm_session(slot);
     }
 
-    fn detach(&mut self, slot: u32, now: Now) {
+    fn detach(&mut self, slot: u32, peer: Option<SocketAddr>, now: Now) {
         self.counters.sessions_detached += 1;
         self.sessions.clear_port(slot);
         let Some(session) = self.sessions.get_mut(slot) else {
             return;
         };
         session.connection = None;
+        if session.is_persistent() || session.will.is_some() {
+            session.address = peer.map(Box::new);
+        }
         session.resume_ms = NEVER;
         if let Some(delivery) = &mut session.delivery {
             delivery.is_slow = false;

@@ -276,6 +276,10 @@ impl Broker {
             self.counters.sessions_resumed += 1;
         }
         self.join(id, slot, connect, now);
+        if session_present {
+            // It may come from where less is allowed, or from a shard that the new rules had not reached.
+            self.recheck_subscriptions(slot, now, out);
+        }
         self.acknowledge(
             id,
             connect,
@@ -357,6 +361,7 @@ impl Broker {
 
         session.connection = Some(id);
         session.is_taken_over = false;
+        session.address = None;
         session.expiry_s = granted_expiry_s(connect, limits.session_expiry_max_s);
         session.will = connect.will.as_ref().map(|will| Box::new(Will::new(will)));
         // 5 [MQTT-3.3.4-9]: unfinished messages stay within the client's Receive Maximum.

@@ -98,6 +98,10 @@ counters! {
     wills_published,
     /// Wills that were not published because the permit denied it when they fired.
     wills_denied,
+    /// Subscriptions ended because a change of the rules forbids them.
+    subscriptions_revoked,
+    /// Connections closed because a change of the rules has no place for their users.
+    rules_disconnects,
     /// Messages stored as retained.
     retained_stored,
     /// Retained messages removed by an empty payload.

@@ -44,6 +44,7 @@ mod publish;
 mod queue;
 mod registrar;
 mod retained;
+mod rules;
 mod send;
 mod session;
 mod subscribe;
@@ -62,8 +63,8 @@ pub use effects::{
 pub use limits::Limits;
 pub use mail::MailBatch;
 pub use permit::{
-    Action, AllowAll, Answer, Authenticate, Authentication, Credentials, Permit, Ticket, Verdict,
-    Who,
+    Action, AllowAll, Answer, Authenticate, Authentication, Credentials, Permit, Standing, Ticket,
+    Verdict, Who,
 };
 
 pub use policy::{

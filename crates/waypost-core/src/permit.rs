@@ -63,6 +63,11 @@ pub enum Verdict {
 pub trait Permit {
     /// May `who` do `action` with `topic` (a Topic Filter for [`Action::Subscribe`])?
     fn check(&mut self, who: &Who<'_>, action: Action, topic: &str) -> Verdict;
+
+    /// Whether it allows everything, so that nobody need ask.
+    fn is_open(&self) -> bool {
+        false
+    }
 }
 
 /// What a client showed of itself, in CONNECT or in AUTH.
@@ -104,6 +109,17 @@ pub enum Authentication {
     Pending,
 }
 
+/// What a change of the rules means for somebody who is in already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing, but for what it may do.
+    Stays,
+    /// It has to show anew who it is; its session waits for it.
+    LogsInAgain,
+    /// There is no such user any more, and so no session of theirs.
+    Gone,
+}
+
 /// Finds out who a client is.
 pub trait Authenticate {
     /// Whether this Authentication Method is known. A CONNECT with another gets 0x8C.
@@ -111,6 +127,17 @@ pub trait Authenticate {
 
     /// A CONNECT, or an AUTH that goes on with it (`step` counts from 0), or a re-authentication.
     fn authenticate(&mut self, credentials: &Credentials<'_>, step: u32) -> Authentication;
+
+    /// Nobody waits for the answer to [`Authentication::Pending`] any more.
+    fn forget(&mut self, ticket: Ticket) {
+        let _ = ticket;
+    }
+
+    /// What the last change of the rules means for a user who came in before it (`None` = anonymous).
+    fn standing(&self, user: Option<&str>) -> Standing {
+        let _ = user;
+        Standing::Stays
+    }
 }
 
 /// What `Broker::handle_verdict` is told about a parked connection.
@@ -129,6 +156,10 @@ pub struct AllowAll;
 impl Permit for AllowAll {
     fn check(&mut self, _: &Who<'_>, _: Action, _: &str) -> Verdict {
         Verdict::Allow
+    }
+
+    fn is_open(&self) -> bool {
+        true
     }
 }
 

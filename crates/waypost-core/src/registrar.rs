@@ -302,5 +302,9 @@ impl Broker {
             self.begin_absence(slot, now);
         }
         self.settle(client_id, Settled::Here, now, out);
+        if connection.is_none() {
+            // The rules may have changed while it was on its way.
+            self.recheck_session(slot, now, out);
+        }
     }
 }

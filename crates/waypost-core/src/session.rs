@@ -1,5 +1,6 @@
 //! The sessions of a shard: what is kept of a client, with or without its connection.
 
+use core::net::SocketAddr;
 use std::collections::VecDeque;
 
 use hashbrown::HashTable;
@@ -26,6 +27,8 @@ pub(crate) struct Session {
     /// The same on all shards: whose messages these are.
     pub publisher: u64,
     pub connection: Option<ConnectionId>,
+    /// Where its last connection came from, once that is gone.
+    pub address: Option<Box<SocketAddr>>,
     pub expiry_s: u32,
     /// Messages the present connection takes unacknowledged.
     pub window: u16,
@@ -53,6 +56,7 @@ impl Session {
             user,
             publisher,
             connection: None,
+            address: None,
             expiry_s: 0,
             window: 0,
             is_taken_over: false,
@@ -350,6 +354,11 @@ impl Sessions {
 
     pub fn len(&self) -> usize {
         self.by_client_id.len()
+    }
+
+    /// Slots there are, free ones included.
+    pub fn slots(&self) -> usize {
+        self.places.len()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Session> {

@@ -310,7 +310,7 @@ impl Broker {
     }
 
     /// 5 [MQTT-3.10.4-1], 3.1.1 [MQTT-3.10.4-1]: only exactly that filter.
-    fn unsubscribe_one(
+    pub(crate) fn unsubscribe_one(
         &mut self,
         slot: u32,
         filter: Filter<'_>,

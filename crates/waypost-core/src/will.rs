@@ -63,7 +63,7 @@ impl Broker {
         let who = Who {
             client_id: &session.client_id,
             user: session.user.as_deref(),
-            address: None,
+            address: session.address.as_deref().copied(),
             ticket: None,
         };
         let publisher = session.publisher;

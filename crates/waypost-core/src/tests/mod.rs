@@ -5,6 +5,7 @@ mod beginnings;
 mod flow;
 mod promises;
 mod retained;
+mod rules;
 mod sessions;
 mod shards;
 mod sharing;

@@ -14,7 +14,7 @@ use crate::broker::Random;
 use crate::mail::MailBatch;
 use crate::{
     AllowAll, Answer, Authenticate, Broker, BrokerConfig, ConnectionId, DeliveryFlags, Effects,
-    Frame, Limits, Message, Now, Peer, Permit, RetainedClock, ShardId, Target,
+    Frame, Limits, Message, Now, Peer, Permit, RetainedClock, ShardId, Target, Ticket,
 };
 
 /// Steps after which a world that does not come to rest has failed.
@@ -483,6 +483,25 @@ impl World {
             broker.handle_verdict(connection.ticket(id), answer, now, net);
         });
         self.settle();
+    }
+
+    pub fn answer_ticket(&mut self, shard: usize, ticket: Ticket, answer: Answer) {
+        self.call(shard, |broker, now, net| {
+            broker.handle_verdict(ticket, answer, now, net);
+        });
+        self.settle();
+    }
+
+    /// Gives a shard other judges.
+    pub fn change_rules(
+        &mut self,
+        shard: usize,
+        permit: impl Permit + Send + 'static,
+        authenticate: impl Authenticate + Send + 'static,
+    ) {
+        self.call(shard, |broker, now, net| {
+            broker.handle_rules_changed(Box::new(permit), Box::new(authenticate), now, net);
+        });
     }
 
     pub fn drain(&mut self) {
