@@ -206,10 +206,10 @@ impl<K: Copy + Ord, J> Queue<K, J> {
     }
 
     /// Nobody waits for this answer any more. One that is held back holds its place all the same: hanging up gives no
-    /// further guess.
-    pub fn forget(&mut self, key: K, now_ms: u64) {
+    /// further guess. Whether it was in line, and is no more.
+    pub fn forget(&mut self, key: K, now_ms: u64) -> bool {
         let Some(origin) = self.places.remove(&key) else {
-            return;
+            return false;
         };
         if let Some(line) = self.origins.get_mut(&origin) {
             line.waiting.retain(|(other, _)| *other != key);
@@ -220,6 +220,7 @@ impl<K: Copy + Ord, J> Queue<K, J> {
             line.elsewhere += 1;
         }
         self.leave(origin, now_ms);
+        true
     }
 
     fn leave(&mut self, origin: Origin, now_ms: u64) {
@@ -390,10 +391,10 @@ mod tests {
         let bad = at("10.0.0.1");
         fail(&mut queue, 1, bad, 0);
         assert_eq!(queue.join(2, bad, (), 1), Joined::Waits);
-        queue.forget(1, 1);
+        assert!(!queue.forget(1, 1));
         assert_eq!(queue.join(3, bad, (), 1), Joined::Refused);
         // One that only waits in line gives its place back.
-        queue.forget(2, 1);
+        assert!(queue.forget(2, 1));
         assert_eq!(queue.join(4, bad, (), 1), Joined::Waits);
         assert_eq!(queue.len(), 2);
         assert_eq!(order(&mut queue, 1), [4]);

@@ -96,6 +96,11 @@ impl Rules {
         self.users.is_empty()
     }
 
+    /// Whether those without a name may come in.
+    pub fn lets_anonymous_in(&self) -> bool {
+        self.anonymous
+    }
+
     /// Users there are.
     pub fn user_count(&self) -> usize {
         self.users.len()

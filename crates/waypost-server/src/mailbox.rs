@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mio::Waker;
-use waypost_core::{MailBatch, Policies, ShardId};
+use waypost_core::{Answer, Authenticate, MailBatch, Permit, Policies, ShardId, Ticket};
 
 use crate::client_report::ClientQuestion;
 use crate::door::entrance::Place;
@@ -34,6 +34,10 @@ pub(crate) enum Inbound {
     Policies(Arc<Policies>),
     /// What an operator wants to know of a client.
     Client(ClientQuestion),
+    /// Other judges, for other rules.
+    Rules(Box<dyn Permit + Send>, Box<dyn Authenticate + Send>),
+    /// The answer that a parked connection waits for.
+    Verdict(Ticket, Answer),
     /// Say goodbye to every client and end.
     Drain,
 }
@@ -161,6 +165,8 @@ impl Inbound {
             | Self::System(_)
             | Self::Policies(_)
             | Self::Client(_)
+            | Self::Rules(..)
+            | Self::Verdict(..)
             | Self::Drain => 0,
         }
     }

@@ -7,8 +7,9 @@ use std::sync::atomic::Ordering;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::{Receiver, channel};
 use waypost_balance::UnknownStrategy;
-use waypost_core::{AllowAll, Broker, BrokerConfig, Policies, RetainedClock, ShardId};
+use waypost_core::{Broker, BrokerConfig, Policies, RetainedClock, ShardId};
 
+use crate::auth::{Users, UsersFileError, UsersHandle};
 use crate::client_report::{ClientQuestion, ClientReport};
 use crate::config::{Config, Protocol};
 use crate::control::Upgraded;
@@ -42,6 +43,9 @@ pub enum StartError {
         /// What is wrong with it.
         source: CertificateError,
     },
+    /// The users file cannot be used.
+    #[error(transparent)]
+    Users(#[from] UsersFileError),
     /// `server.balance` names no strategy.
     #[error("server.balance: {0}")]
     Balance(#[from] UnknownStrategy),
@@ -101,6 +105,9 @@ impl DoorAddress {
     }
 }
 
+/// Sets the secret of the users apart from those of the shards.
+const USERS_SEED: u64 = 0x5573_6572_735f_5f5f;
+
 /// More threads than this for handshakes take turns on the cores anyway.
 const HANDSHAKE_THREADS_BY_DEFAULT: usize = 4;
 
@@ -118,6 +125,7 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
     door::tell_expiry(&doors, &stats);
     let clock = RetainedClock::default();
     let seed = seed().map_err(cannot_start("the random source"))?;
+    let users = Users::read(config, seed ^ USERS_SEED, &stats)?;
     let strategy = waypost_balance::find(config.server.balance)?;
     let entrance = Arc::new(Entrance::new(
         Arc::clone(&mailboxes),
@@ -167,14 +175,18 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
                 .unwrap_or(u64::MAX),
         };
         let (mailboxes, stats) = (Arc::clone(&mailboxes), Arc::clone(shard_stats));
+        let (permit, authenticate) = users.judges(ShardId(index));
         // A broker is not Send (its messages are counted without atomics), so it is made where it lives.
         threads
             .spawn(format!("shard-{index}"), move || {
-                let broker = Broker::new(broker_config, Box::new(AllowAll), Box::new(AllowAll));
+                let broker = Broker::new(broker_config, permit, authenticate);
                 Shard::new(ShardId(index), port, mailboxes, broker, limits, stats).run()
             })
             .map_err(cannot_start("a shard's thread"))?;
     }
+    let users = users
+        .start(config, &mailboxes, &mut threads)
+        .map_err(cannot_start("the checking of passwords"))?;
     for (index, (porter, _)) in porters.into_iter().enumerate() {
         threads
             .spawn(format!("porter-{index}"), move || porter.run())
@@ -198,6 +210,7 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
             porters: inboxes,
             entrance,
             doors,
+            users,
         },
         stats,
         threads,
@@ -275,6 +288,7 @@ pub struct Handle {
     porters: Arc<[Arc<PorterInbox>]>,
     doors: Arc<[Arc<Door>]>,
     entrance: Arc<Entrance>,
+    users: Arc<UsersHandle>,
     stats: Arc<Stats>,
 }
 
@@ -310,7 +324,9 @@ impl Handle {
     /// Takes over what can change while the server runs; what cannot be used is returned, and the old stays.
     pub fn reload(&self, config: &Config) -> Vec<String> {
         self.set_policies(config.topics.policies());
-        door::reload(&self.doors, config, &self.stats)
+        let mut problems = door::reload(&self.doors, config, &self.stats);
+        problems.extend(self.users.reload(config));
+        problems
     }
 
     /// Lets a connection in that was upgraded to WebSocket elsewhere; `unread` was read of it beyond that.
@@ -347,6 +363,7 @@ impl Handle {
         for porter in self.porters.iter() {
             porter.stop();
         }
+        self.users.stop();
         for mailbox in self.mailboxes.iter() {
             let _ = mailbox.send([Inbound::Drain]);
         }

@@ -65,6 +65,8 @@ pub struct ServerConfig {
     pub shards: u16,
     /// Threads for handshakes below MQTT; 0 means as many as cores, up to 4.
     pub handshake_threads: u16,
+    /// Threads that hash passwords; 0 means one per two cores, at most four.
+    pub hash_threads: u16,
     /// The strategy (`waypost_balance`) that chooses the shard of a new connection.
     pub balance: &'static str,
     /// How long a drain waits for clients to take what they are owed.
@@ -79,6 +81,7 @@ impl Default for ServerConfig {
             data_dir: PathBuf::from("./waypost-data"),
             shards: 0,
             handshake_threads: 0,
+            hash_threads: 0,
             balance: "round-robin",
             drain_timeout: Duration::from_secs(10),
             sys_interval: Duration::from_secs(10),
@@ -120,6 +123,13 @@ pub struct ShellLimits {
     pub accept_backlog: u32,
     /// Handshakes below MQTT at once; while that many are on their way nobody is accepted who needs one.
     pub handshakes_max: usize,
+    /// Connections that wait for their password to be checked; beyond it, an address that has more than two of them
+    /// makes room for one that has fewer, and anybody else is refused.
+    pub log_ins_waiting_max: usize,
+    /// Right credentials remembered for a minute; beyond it, the oldest are forgotten.
+    pub log_ins_remembered_max: usize,
+    /// Verdicts on publishing that a shard remembers; beyond it, one that was not asked for lately is forgotten.
+    pub verdicts_max: usize,
     /// From accepting a connection to the end of its handshakes; beyond it, it is closed.
     pub handshake_timeout: Duration,
     /// Bytes one shard may hold in large packets that have not arrived whole; beyond it, a connection
@@ -138,6 +148,9 @@ impl Default for ShellLimits {
             connections_max: 1_000_000,
             accept_backlog: 4_096,
             handshakes_max: 1_024,
+            log_ins_waiting_max: 1_000,
+            log_ins_remembered_max: 100_000,
+            verdicts_max: 10_000,
             handshake_timeout: Duration::from_secs(10),
             receive_bytes_max: 256 << 20,
             outboxes_bytes_max: 512 << 20,

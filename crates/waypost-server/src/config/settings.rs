@@ -205,6 +205,15 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         section: "server",
+        key: "hash_threads",
+        doc: "Threads that check passwords, at the lowest priority, with 19 MiB each while they work. \
+              0: one per two cores, at most 4.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Count(number!(0, 64, server.hash_threads)),
+    },
+    Setting {
+        section: "server",
         key: "drain_timeout",
         doc: "How long a server that was told to stop waits for clients to take what is already \
               written for them, before it closes their connections.",
@@ -246,6 +255,34 @@ pub const SETTINGS: &[Setting] = &[
         reload: Reload::AtStart,
         flag: None,
         field: Field::Count(number!(1, 1_000_000, shell.handshakes_max)),
+    },
+    Setting {
+        section: "limits",
+        key: "log_ins_waiting_max",
+        doc: "Connections that may wait for their password to be checked. At the bound an address \
+              with more than two of them makes room for one with fewer; anybody else is refused \
+              (0x89, MQTT 3.1.1: 3).",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Count(number!(1, 1_000_000, shell.log_ins_waiting_max)),
+    },
+    Setting {
+        section: "limits",
+        key: "log_ins_remembered_max",
+        doc: "Right user names and passwords remembered for a minute, as keyed hashes, so that a \
+              client that comes back need not be checked. When full, the oldest are forgotten.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Count(number!(0, 10_000_000, shell.log_ins_remembered_max)),
+    },
+    Setting {
+        section: "limits",
+        key: "verdicts_max",
+        doc: "Answers to \"may this user publish there\" that one shard remembers. When full, one \
+              that was not asked for lately is forgotten.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Count(number!(0, 10_000_000, shell.verdicts_max)),
     },
     Setting {
         section: "limits",

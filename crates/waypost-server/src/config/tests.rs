@@ -350,7 +350,7 @@ fn wrong_values_in_a_file_are_answered_with_an_example() {
         (
             "[listen]\nmqtt = \"0.0.0.0:1883\"\n",
             "waypost.toml:2: listen.mqtt = \"0.0.0.0:1883\" can be reached from other machines, and \
-             nobody is asked who they are, so anyone could connect; listen on loopback: mqtt = \
+             nobody is asked who they are, so anyone could connect; add a user: `waypost users add NAME`, or listen on loopback: mqtt = \
              \"127.0.0.1:1883\", or say that it is meant: auth.allow_anonymous_from_anywhere = true",
         ),
         (
@@ -421,7 +421,7 @@ fn mistakes_in_the_environment_are_answered_with_what_would_be_right() {
             "WAYPOST_LISTEN__HTTP",
             "[::]:8080",
             "environment variable WAYPOST_LISTEN__HTTP: listen.http = \"[::]:8080\" can be reached \
-             from other machines, and nobody is asked who they are, so anyone could connect; listen \
+             from other machines, and nobody is asked over HTTP who they are, so anyone could connect; listen \
              on loopback: WAYPOST_LISTEN__HTTP=[::1]:8080, or say that it is meant: \
              auth.allow_anonymous_from_anywhere = true",
         ),
@@ -459,7 +459,7 @@ fn mistakes_in_flags_are_answered_with_what_would_be_right() {
             "listen.mqtt",
             "192.0.2.1:1883",
             "flag --mqtt: listen.mqtt = \"192.0.2.1:1883\" can be reached from other machines, and \
-             nobody is asked who they are, so anyone could connect; listen on loopback: --mqtt \
+             nobody is asked who they are, so anyone could connect; add a user: `waypost users add NAME`, or listen on loopback: --mqtt \
              127.0.0.1:1883, or say that it is meant: auth.allow_anonymous_from_anywhere = true",
         ),
         (

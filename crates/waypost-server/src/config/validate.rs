@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use super::Config;
 use super::array::Row;
 use super::door::{ClientCertificates, Draft, Place, Protocol, TlsConfig};
 use super::error::{Origin, Problem};
@@ -15,7 +16,11 @@ pub(super) fn validate(loading: &mut Loading) {
     }
     let doors = doors(loading);
     if !loading.config.auth.allow_anonymous_from_anywhere {
-        problems.extend(doors.iter().filter_map(Door::beyond_loopback));
+        let asks_everybody = crate::auth::asks_everybody(&loading.config);
+        let open = doors
+            .iter()
+            .filter(|door| door.is_http() || !asks_everybody);
+        problems.extend(open.filter_map(|door| door.beyond_loopback(&loading.config)));
     }
     check_places(&doors, &mut problems);
     check_tls(loading, &mut problems);
@@ -77,7 +82,11 @@ fn doors(loading: &Loading) -> Vec<Door> {
 }
 
 impl Door {
-    fn beyond_loopback(&self) -> Option<Problem> {
+    fn is_http(&self) -> bool {
+        self.key == "listen.http"
+    }
+
+    fn beyond_loopback(&self, config: &Config) -> Option<Problem> {
         let Place::Tcp(address) = self.place else {
             return None;
         };
@@ -106,12 +115,37 @@ impl Door {
             } else {
                 ""
             },
-            nobody_asks: "nobody is asked who they are",
+            nobody_asks: match (self.is_http(), config.auth.anonymous) {
+                (true, _) => "nobody is asked over HTTP who they are",
+                (false, Some(true)) => "clients without a name are let in (auth.anonymous)",
+                (false, _) => "nobody is asked who they are",
+            },
             fix: format!(
-                "{fix}, or say that it is meant: auth.allow_anonymous_from_anywhere = true"
+                "{}{fix}, or say that it is meant: auth.allow_anonymous_from_anywhere = true",
+                self.fix_by_users(config)
             ),
         })
     }
+
+    /// What would have everybody asked, where something would.
+    fn fix_by_users(&self, config: &Config) -> String {
+        match (self.is_http(), config.auth.anonymous) {
+            (true, _) => String::new(),
+            (false, Some(true)) => "auth.anonymous = false, or ".to_owned(),
+            (false, _) => format!("add a user: `{}`, or ", add_user(config)),
+        }
+    }
+}
+
+/// The command that adds the first user.
+fn add_user(config: &Config) -> String {
+    let data_dir = &config.server.data_dir;
+    let elsewhere = if *data_dir == Config::default().server.data_dir {
+        String::new()
+    } else {
+        format!(" --data-dir '{}'", data_dir.display())
+    };
+    format!("waypost users add NAME{elsewhere}")
 }
 
 /// The same port where only this machine reaches it.

@@ -286,6 +286,18 @@ impl Shard {
                         .handle_policies(policies, self.now, &mut self.outlets);
                 }
                 Inbound::Client(question) => self.report_client(&question),
+                Inbound::Rules(permit, authenticate) => {
+                    self.broker.handle_rules_changed(
+                        permit,
+                        authenticate,
+                        self.now,
+                        &mut self.outlets,
+                    );
+                }
+                Inbound::Verdict(ticket, answer) => {
+                    self.broker
+                        .handle_verdict(ticket, answer, self.now, &mut self.outlets);
+                }
                 Inbound::Drain => self.drain(),
             }
         }

@@ -296,18 +296,59 @@ fn no_kind_of_door_opens_to_strangers_unasked() {
         (
             &proxied("127.0.0.1:1"),
             "waypost.toml:3: listener.address = \"127.0.0.1:1\" can be reached from other machines \
-             through its proxy, and nobody is asked who they are, so anyone could connect; leave \
+             through its proxy, and nobody is asked who they are, so anyone could connect; add a user: `waypost users add NAME`, or leave \
              proxy_from out, or say that it is meant: auth.allow_anonymous_from_anywhere = true",
         ),
         (
             &proxied("[::]:1"),
             "waypost.toml:3: listener.address = \"[::]:1\" can be reached from other machines, and \
-             nobody is asked who they are, so anyone could connect; listen on loopback without \
+             nobody is asked who they are, so anyone could connect; add a user: `waypost users add NAME`, or listen on loopback without \
              proxy_from: address = \"[::1]:1\", or say that it is meant: \
              auth.allow_anonymous_from_anywhere = true",
         ),
     ]);
     load_file("[listen]\nunix = \"/run/mqtt.sock\"\nws = \"[::ffff:127.0.0.1]:1\"\n").unwrap();
+}
+
+/// Goal: users open the doors, but not HTTP's, which asks nobody; and letting in those without a name closes them.
+#[test]
+fn doors_may_be_open_to_those_who_are_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let users = directory.path().join("users.toml");
+    let config = |rest: &str| {
+        format!(
+            "[server]\ndata_dir = {:?}\n{rest}",
+            directory.path().display().to_string()
+        )
+    };
+    let door = "[listen]\nmqtt = \"0.0.0.0:1\"\n";
+    let told = load_file(&config(door)).unwrap_err();
+    let fix = format!(
+        "add a user: `waypost users add NAME --data-dir '{}'`",
+        directory.path().display()
+    );
+    assert!(told.contains(&fix), "{told}");
+    std::fs::write(
+        &users,
+        "[[user]]\nname = \"alice\"\ncertificate = \"cn=alice\"\n",
+    )
+    .unwrap();
+    load_file(&config(door)).unwrap();
+    let told = load_file(&config(&format!("{door}[auth]\nanonymous = true\n"))).unwrap_err();
+    assert!(told.contains("clients without a name are let in (auth.anonymous), so anyone could connect; auth.anonymous = false, or listen"), "{told}");
+    let told = load_file(&config("[listen]\nhttp = \"0.0.0.0:1\"\n")).unwrap_err();
+    assert!(
+        told.contains(
+            "nobody is asked over HTTP who they are, so anyone could connect; listen on loopback"
+        ),
+        "{told}"
+    );
+    // With a file that cannot be read the server does not start: then that is what is told.
+    std::fs::write(&users, "[[usr]]\n").unwrap();
+    load_file(&config(door)).unwrap();
+    // Nobody at all may come in.
+    std::fs::remove_file(&users).unwrap();
+    load_file(&config(&format!("{door}[auth]\nanonymous = false\n"))).unwrap();
 }
 
 #[test]
