@@ -123,6 +123,21 @@ impl RawClient {
         }
     }
 
+    /// The same from that address of this machine, such as `127.0.0.2`.
+    pub fn open_from(from: &str, address: SocketAddr, version: ProtocolVersion) -> Self {
+        use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+        let from: SocketAddr = format!("{from}:0").parse().expect("an IPv4 address");
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        bind(&socket, &from).expect("an address of this machine");
+        connect(&socket, &address).expect("the server accepts");
+        Self {
+            stream: TcpStream::from(socket),
+            version,
+            buffer: Vec::new(),
+            last_packet_id: 0,
+        }
+    }
+
     /// Connects with [`connect_packet`] and takes the CONNACK, which must say success.
     #[track_caller]
     pub fn connect(server: &Server, version: ProtocolVersion, client_id: &str) -> Self {
