@@ -113,7 +113,7 @@ impl Broker {
             .subscriptions
             .iter()
             .map(|filter| self.index.filter_string(*filter))
-            .chain(groups.map(|filter| filter.to_string()))
+            .chain(groups.map(ToString::to_string))
             .filter(|filter| {
                 let inner = Filter::parse(filter).ok().and_then(group_of);
                 let inner = inner.and_then(Result::ok).map(|(_, inner)| inner.as_str());

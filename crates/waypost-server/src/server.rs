@@ -166,14 +166,7 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
             clock: clock.clone(),
             policies: Arc::clone(config.topics.policies()),
         };
-        let limits = ShellLimits {
-            packet_bytes_max: config.limits.packet_bytes_max as usize,
-            outbox_bytes_max: config.limits.outbox_bytes_max,
-            receive_bytes_max: config.shell.receive_bytes_max,
-            outboxes_bytes_max: config.shell.outboxes_bytes_max,
-            drain_timeout_ms: u64::try_from(config.server.drain_timeout.as_millis())
-                .unwrap_or(u64::MAX),
-        };
+        let limits = shell_limits(config);
         let (mailboxes, stats) = (Arc::clone(&mailboxes), Arc::clone(shard_stats));
         let (permit, authenticate) = users.judges(ShardId(index));
         // A broker is not Send (its messages are counted without atomics), so it is made where it lives.
@@ -215,6 +208,17 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
         stats,
         threads,
     })
+}
+
+fn shell_limits(config: &Config) -> ShellLimits {
+    ShellLimits {
+        packet_bytes_max: config.limits.packet_bytes_max as usize,
+        outbox_bytes_max: config.limits.outbox_bytes_max,
+        receive_bytes_max: config.shell.receive_bytes_max,
+        outboxes_bytes_max: config.shell.outboxes_bytes_max,
+        drain_timeout_ms: u64::try_from(config.server.drain_timeout.as_millis())
+            .unwrap_or(u64::MAX),
+    }
 }
 
 /// Opens every door, and reads what it needs, before any thread starts.

@@ -95,7 +95,12 @@ impl House {
 
     /// The same under another client id.
     #[track_caller]
-    pub(crate) fn log_in_as(&self, version: ProtocolVersion, user: &str, client_id: &str) -> RawClient {
+    pub(crate) fn log_in_as(
+        &self,
+        version: ProtocolVersion,
+        user: &str,
+        client_id: &str,
+    ) -> RawClient {
         let connect = credentials(version, client_id, Some(user), Some("secret"));
         RawClient::connect_with(&self.server, &connect).0
     }

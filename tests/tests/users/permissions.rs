@@ -85,6 +85,9 @@ fn a_shared_subscription_is_judged_by_its_filter() {
         ] {
             assert_eq!(ask(&mut alice, filter), denied, "{version:?} {filter}");
         }
+        for filter in ["$share/secret/jobs/x", "$share/g/jobs/#", "$queue/jobs/+"] {
+            assert_eq!(ask(&mut alice, filter), 1, "{version:?} {filter}");
+        }
     }
 }
 
