@@ -70,6 +70,12 @@ impl House {
         self.directory.path().join("users.toml")
     }
 
+    /// A counter now.
+    pub(crate) fn count(&self, name: &str) -> u64 {
+        let count = self.server.metric(name);
+        format!("{count}").parse().unwrap()
+    }
+
     /// Writes other users and asks the server to read them; its status and what it says.
     pub(crate) fn change(&self, users: &str) -> (u16, String) {
         std::fs::write(self.file(), users).unwrap();

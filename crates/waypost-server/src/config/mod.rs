@@ -21,6 +21,7 @@ mod settings;
 mod tests;
 mod topic;
 mod validate;
+mod words;
 
 pub use door::{ClientCertificates, ListenConfig, ListenerConfig, Place, Protocol, TlsConfig};
 pub use error::{LoadError, Origin, Problem};

@@ -3,21 +3,10 @@
 use super::door::ClientCertificates;
 use super::field::{Field, Number, Word, duration, number, seconds};
 use super::setting::{Reload, Setting};
+use super::words;
 
 /// More shards than this serve nobody: each costs a thread and a mailbox to every other.
 pub(super) const SHARDS_MAX: u16 = 256;
-
-const LEVELS: [(&str, log::LevelFilter); 6] = [
-    ("off", log::LevelFilter::Off),
-    ("error", log::LevelFilter::Error),
-    ("warn", log::LevelFilter::Warn),
-    ("info", log::LevelFilter::Info),
-    ("debug", log::LevelFilter::Debug),
-    ("trace", log::LevelFilter::Trace),
-];
-
-const ANONYMOUS: [(&str, Option<bool>); 3] =
-    [("auto", None), ("true", Some(true)), ("false", Some(false))];
 
 /// Every setting there is, section by section, in the order they are printed.
 pub const SETTINGS: &[Setting] = &[
@@ -121,21 +110,7 @@ pub const SETTINGS: &[Setting] = &[
         doc: "Whether clients without a user name are let in. auto: as long as there are no users.",
         reload: Reload::OnHangup,
         flag: None,
-        field: Field::Word(Word {
-            words: || ANONYMOUS.iter().map(|(word, _)| *word).collect(),
-            read: |config| {
-                let found = ANONYMOUS
-                    .iter()
-                    .find(|(_, value)| *value == config.auth.anonymous);
-                found.map_or("", |(word, _)| word)
-            },
-            write: |config, word| {
-                let found = ANONYMOUS.iter().find(|(known, _)| *known == word);
-                found
-                    .map(|(_, value)| config.auth.anonymous = *value)
-                    .is_some()
-            },
-        }),
+        field: Field::Word(words::ANONYMOUS),
     },
     Setting {
         section: "auth",
@@ -178,21 +153,7 @@ pub const SETTINGS: &[Setting] = &[
               balance`. In flight are a shard's connections; the key is the client's address.",
         reload: Reload::AtStart,
         flag: None,
-        field: Field::Word(Word {
-            words: || {
-                waypost_balance::registry()
-                    .iter()
-                    .map(|strategy| strategy.name)
-                    .collect()
-            },
-            read: |config| config.server.balance,
-            write: |config, name| {
-                let found = waypost_balance::find(name);
-                found
-                    .map(|strategy| config.server.balance = strategy.name)
-                    .is_ok()
-            },
-        }),
+        field: Field::Word(words::BALANCE),
     },
     Setting {
         section: "server",
@@ -607,18 +568,6 @@ pub const SETTINGS: &[Setting] = &[
         doc: "The least serious message that is written to standard error.",
         reload: Reload::OnHangup,
         flag: Some("--log-level"),
-        field: Field::Word(Word {
-            words: || LEVELS.iter().map(|(word, _)| *word).collect(),
-            read: |config| {
-                let found = LEVELS.iter().find(|(_, level)| *level == config.log.level);
-                found.map_or("", |(word, _)| word)
-            },
-            write: |config, word| {
-                let found = LEVELS
-                    .iter()
-                    .find(|(known, _)| known.eq_ignore_ascii_case(word));
-                found.map(|(_, level)| config.log.level = *level).is_some()
-            },
-        }),
+        field: Field::Word(words::LEVEL),
     },
 ];
