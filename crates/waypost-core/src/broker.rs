@@ -270,7 +270,7 @@ impl Broker {
         {
             let slot = connection.session;
             self.pump(slot, now, out);
-            self.members_relieved(slot, id, now, out);
+            self.relieve_members(slot, now, out);
         }
     }
 

@@ -219,6 +219,7 @@ impl Broker {
         if session.resume_ms <= now.monotonic_ms {
             session.resume_ms = NEVER;
             self.pump(slot, now, out);
+            self.relieve_members(slot, now, out);
         } else if session.ends_ms <= now.monotonic_ms {
             // 5 [MQTT-4.1.0-2]
             self.counters.sessions_expired += 1;

@@ -299,7 +299,6 @@ impl FanOut<'_> {
                 identifiers: kept(self.matched.identifiers_of(merged)),
                 qos,
                 retain,
-                tag: None,
             };
             match session.moving.as_deref_mut() {
                 Some(Moving::Leaving(leaving)) if leaving.passes_on(self.source) => {
@@ -319,7 +318,6 @@ impl FanOut<'_> {
                 identifiers: kept(all),
                 qos,
                 retain,
-                tag: None,
             };
             enqueue(session, owed, self.limits, self.counters, self.now);
             return;

@@ -128,6 +128,7 @@ impl Broker {
             };
             self.report(slot, tag, word, now, out);
         }
+        self.relieve_members(slot, now, out);
     }
 
     /// Sends what waits for a client, as far as its window and its outbox have room: what was in flight when its last
@@ -206,6 +207,7 @@ impl Broker {
             );
             return Step::Done;
         }
+        let tag = again.tag;
         let Some(owed) = again.as_owed() else {
             // Nothing to send again under this identifier: the session did not keep it.
             delivery.inflight.finish(packet_id);
@@ -224,7 +226,7 @@ impl Broker {
         ) && let Some(session) = self.sessions.get_mut(slot)
         {
             session.delivery().inflight.finish(packet_id);
-            self.return_too_large(slot, owed.tag, now, out);
+            self.return_too_large(slot, tag, now, out);
         }
         Step::Done
     }
@@ -257,13 +259,8 @@ impl Broker {
         };
         // 5 [MQTT-3.3.2-5]: its delivery has not begun.
         if front.message.is_expired(now) {
-            let tag = front.tag;
             delivery.queue.pop();
-            match tag {
-                // Its group sees to it.
-                Some(tag) => self.report(slot, tag, Word::returned, now, out),
-                None => self.counters.dropped_expired += 1,
-            }
+            self.counters.dropped_expired += 1;
             return Step::Done;
         }
         if !delivery.inflight.has_room() {
@@ -300,13 +297,11 @@ impl Broker {
                 .delivery()
                 .inflight
                 .begin(owed.qos, owed.retain, message, identifiers);
-        session.delivery().inflight.tag_last(owed.tag);
         if !self.send_owed(slot, id, owed, packet_id.value(), first, now, out)
             && let Some(session) = self.sessions.get_mut(slot)
         {
             // 5 [MQTT-3.1.2-25]: as though it had been sent.
             session.delivery().inflight.finish(packet_id);
-            self.return_too_large(slot, owed.tag, now, out);
         }
     }
 

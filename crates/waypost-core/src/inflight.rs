@@ -333,7 +333,6 @@ impl Slot {
             identifiers: self.identifiers.clone(),
             qos,
             retain: self.retain,
-            tag: self.tag,
         })
     }
 }

@@ -45,7 +45,6 @@ pub(crate) struct OwedParcel {
     identifiers: Identifiers,
     qos: QoS,
     retain: bool,
-    tag: Option<Tag>,
 }
 
 /// A message.
@@ -160,7 +159,6 @@ impl OwedParcel {
             identifiers: owed.identifiers.clone(),
             qos: owed.qos,
             retain: owed.retain,
-            tag: owed.tag,
         }
     }
 
@@ -170,14 +168,12 @@ impl OwedParcel {
             identifiers,
             qos,
             retain,
-            tag,
         } = self;
         Owed {
             message: message.open(),
             identifiers,
             qos,
             retain,
-            tag,
         }
     }
 }

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use waypost_mqtt::QoS;
 
 use crate::effects::{Message, Now, Payload};
-use crate::group::Tag;
 use crate::inflight::Identifiers;
 use crate::timers::NEVER;
 
@@ -134,8 +133,6 @@ pub(crate) struct Owed {
     pub identifiers: Identifiers,
     pub qos: QoS,
     pub retain: bool,
-    /// Of which group's delivery it is.
-    pub tag: Option<Tag>,
 }
 
 /// The messages one session waits for, oldest first.
@@ -171,23 +168,6 @@ impl Queue {
         let dropped = before - self.messages.len();
         self.taken += dropped as u64;
         dropped
-    }
-
-    /// Takes out the deliveries of groups that `is_wanted` names, wherever they are.
-    pub fn take_tagged(&mut self, is_wanted: impl Fn(Tag) -> bool) -> Vec<Tag> {
-        let mut taken = Vec::new();
-        let mut bytes = 0;
-        self.messages.retain(|owed| match owed.tag {
-            Some(tag) if is_wanted(tag) => {
-                taken.push(tag);
-                bytes += owed.message.queued_bytes();
-                false
-            }
-            _ => true,
-        });
-        self.bytes -= bytes;
-        self.taken += taken.len() as u64;
-        taken
     }
 
     pub fn front(&self) -> Option<&Owed> {

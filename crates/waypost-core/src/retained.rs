@@ -460,7 +460,6 @@ impl Broker {
             identifiers,
             qos,
             retain: true,
-            tag: None,
         };
         self.counters.retained_sent += 1;
         self.begin_owed(slot, id, &owed, is_persistent, now, out);

@@ -15,9 +15,9 @@ impl Group {
             Choice::Now(at) => Some(at),
             Choice::Later(at) => details
                 .get(at)
-                .is_some_and(|detail| !detail.is_slow)
+                .is_some_and(|detail| !detail.room.is_slow)
                 .then_some(at),
-            Choice::Nobody => details.iter().position(|detail| !detail.is_slow),
+            Choice::Nobody => details.iter().position(|detail| !detail.room.is_slow),
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use waypost_balance::{Member, MemberId};
 use waypost_mqtt::{Filter, QoS};
 
+use super::membership::Room;
 use super::message::{Aftermath, Dropped, Given};
 use super::seats::Detail;
 use super::state::Group;
@@ -27,10 +28,10 @@ pub(crate) enum Word {
     Returned { number: u32, is_too_large: bool },
     /// This many bytes at `QoS` 0 have come to its outbox.
     Taken { bytes: u32 },
-    /// Its outbox is more than half full, or has room again.
-    Slow(bool),
-    /// It has no connection; these deliveries were not begun.
-    Away { unbegun: Vec<u32> },
+    /// Whether its outbox is more than half full, and whether its window is.
+    Room(Room),
+    /// It has no connection.
+    Away,
     /// It has one, and may have this many messages unacknowledged.
     Back { credit: u32 },
     /// It unsubscribed, and finishes these.
@@ -46,8 +47,8 @@ pub(crate) enum Word {
 pub(crate) enum Said {
     /// It is in the group, and every shard knows of that; or it cannot be.
     Joined { is_accepted: bool },
-    /// Its home knows that it is with the receiver now.
-    Handed,
+    /// Its home knows that it is with the receiver now, or that it is none.
+    Handed { is_member: bool },
     /// These deliveries are another's now.
     TakeBack { numbers: Vec<u32> },
 }
@@ -122,7 +123,7 @@ impl Broker {
             retain_as_published: join.retain_as_published,
             identifier: join.identifier,
             credit: join.credit,
-            is_slow: false,
+            room: Room::default(),
             is_ended: false,
             bytes: 0,
             in_flight: std::collections::VecDeque::new(),
@@ -266,9 +267,9 @@ impl Broker {
                 group.taken_elsewhere(id, bytes.into());
                 return;
             }
-            Word::Slow(is_slow) => group.set_slow(id, is_slow),
-            Word::Away { unbegun } => {
-                group.go_away(id, &unbegun, now);
+            Word::Room(room) => group.set_room(id, room),
+            Word::Away => {
+                group.go_away(id);
                 group.relieve_the_absent(&mut after);
             }
             Word::Back { credit } => {
@@ -276,7 +277,7 @@ impl Broker {
                 group.relieve_the_absent(&mut after);
             }
             Word::Unsubscribed { held } => {
-                group.unsubscribe(id, &held, now);
+                group.unsubscribe(id, &held);
                 self.groups.members -= 1;
             }
             Word::Ended { lost, done } => {
@@ -284,13 +285,13 @@ impl Broker {
                     .seats
                     .detail(id)
                     .is_some_and(|detail| !detail.is_ended);
-                group.end_session(id, &lost, &done, now, &mut after);
+                group.end_session(id, &lost, &done, &mut after);
                 if was_member {
                     self.groups.members -= 1;
                 }
             }
             Word::Moved { to, held } => {
-                group.go_away(id, &[], now);
+                group.go_away(id);
                 group.keep_only(id, &held);
                 self.seat_elsewhere(slot, id, to, out);
             }
@@ -333,7 +334,7 @@ impl Broker {
         let key = detail.key;
         self.groups.remote.insert(key, (slot, id));
         if to != self.shard {
-            let said = Said::Handed;
+            let said = Said::Handed { is_member: true };
             post(to, Mail::ToMember { key, said }, out);
         }
     }
@@ -358,7 +359,7 @@ impl Broker {
             if let Word::Moved { to, .. } = word
                 && to != self.shard
             {
-                let said = Said::Joined { is_accepted: false };
+                let said = Said::Handed { is_member: false };
                 post(to, Mail::ToMember { key, said }, out);
             }
             return;

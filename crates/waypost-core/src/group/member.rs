@@ -6,10 +6,10 @@ use waypost_balance::{MemberId, WEIGHT_MAX};
 use waypost_mqtt::{Filter, Properties, ReasonCode, SubscriptionRequest};
 
 use super::home::{Join, Said, Word};
-use super::membership::Membership;
+use super::membership::{Membership, Room};
 use super::{MemberKey, Seat, Tag, find_property, home_of};
 use crate::broker::Broker;
-use crate::effects::{ConnectionId, Effects, Now, ShardId};
+use crate::effects::{Effects, Now, ShardId};
 use crate::inflight::Waits;
 use crate::interest::post;
 use crate::mail::Mail;
@@ -62,7 +62,7 @@ impl Broker {
                 home,
                 at: None,
                 is_ended: false,
-                is_slow: false,
+                is_told: false,
             })
         });
         let Some(membership) = memberships.by_number.get(&number) else {
@@ -141,8 +141,7 @@ impl Broker {
         };
         let (key, home, at) = (membership.key, membership.home, membership.at);
         let mut held = Vec::new();
-        if let Some(delivery) = &mut session.delivery {
-            delivery.queue.take_tagged(|tag| tag.membership == number);
+        if let Some(delivery) = &session.delivery {
             held.extend(delivery.inflight.numbers_of(number).map(|(sent, _)| sent));
         }
         if held.is_empty() {
@@ -197,10 +196,10 @@ impl Broker {
     }
 
     /// What every home of a session's groups is to hear.
-    fn say_to_all(
+    pub(super) fn say_to_all(
         &mut self,
         slot: u32,
-        mut word: impl FnMut(&mut Self, NonZeroU32, &mut bool) -> Option<Word>,
+        mut word: impl FnMut(NonZeroU32) -> Word,
         now: Now,
         out: &mut impl Effects,
     ) {
@@ -214,78 +213,40 @@ impl Broker {
             let Some(membership) = self.membership(slot, number) else {
                 continue;
             };
-            let (key, home, at) = (membership.key, membership.home, membership.at);
-            let (is_ended, mut is_slow) = (membership.is_ended, membership.is_slow);
-            let said = word(self, number, &mut is_slow);
-            if let Some(membership) = self.membership(slot, number) {
-                membership.is_slow = is_slow;
-            }
-            if let Some(word) = said
-                && (!is_ended || matches!(word, Word::Ended { .. } | Word::Moved { .. }))
-            {
+            let word = word(number);
+            membership.is_told = matches!(word, Word::Room(room) if room != Room::default());
+            // Who unsubscribed is not in the group: only the end of what it finishes matters.
+            if !membership.is_ended || matches!(word, Word::Ended { .. } | Word::Moved { .. }) {
+                let (key, home, at) = (membership.key, membership.home, membership.at);
                 self.say(home, at, key, word, now, out);
             }
         }
     }
 
-    /// A session has lost its connection: what was not begun is another's.
+    fn has_groups(&self, slot: u32) -> bool {
+        let session = self.sessions.get(slot);
+        session.is_some_and(|session| session.memberships.is_some())
+    }
+
+    /// A session has lost its connection: what its members were given is for others, if there are any.
     pub(crate) fn members_away(&mut self, slot: u32, now: Now, out: &mut impl Effects) {
-        let Some(session) = self.sessions.get_mut(slot) else {
-            return;
-        };
-        if session.memberships.is_none() {
-            return;
+        if self.has_groups(slot) {
+            self.say_to_all(slot, |_| Word::Away, now, out);
         }
-        let unbegun = session
-            .delivery
-            .as_mut()
-            .map(|delivery| delivery.queue.take_tagged(|_| true))
-            .unwrap_or_default();
-        let word = |_: &mut Self, number, is_slow: &mut bool| {
-            *is_slow = false;
-            let unbegun = unbegun.iter().filter(|tag| tag.membership == number);
-            Some(Word::Away {
-                unbegun: unbegun.map(|tag| tag.number).collect(),
-            })
-        };
-        self.say_to_all(slot, word, now, out);
     }
 
     /// A session has a connection again.
     pub(crate) fn members_back(&mut self, slot: u32, now: Now, out: &mut impl Effects) {
-        let Some(session) = self.sessions.get(slot) else {
+        let credit_max = self.limits.group_credit_max;
+        let Some(session) = self.sessions.get_mut(slot) else {
             return;
         };
-        if session.memberships.is_none() {
+        let Some(memberships) = &mut session.memberships else {
             return;
-        }
-        let credit = session.window.min(self.limits.group_credit_max).into();
-        let word = |_: &mut Self, _, is_slow: &mut bool| {
-            *is_slow = false;
-            Some(Word::Back { credit })
         };
-        self.say_to_all(slot, word, now, out);
-    }
-
-    /// A session's outbox may have room again.
-    pub(crate) fn members_relieved(
-        &mut self,
-        slot: u32,
-        id: ConnectionId,
-        now: Now,
-        out: &mut impl Effects,
-    ) {
-        let has_groups = |session: &crate::session::Session| session.memberships.is_some();
-        if !self.sessions.get(slot).is_some_and(has_groups)
-            || out.outbox_bytes(id) > self.limits.outbox_bytes_max / 2
-        {
-            return;
-        }
-        let word = |_: &mut Self, _, is_slow: &mut bool| {
-            *is_slow = false;
-            Some(Word::Slow(false))
-        };
-        self.say_to_all(slot, word, now, out);
+        memberships.told = Room::default();
+        let credit = session.window.min(credit_max).into();
+        self.say_to_all(slot, |_| Word::Back { credit }, now, out);
     }
 
     /// A session ends: its groups go on without it.
@@ -298,20 +259,19 @@ impl Broker {
         }
         let mut sent = Vec::new();
         if let Some(delivery) = &mut session.delivery {
-            delivery.queue.take_tagged(|_| true);
             sent = delivery.inflight.forget_tagged();
         }
-        let word = |_: &mut Self, number, _: &mut bool| {
+        let word = |number| {
             let of = |wanted| {
                 let of_these = sent
                     .iter()
                     .filter(move |(tag, waits)| tag.membership == number && *waits == wanted);
                 of_these.map(|(tag, _)| tag.number).collect()
             };
-            Some(Word::Ended {
+            Word::Ended {
                 lost: of(Waits::PubRec),
                 done: of(Waits::PubComp),
-            })
+            }
         };
         self.say_to_all(slot, word, now, out);
         if let Some(memberships) = self
@@ -339,7 +299,6 @@ impl Broker {
                     number: *number,
                 };
                 delivery.inflight.take_back(tag);
-                delivery.queue.take_tagged(|queued| queued == tag);
             }
         }
     }
@@ -353,14 +312,9 @@ impl Broker {
         out: &mut impl Effects,
     ) {
         let Some((slot, membership)) = self.groups.sessions.get(&key).copied() else {
-            match said {
-                Said::Handed => {
-                    self.groups.handed.insert(key, true);
-                }
-                Said::Joined { is_accepted: false } => {
-                    self.groups.handed.insert(key, false);
-                }
-                Said::Joined { is_accepted: true } | Said::TakeBack { .. } => {}
+            // The session is on its way here.
+            if let Said::Handed { is_member } = said {
+                self.groups.handed.insert(key, is_member);
             }
             return;
         };
@@ -370,9 +324,13 @@ impl Broker {
                     self.forget_membership(slot, key);
                 }
                 self.joined(key, is_accepted, now, out);
+            }
+            Said::Handed { is_member } => {
+                if !is_member {
+                    self.forget_membership(slot, key);
+                }
                 self.member_arrived(slot, key, now, out);
             }
-            Said::Handed => self.member_arrived(slot, key, now, out),
             Said::TakeBack { numbers } => self.give_back(slot, membership.get(), &numbers),
         }
     }
@@ -392,21 +350,19 @@ impl Broker {
             return;
         }
         let mut sent = Vec::new();
-        if let Some(delivery) = &mut session.delivery {
-            delivery.queue.take_tagged(|_| true);
+        if let Some(delivery) = &session.delivery {
             sent = delivery.inflight.all_tagged();
         }
-        let word = |_: &mut Self, number, _: &mut bool| {
+        let word = |number| {
             let held = sent.iter().filter(|(tag, _)| tag.membership == number);
             let held = held.map(|(tag, _)| tag.number).collect();
-            Some(Word::Moved { to, held })
+            Word::Moved { to, held }
         };
         self.say_to_all(slot, word, now, out);
         let session = self.sessions.get_mut(slot);
         if let Some(memberships) = session.and_then(|session| session.memberships.as_mut()) {
             for membership in memberships.by_number.values_mut() {
                 membership.at = None;
-                membership.is_slow = false;
                 self.groups.sessions.remove(&membership.key);
             }
         }

@@ -19,8 +19,24 @@ pub(crate) struct Membership {
     pub at: Option<(u32, MemberId)>,
     /// It unsubscribed; what was begun is finished.
     pub is_ended: bool,
-    /// Its home was told that it can take no more.
+    /// Its home, on another shard, was told that the session has no room.
+    pub is_told: bool,
+}
+
+/// Whether a session can be given messages of groups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// Its outbox is more than half full.
     pub is_slow: bool,
+    /// Messages wait for its window.
+    pub is_busy: bool,
+}
+
+impl Room {
+    pub const NONE: Self = Self {
+        is_slow: true,
+        is_busy: true,
+    };
 }
 
 /// A session's subscriptions to groups. Only sessions that ever had one have it.
@@ -29,6 +45,8 @@ pub(crate) struct Memberships {
     pub by_number: BTreeMap<NonZeroU32, Membership>,
     pub by_filter: BTreeMap<Arc<str>, NonZeroU32>,
     last: u32,
+    /// What homes of its groups may believe of its room: they are told when it is no longer so.
+    pub told: Room,
 }
 
 impl Memberships {

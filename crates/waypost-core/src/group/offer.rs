@@ -10,6 +10,7 @@ use std::rc::Rc;
 use waypost_balance::MemberId;
 use waypost_mqtt::QoS;
 
+use super::membership::Room;
 use super::message::{Begun, Step, Waiting, request};
 use super::state::Group;
 use super::taking::{Taken, Taking};
@@ -129,9 +130,14 @@ impl Broker {
                             return;
                         }
                         _ => {
+                            let room = Room {
+                                is_slow: true,
+                                ..detail.room
+                            };
                             if let Some(id) = group.seats.id_at(at) {
-                                group.set_slow(id, true);
+                                group.set_room(id, room);
                             }
+                            self.tell_room(session, room);
                         }
                     }
                 }
@@ -169,7 +175,7 @@ impl Broker {
                 break;
             };
             if let Seat::Here(_, session) = detail.seat
-                && !detail.is_slow
+                && !detail.room.is_slow
             {
                 taking.slot = session;
                 taking.retain = origin.retain && detail.retain_as_published;
@@ -201,7 +207,6 @@ impl Broker {
 
     /// Sends what waits in a group, as far as its members can take it.
     pub(super) fn dispatch(&mut self, slot: u32, now: Now, out: &mut impl Effects) {
-        let bytes_max = self.limits.outbox_bytes_max / 2;
         while let Some(group) = self.groups.get_mut(slot) {
             let at = match group.next(now) {
                 Step::Idle => {
@@ -218,17 +223,24 @@ impl Broker {
                 return;
             };
             if let Seat::Here(_, session) = detail.seat {
-                let port = self.sessions.port(SubscriberId(session));
-                let can_take = port
-                    .connection()
-                    .is_some_and(|id| out.outbox_bytes(id) <= bytes_max);
-                if !can_take {
-                    if let Some(id) = group.seats.id_at(at) {
-                        group.set_slow(id, true);
+                let is_acknowledged = detail.qos != QoS::AtMostOnce;
+                let room = self.room_of(session, out);
+                if room.is_slow || (room.is_busy && is_acknowledged) {
+                    self.tell_room(session, room);
+                    if let Some(group) = self.groups.get_mut(slot)
+                        && let Some(id) = group.seats.id_at(at)
+                    {
+                        group.set_room(id, room);
                     }
                     continue;
                 }
             }
+            let Some(group) = self.groups.get_mut(slot) else {
+                return;
+            };
+            let Some(detail) = group.seats.detail_at(at) else {
+                return;
+            };
             let (seat, key, membership) = (detail.seat, detail.key, detail.membership);
             let identifier = detail.identifier;
             let Some(begun) = group.begin(at, now) else {
@@ -280,8 +292,8 @@ impl Broker {
         match taken {
             Taken::Yes => {}
             Taken::TooLarge => group.returned(id, number, true, now),
-            Taken::Absent => {
-                group.set_slow(id, true);
+            Taken::No => {
+                group.set_room(id, Room::NONE);
                 group.returned(id, number, false, now);
             }
         }

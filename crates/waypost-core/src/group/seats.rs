@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use waypost_balance::{Choice, Member, MemberId};
 use waypost_mqtt::QoS;
 
+use super::membership::Room;
 use super::message::Waiting;
 use super::{MemberKey, Seat};
 
@@ -36,8 +37,7 @@ pub(crate) struct Detail {
     pub identifier: u32,
     /// Messages it may have unacknowledged.
     pub credit: u32,
-    /// Its outbox is more than half full.
-    pub is_slow: bool,
+    pub room: Room,
     /// It unsubscribed, and finishes what was begun.
     pub is_ended: bool,
     /// Bytes sent at `QoS` 0 that were not seen to leave.
@@ -195,7 +195,7 @@ impl Seats {
         }
         self.holding.remove(&id);
         detail.credit = credit.unwrap_or(detail.credit);
-        detail.is_slow = false;
+        detail.room = Room::default();
         detail.bytes = 0;
         member.shard = detail.seat.shard();
         let at = self.members.len();
@@ -303,10 +303,10 @@ impl Seats {
         }
     }
 
-    pub fn set_slow(&mut self, id: MemberId, is_slow: bool) {
+    pub fn set_room(&mut self, id: MemberId, room: Room) {
         if let Some(at) = self.online_at(id) {
             if let Some(detail) = self.details.get_mut(at) {
-                detail.is_slow = is_slow;
+                detail.room = room;
             }
             self.refresh(at);
         }
@@ -332,7 +332,9 @@ impl Seats {
     fn refresh(&mut self, at: usize) {
         if let (Some(member), Some(detail)) = (self.members.get_mut(at), self.details.get(at)) {
             member.in_flight = detail.in_flight.len() as u64 + detail.bytes;
-            member.is_ready = !detail.is_slow && detail.in_flight.len() < detail.credit as usize;
+            member.is_ready = !detail.room.is_slow
+                && !(detail.room.is_busy && detail.qos != QoS::AtMostOnce)
+                && detail.in_flight.len() < detail.credit as usize;
         }
     }
 }

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use waypost_balance::{Balance, Choice, Member, MemberId};
 use waypost_mqtt::QoS;
 
+use super::membership::Room;
 use super::message::{Aftermath, Begun, Dropped, Given, Step, Waiting};
 use super::seats::{Detail, Seats, Sent};
 use crate::effects::Now;
@@ -362,12 +363,10 @@ impl Group {
         }
     }
 
-    /// Says whether a member's outbox is too full for more.
-    pub fn set_slow(&mut self, id: MemberId, is_slow: bool) {
-        self.seats.set_slow(id, is_slow);
-        if !is_slow {
-            self.became_ready(id);
-        }
+    /// Says whether a member's outbox is too full for more, and whether its window is.
+    pub fn set_room(&mut self, id: MemberId, room: Room) {
+        self.seats.set_room(id, room);
+        self.became_ready(id);
     }
 
     /// A member comes, online or not.
@@ -394,7 +393,7 @@ impl Group {
                 if let Some(detail) = self.seats.detail_at_mut(at) {
                     detail.credit = credit;
                 }
-                self.set_slow(id, false);
+                self.set_room(id, Room::default());
                 self.announce_in_flight(at, now, false, true);
             }
             return;
@@ -424,8 +423,8 @@ impl Group {
         }
     }
 
-    /// A member has no connection any more. What was on its way and never begun is another's.
-    pub fn go_away(&mut self, id: MemberId, unbegun: &[u32], now: Now) {
+    /// A member has no connection any more.
+    pub fn go_away(&mut self, id: MemberId) {
         if let Some(kept) = self.seats.go(id) {
             self.strategy.on_left(id);
             for waiting in kept {
@@ -433,14 +432,11 @@ impl Group {
                 self.put_back(waiting);
             }
         }
-        for number in unbegun {
-            self.returned(id, *number, false, now);
-        }
     }
 
     /// A member unsubscribed: these deliveries are its to finish, the others go back. 5 [MQTT-3.10.4-3]
-    pub fn unsubscribe(&mut self, id: MemberId, held: &[u32], now: Now) {
-        self.go_away(id, &[], now);
+    pub fn unsubscribe(&mut self, id: MemberId, held: &[u32]) {
+        self.go_away(id);
         self.keep_only(id, held);
         self.seats.end(id);
     }
@@ -456,15 +452,8 @@ impl Group {
     }
 
     /// A member's session ended: what the client had taken over is done, what it may have at `QoS` 2 dies with it.
-    pub fn end_session(
-        &mut self,
-        id: MemberId,
-        lost: &[u32],
-        done: &[u32],
-        now: Now,
-        after: &mut Aftermath,
-    ) {
-        self.go_away(id, &[], now);
+    pub fn end_session(&mut self, id: MemberId, lost: &[u32], done: &[u32], after: &mut Aftermath) {
+        self.go_away(id);
         for sent in self.seats.take_in_flight(id, |_| true) {
             if lost.contains(&sent.number) {
                 let client_id = self.seats.client_id(id);

@@ -5,22 +5,23 @@ use std::rc::Rc;
 use waypost_mqtt::QoS;
 
 use super::home::Word;
+use super::membership::Room;
 use super::{MemberKey, Tag};
 use crate::broker::Broker;
 use crate::deliver::{fit, target};
 use crate::effects::{Effects, IdentifierRange, Message, Now, ShardId};
 use crate::index::SubscriberId;
-use crate::queue::{Owed, StoredMessage};
+use crate::queue::StoredMessage;
 
 /// What became of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Taken {
-    /// It is on its way, or waits in the session's queue.
+    /// It is on its way.
     Yes,
     /// The client's Maximum Packet Size is less than it needs.
     TooLarge,
-    /// There is no connection.
-    Absent,
+    /// There is no connection, or no room.
+    No,
 }
 
 /// A delivery to one session.
@@ -65,6 +66,54 @@ pub(crate) struct Delivery<'a> {
 }
 
 impl Broker {
+    /// Whether a session can be given messages of groups now.
+    pub(super) fn room_of(&self, slot: u32, out: &impl Effects) -> Room {
+        let Some(id) = self.sessions.port(SubscriberId(slot)).connection() else {
+            return Room::NONE;
+        };
+        let session = self.sessions.get(slot);
+        let delivery = session.and_then(|session| session.delivery.as_deref());
+        Room {
+            is_slow: out.outbox_bytes(id) > self.limits.outbox_bytes_max / 2,
+            is_busy: delivery.is_some_and(|delivery| !delivery.is_live()),
+        }
+    }
+
+    /// Homes of a session's groups are about to believe this of it.
+    pub(super) fn tell_room(&mut self, slot: u32, room: Room) {
+        let session = self.sessions.get_mut(slot);
+        if let Some(memberships) = session.and_then(|session| session.memberships.as_mut()) {
+            memberships.told.is_slow |= room.is_slow;
+            memberships.told.is_busy |= room.is_busy;
+        }
+    }
+
+    /// A session may have room again: homes of its groups that believe otherwise are told.
+    #[inline]
+    pub(crate) fn relieve_members(&mut self, slot: u32, now: Now, out: &mut impl Effects) {
+        let session = self.sessions.get(slot);
+        let memberships = session.and_then(|session| session.memberships.as_ref());
+        let Some(told) = memberships.map(|memberships| memberships.told) else {
+            return;
+        };
+        if told != Room::default() {
+            self.tell_of_room(slot, told, now, out);
+        }
+    }
+
+    #[cold]
+    fn tell_of_room(&mut self, slot: u32, told: Room, now: Now, out: &mut impl Effects) {
+        let room = self.room_of(slot, out);
+        if room == Room::NONE || !(told.is_slow && !room.is_slow || told.is_busy && !room.is_busy) {
+            return;
+        }
+        let session = self.sessions.get_mut(slot);
+        if let Some(memberships) = session.and_then(|session| session.memberships.as_mut()) {
+            memberships.told = room;
+        }
+        self.say_to_all(slot, |_| Word::Room(room), now, out);
+    }
+
     /// A message of a group at `QoS` 0. `false`: it is too large for this client.
     #[inline]
     pub(crate) fn take_at_once(&mut self, taking: &Taking<'_>, out: &mut impl Effects) -> bool {
@@ -99,7 +148,7 @@ impl Broker {
     ) -> Taken {
         let port = self.sessions.port(SubscriberId(taking.slot));
         let Some(connection) = port.connection() else {
-            return Taken::Absent;
+            return Taken::No;
         };
         if taking.tag.is_none() {
             return if self.take_at_once(taking, out) {
@@ -109,7 +158,7 @@ impl Broker {
             };
         }
         let Some(session) = self.sessions.get_mut(taking.slot) else {
-            return Taken::Absent;
+            return Taken::No;
         };
         let is_persistent = session.is_persistent();
         let identifiers = taking.identifiers();
@@ -119,21 +168,6 @@ impl Broker {
             None => Rc::new(StoredMessage::new(taking.message, now)),
         };
         let delivery = session.delivery();
-        let is_slow = out.outbox_bytes(connection) > self.limits.outbox_bytes_max / 2;
-        delivery.is_slow |= is_slow;
-        if !delivery.is_live() {
-            // Within the credit its home gives it, so not beyond the queue's bounds by more than that.
-            let owed = Owed {
-                message: stored(),
-                identifiers: kept(),
-                qos: taking.qos,
-                retain: taking.retain,
-                tag: taking.tag,
-            };
-            let _ = delivery.queue.push(owed, usize::MAX, usize::MAX);
-            self.counters.queued += 1;
-            return Taken::Yes;
-        }
         let mut target = target(connection, port, taking.qos, taking.retain, taking.range());
         if port.is_careful()
             && !fit(
@@ -190,7 +224,21 @@ impl Broker {
             retain,
             identifier,
         };
-        let taken = self.take_from_group(&taking, now, out);
+        let room = self.room_of(slot, out);
+        let is_full = room.is_slow || (room.is_busy && number.is_some());
+        let is_known = self
+            .membership(slot, membership)
+            .is_none_or(|membership| std::mem::replace(&mut membership.is_told, is_full));
+        // A home that was told of nobody online sends nothing more.
+        if is_full && !is_known && room != Room::NONE {
+            self.tell_room(slot, room);
+            out.mailbox(from).push_word(key, Word::Room(room));
+        }
+        let taken = if is_full && number.is_some() {
+            Taken::No
+        } else {
+            self.take_from_group(&taking, now, out)
+        };
         match number {
             Some(number) if taken != Taken::Yes => {
                 let is_too_large = taken == Taken::TooLarge;
@@ -212,15 +260,6 @@ impl Broker {
                     None => self.groups.taken.push((key, bytes)),
                 }
             }
-        }
-        let connection = self.sessions.port(SubscriberId(slot)).connection();
-        let is_slow =
-            connection.is_some_and(|id| out.outbox_bytes(id) > self.limits.outbox_bytes_max / 2);
-        if is_slow
-            && let Some(membership) = self.membership(slot, membership)
-            && !std::mem::replace(&mut membership.is_slow, true)
-        {
-            out.mailbox(from).push_word(key, Word::Slow(true));
         }
     }
 
