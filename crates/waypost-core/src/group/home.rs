@@ -181,6 +181,9 @@ impl Broker {
             return;
         };
         let (filter_id, dropped) = (group.filter_id, group.dissolve());
+        for key in group.seats.keys() {
+            self.groups.remote.remove(&key);
+        }
         for dropped in dropped {
             self.groups.news.push((slot, dropped));
         }
@@ -365,8 +368,7 @@ impl Broker {
             return;
         };
         self.hear_of_member(slot, id, word, now, out);
-        let group = self.groups.get(slot);
-        if group.is_none_or(|group| group.seats.detail(id).is_none()) {
+        if !self.groups.is_member((slot, id), key) {
             self.groups.remote.remove(&key);
         }
     }

@@ -161,10 +161,13 @@ impl Broker {
         now: Now,
         out: &mut impl Effects,
     ) {
-        match at {
-            Some((group, id)) => self.hear_of_member(group, id, word, now, out),
-            None if home == self.shard => {}
-            None => out.mailbox(home).push_word(key, word),
+        if home != self.shard {
+            out.mailbox(home).push_word(key, word);
+        } else if let Some((group, id)) = at.filter(|at| self.groups.is_member(*at, key)) {
+            self.hear_of_member(group, id, word, now, out);
+        } else if let Word::Moved { to, .. } = word {
+            let said = Said::Handed { is_member: false };
+            post(to, Mail::ToMember { key, said }, out);
         }
     }
 

@@ -154,6 +154,12 @@ impl Groups {
         self.all.get_mut(slot as usize)?.as_mut()
     }
 
+    /// Whether this is the member's place still: places are used again.
+    fn is_member(&self, (slot, id): (u32, MemberId), key: MemberKey) -> bool {
+        let detail = self.get(slot).and_then(|group| group.seats.detail(id));
+        detail.is_some_and(|detail| detail.key == key)
+    }
+
     /// Groups that have their home here.
     pub fn len(&self) -> usize {
         self.by_filter.len()

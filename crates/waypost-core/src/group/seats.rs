@@ -128,6 +128,16 @@ impl Seats {
         }
     }
 
+    /// Everybody's keys, those of ended members included.
+    pub fn keys(&self) -> Vec<MemberKey> {
+        let away = self.away.values().map(|(_, detail)| detail);
+        self.details
+            .iter()
+            .chain(away)
+            .map(|detail| detail.key)
+            .collect()
+    }
+
     pub fn client_id(&self, id: MemberId) -> Option<Box<str>> {
         Some(self.detail(id)?.client_id.clone())
     }
