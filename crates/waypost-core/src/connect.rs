@@ -293,8 +293,9 @@ impl Broker {
             .get(id)
             .and_then(|connection| connection.peer);
         self.announce(Event::Connected, slot, peer, ReasonCode::Success, now, out);
-        self.pump(slot, now, out);
         self.members_back(slot, now, out);
+        self.pump(slot, now, out);
+        self.relieve_members(slot, now, out);
     }
 
     /// Takes the session from the connection it may still have. `Some` if it is kept for the new one.

@@ -146,6 +146,10 @@ impl Broker {
                 delivery.is_slow = false;
                 return;
             }
+            let memberships = session.memberships.as_ref();
+            if memberships.is_some_and(|memberships| !memberships.is_welcome()) {
+                return;
+            }
             if out.outbox_bytes(id) > self.limits.outbox_bytes_max / 2 {
                 self.counters.slow_readers += u64::from(!delivery.is_slow);
                 delivery.is_slow = true;

@@ -509,7 +509,7 @@ impl Broker {
             Mail::Forwarded { number, owed } => self.handle_forwarded(number, owed.open(), now),
             Mail::Emptied { number } => self.handle_emptied(number, now, out),
             Mail::Join(join) => self.hear_join(from, *join, now, out),
-            Mail::Member { key, word } => self.hear_by_key(key, word, now, out),
+            Mail::Member { key, word } => self.hear_by_key(from, key, word, now, out),
             Mail::ToMember { key, said } => self.hear_of_group(key, said, now, out),
             Mail::RetainedAsk(ask) => self.take_retained_ask(from, ask, out),
             Mail::RetainedAnswer {

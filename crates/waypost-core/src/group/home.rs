@@ -32,8 +32,8 @@ pub(crate) enum Word {
     Room(Room),
     /// It has no connection.
     Away,
-    /// It has one, and may have this many messages unacknowledged.
-    Back { credit: u32 },
+    /// It has one, and may have this many messages unacknowledged. How often it came is for [`Said::Welcome`].
+    Back { credit: u32, visit: u32 },
     /// It unsubscribed, and finishes these.
     Unsubscribed { held: Vec<u32> },
     /// Its session ended. These deliveries at `QoS` 2 die with it, of these only the identifier was still in use.
@@ -49,6 +49,8 @@ pub(crate) enum Said {
     Joined { is_accepted: bool },
     /// Its home knows that it is with the receiver now, or that it is none.
     Handed { is_member: bool },
+    /// The home knows that it is back: what was not taken back by now is to be sent again.
+    Welcome { visit: u32 },
     /// These deliveries are another's now.
     TakeBack { numbers: Vec<u32> },
 }
@@ -275,7 +277,7 @@ impl Broker {
                 group.go_away(id);
                 group.relieve_the_absent(&mut after);
             }
-            Word::Back { credit } => {
+            Word::Back { credit, .. } => {
                 group.come_back(id, Some(credit), now);
                 group.relieve_the_absent(&mut after);
             }
@@ -353,11 +355,16 @@ impl Broker {
     /// Another shard says something of a member it has.
     pub(crate) fn hear_by_key(
         &mut self,
+        from: ShardId,
         key: MemberKey,
         word: Word,
         now: Now,
         out: &mut impl Effects,
     ) {
+        let visit = match word {
+            Word::Back { visit, .. } => Some(visit),
+            _ => None,
+        };
         let Some((slot, id)) = self.groups.remote.get(&key).copied() else {
             if let Word::Moved { to, .. } = word
                 && to != self.shard
@@ -365,11 +372,21 @@ impl Broker {
                 let said = Said::Handed { is_member: false };
                 post(to, Mail::ToMember { key, said }, out);
             }
+            self.welcome(from, key, visit, out);
             return;
         };
         self.hear_of_member(slot, id, word, now, out);
+        // After what was taken back.
+        self.welcome(from, key, visit, out);
         if !self.groups.is_member((slot, id), key) {
             self.groups.remote.remove(&key);
+        }
+    }
+
+    fn welcome(&self, from: ShardId, key: MemberKey, visit: Option<u32>, out: &mut impl Effects) {
+        if let Some(visit) = visit {
+            let said = Said::Welcome { visit };
+            post(from, Mail::ToMember { key, said }, out);
         }
     }
 

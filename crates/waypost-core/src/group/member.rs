@@ -238,9 +238,11 @@ impl Broker {
         }
     }
 
-    /// A session has a connection again.
+    /// A session has a connection: its homes are told. Those on other shards may have given messages in flight to
+    /// others, and say so before these are sent again.
     pub(crate) fn members_back(&mut self, slot: u32, now: Now, out: &mut impl Effects) {
         let credit_max = self.limits.group_credit_max;
+        let own = self.shard;
         let Some(session) = self.sessions.get_mut(slot) else {
             return;
         };
@@ -248,8 +250,20 @@ impl Broker {
             return;
         };
         memberships.told = Room::default();
+        let inflight = session.delivery.as_ref().map(|delivery| &delivery.inflight);
+        let elsewhere = memberships
+            .by_number
+            .iter()
+            .filter(|(_, membership)| membership.home != own && !membership.is_ended);
+        let unwelcomed = elsewhere
+            .map(|(number, _)| *number)
+            .filter(|number| {
+                inflight.is_some_and(|inflight| inflight.numbers_of(*number).next().is_some())
+            })
+            .collect();
+        let visit = memberships.visit(unwelcomed);
         let credit = session.window.min(credit_max).into();
-        self.say_to_all(slot, |_| Word::Back { credit }, now, out);
+        self.say_to_all(slot, |_| Word::Back { credit, visit }, now, out);
     }
 
     /// A session ends: its groups go on without it.
@@ -333,6 +347,14 @@ impl Broker {
                     self.forget_membership(slot, key);
                 }
                 self.member_arrived(slot, key, now, out);
+            }
+            Said::Welcome { visit } => {
+                let session = self.sessions.get_mut(slot);
+                let memberships = session.and_then(|session| session.memberships.as_mut());
+                if memberships.is_some_and(|memberships| memberships.welcome(membership, visit)) {
+                    self.pump(slot, now, out);
+                    self.relieve_members(slot, now, out);
+                }
             }
             Said::TakeBack { numbers } => self.give_back(slot, membership.get(), &numbers),
         }

@@ -47,9 +47,34 @@ pub(crate) struct Memberships {
     last: u32,
     /// What homes of its groups may believe of its room: they are told when it is no longer so.
     pub told: Room,
+    /// Connections it has had.
+    visit: u32,
+    /// Homes on other shards that have to say what of this session's they took back, before anything is sent again.
+    unwelcomed: Vec<NonZeroU32>,
 }
 
 impl Memberships {
+    /// A connection came. These have something in flight from homes elsewhere.
+    pub fn visit(&mut self, unwelcomed: Vec<NonZeroU32>) -> u32 {
+        self.visit = self.visit.wrapping_add(1);
+        self.unwelcomed = unwelcomed;
+        self.visit
+    }
+
+    /// A home knows that the session is back. Returns whether it was the last one.
+    pub fn welcome(&mut self, number: NonZeroU32, visit: u32) -> bool {
+        let before = self.unwelcomed.len();
+        if visit == self.visit {
+            self.unwelcomed.retain(|other| *other != number);
+        }
+        before > 0 && self.unwelcomed.is_empty()
+    }
+
+    /// Whether everything in flight may be sent again.
+    pub fn is_welcome(&self) -> bool {
+        self.unwelcomed.is_empty()
+    }
+
     /// Those that have not ended.
     pub fn len(&self) -> usize {
         self.by_filter.len()
@@ -79,6 +104,8 @@ impl Memberships {
 
     pub fn remove(&mut self, key: MemberKey) {
         self.by_number.retain(|_, membership| membership.key != key);
+        self.unwelcomed
+            .retain(|number| self.by_number.contains_key(number));
         let by_number = &self.by_number;
         self.by_filter
             .retain(|_, number| by_number.contains_key(number));

@@ -342,9 +342,9 @@ impl Seats {
     fn refresh(&mut self, at: usize) {
         if let (Some(member), Some(detail)) = (self.members.get_mut(at), self.details.get(at)) {
             member.in_flight = detail.in_flight.len() as u64 + detail.bytes;
-            member.is_ready = !detail.room.is_slow
-                && !(detail.room.is_busy && detail.qos != QoS::AtMostOnce)
-                && detail.in_flight.len() < detail.credit as usize;
+            let needs_window = detail.qos != QoS::AtMostOnce;
+            let is_full = detail.room.is_slow || (detail.room.is_busy && needs_window);
+            member.is_ready = !is_full && detail.in_flight.len() < detail.credit as usize;
         }
     }
 }

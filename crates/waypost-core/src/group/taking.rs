@@ -104,7 +104,8 @@ impl Broker {
     #[cold]
     fn tell_of_room(&mut self, slot: u32, told: Room, now: Now, out: &mut impl Effects) {
         let room = self.room_of(slot, out);
-        if room == Room::NONE || !(told.is_slow && !room.is_slow || told.is_busy && !room.is_busy) {
+        let has_more = (told.is_slow && !room.is_slow) || (told.is_busy && !room.is_busy);
+        if !has_more {
             return;
         }
         let session = self.sessions.get_mut(slot);
@@ -229,8 +230,13 @@ impl Broker {
         let is_known = self
             .membership(slot, membership)
             .is_none_or(|membership| std::mem::replace(&mut membership.is_told, is_full));
-        // A home that was told of nobody online sends nothing more.
-        if is_full && !is_known && room != Room::NONE {
+        // A home that was told that nobody is here sends nothing more.
+        let is_here = self
+            .sessions
+            .port(SubscriberId(slot))
+            .connection()
+            .is_some();
+        if is_full && !is_known && is_here {
             self.tell_room(slot, room);
             out.mailbox(from).push_word(key, Word::Room(room));
         }
