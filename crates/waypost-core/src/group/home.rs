@@ -372,21 +372,14 @@ impl Broker {
                 let said = Said::Handed { is_member: false };
                 post(to, Mail::ToMember { key, said }, out);
             }
-            self.welcome(from, key, visit, out);
+            welcome(from, key, visit, out);
             return;
         };
         self.hear_of_member(slot, id, word, now, out);
         // After what was taken back.
-        self.welcome(from, key, visit, out);
+        welcome(from, key, visit, out);
         if !self.groups.is_member((slot, id), key) {
             self.groups.remote.remove(&key);
-        }
-    }
-
-    fn welcome(&self, from: ShardId, key: MemberKey, visit: Option<u32>, out: &mut impl Effects) {
-        if let Some(visit) = visit {
-            let said = Said::Welcome { visit };
-            post(from, Mail::ToMember { key, said }, out);
         }
     }
 
@@ -405,5 +398,12 @@ impl Broker {
             }
         }
         self.tell_dropped(now, out);
+    }
+}
+
+fn welcome(to: ShardId, key: MemberKey, visit: Option<u32>, out: &mut impl Effects) {
+    if let Some(visit) = visit {
+        let said = Said::Welcome { visit };
+        post(to, Mail::ToMember { key, said }, out);
     }
 }
