@@ -216,6 +216,12 @@ impl Broker {
         let Some((slot, membership)) = self.groups.sessions.get(&key).copied() else {
             return;
         };
+        if self
+            .membership(slot, membership)
+            .is_none_or(|membership| membership.is_ended)
+        {
+            return;
+        }
         let taking = Taking {
             slot,
             tag: number.map(|number| Tag { membership, number }),
