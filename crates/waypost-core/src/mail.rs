@@ -239,6 +239,7 @@ impl MailBatch {
         &mut self,
         key: MemberKey,
         number: Option<u32>,
+        visit: u32,
         taking: &Taking<'_>,
     ) {
         let Taking {
@@ -259,6 +260,7 @@ impl MailBatch {
         self.run.extend_from_slice(&key.to_bits().to_le_bytes());
         self.run
             .extend_from_slice(&number.unwrap_or_default().to_le_bytes());
+        self.run.extend_from_slice(&visit.to_le_bytes());
         self.run.extend_from_slice(&identifier.to_le_bytes());
         self.push_message(message);
     }
@@ -468,10 +470,12 @@ impl<'a> Reader<'a> {
                 let [flags] = self.array()?;
                 let key = MemberKey::from_bits(u64::from_le_bytes(self.array()?));
                 let number = u32::from_le_bytes(self.array()?);
+                let visit = u32::from_le_bytes(self.array()?);
                 let identifier = u32::from_le_bytes(self.array()?);
                 Some(Item::Delivery(Delivery {
                     key,
                     number: (flags & NUMBERED != 0).then_some(number),
+                    visit,
                     message: self.message()?,
                     qos: QoS::try_from(flags & 0b11).ok()?,
                     retain: flags & RETAIN != 0,

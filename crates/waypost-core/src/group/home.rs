@@ -32,7 +32,8 @@ pub(crate) enum Word {
     Room(Room),
     /// It has no connection.
     Away,
-    /// It has one, and may have this many messages unacknowledged. How often it came is for [`Said::Welcome`].
+    /// It has one, and may have this many messages unacknowledged. Which of its connections that is says whether a
+    /// delivery on its way was meant for it.
     Back { credit: u32, visit: u32 },
     /// It unsubscribed, and finishes these.
     Unsubscribed { held: Vec<u32> },
@@ -69,6 +70,8 @@ pub(crate) struct Join {
     pub retain_as_published: bool,
     pub identifier: u32,
     pub credit: u32,
+    /// Which of its session's connections it is.
+    pub visit: u32,
 }
 
 impl Word {
@@ -125,6 +128,7 @@ impl Broker {
             retain_as_published: join.retain_as_published,
             identifier: join.identifier,
             credit: join.credit,
+            visit: join.visit,
             room: Room::default(),
             is_ended: false,
             bytes: 0,
@@ -277,7 +281,10 @@ impl Broker {
                 group.go_away(id);
                 group.relieve_the_absent(&mut after);
             }
-            Word::Back { credit, .. } => {
+            Word::Back { credit, visit } => {
+                if let Some(detail) = group.seats.detail_mut(id) {
+                    detail.visit = visit;
+                }
                 group.come_back(id, Some(credit), now);
                 group.relieve_the_absent(&mut after);
             }

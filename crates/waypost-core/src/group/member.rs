@@ -68,7 +68,7 @@ impl Broker {
         let Some(membership) = memberships.by_number.get(&number) else {
             return Err(ReasonCode::UnspecifiedError);
         };
-        let (key, at) = (membership.key, membership.at);
+        let (key, at, visit) = (membership.key, membership.at, memberships.visit);
         let join = Join {
             key,
             filter: filter.as_str().into(),
@@ -80,6 +80,7 @@ impl Broker {
             retain_as_published: options.retain_as_published,
             identifier,
             credit: session.window.min(credit_max).into(),
+            visit,
         };
         if home != self.shard {
             self.groups.sessions.insert(key, (slot, number));
@@ -261,7 +262,7 @@ impl Broker {
                 inflight.is_some_and(|inflight| inflight.numbers_of(*number).next().is_some())
             })
             .collect();
-        let visit = memberships.visit(unwelcomed);
+        let visit = memberships.begin_visit(unwelcomed);
         let credit = session.window.min(credit_max).into();
         self.say_to_all(slot, |_| Word::Back { credit, visit }, now, out);
     }

@@ -48,14 +48,14 @@ pub(crate) struct Memberships {
     /// What homes of its groups may believe of its room: they are told when it is no longer so.
     pub told: Room,
     /// Connections it has had.
-    visit: u32,
+    pub visit: u32,
     /// Homes on other shards that have to say what of this session's they took back, before anything is sent again.
     unwelcomed: Vec<NonZeroU32>,
 }
 
 impl Memberships {
     /// A connection came. These have something in flight from homes elsewhere.
-    pub fn visit(&mut self, unwelcomed: Vec<NonZeroU32>) -> u32 {
+    pub fn begin_visit(&mut self, unwelcomed: Vec<NonZeroU32>) -> u32 {
         self.visit = self.visit.wrapping_add(1);
         self.unwelcomed = unwelcomed;
         self.visit

@@ -144,8 +144,9 @@ impl Broker {
                 Seat::There(shard) => {
                     let key = detail.key;
                     let bytes = group.seats.bytes(at);
+                    let visit = detail.visit;
                     group.sent_at_once(at, usize::try_from(bytes).unwrap_or(0) + len);
-                    out.mailbox(shard).push_delivery(key, None, &taking);
+                    out.mailbox(shard).push_delivery(key, None, visit, &taking);
                     return;
                 }
             }
@@ -242,7 +243,7 @@ impl Broker {
                 return;
             };
             let (seat, key, membership) = (detail.seat, detail.key, detail.membership);
-            let identifier = detail.identifier;
+            let (identifier, visit) = (detail.identifier, detail.visit);
             let Some(begun) = group.begin(at, now) else {
                 return;
             };
@@ -273,7 +274,8 @@ impl Broker {
                     self.hear_taken(slot, id, number, taken, now);
                 }
                 Seat::There(shard) => {
-                    out.mailbox(shard).push_delivery(key, number, &taking);
+                    out.mailbox(shard)
+                        .push_delivery(key, number, visit, &taking);
                 }
             }
         }

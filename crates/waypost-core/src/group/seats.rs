@@ -37,6 +37,8 @@ pub(crate) struct Detail {
     pub identifier: u32,
     /// Messages it may have unacknowledged.
     pub credit: u32,
+    /// Which of its session's connections it has, or had last.
+    pub visit: u32,
     pub room: Room,
     /// It unsubscribed, and finishes what was begun.
     pub is_ended: bool,

@@ -59,6 +59,8 @@ pub(crate) struct Delivery<'a> {
     pub key: MemberKey,
     /// None at `QoS` 0.
     pub number: Option<u32>,
+    /// For which of the session's connections it was sent.
+    pub visit: u32,
     pub message: Message<'a>,
     pub qos: QoS,
     pub retain: bool,
@@ -207,6 +209,7 @@ impl Broker {
         let Delivery {
             key,
             number,
+            visit,
             message,
             qos,
             retain,
@@ -246,7 +249,10 @@ impl Broker {
             self.tell_room(slot, room);
             out.mailbox(from).push_word(key, Word::Room(room));
         }
-        let taken = if is_full && number.is_some() {
+        let memberships = self.sessions.get(slot);
+        let memberships = memberships.and_then(|session| session.memberships.as_ref());
+        let is_stale = memberships.is_none_or(|memberships| memberships.visit != visit);
+        let taken = if (is_full || is_stale) && number.is_some() {
             Taken::No
         } else {
             self.take_from_group(&taking, now, out)
