@@ -6,7 +6,7 @@
 //! `<!-- run beside -->` runs `waypost serve`, or `waypost sub` of that server, while the others do, as in a terminal of its
 //! own: what it prints must have begun as the page says when the page ends. A page has one server at a time. A block whose first line is `# NAME.toml` is that file.
 //!
-//! The ports of the pages are replaced by free ones, and `/home/ann` by the directory, so that pages do not meet.
+//! The ports of the pages are replaced by free ones, and `/srv/mqtt` by the directory, so that pages do not meet.
 
 #![allow(
     clippy::unwrap_used,
@@ -35,7 +35,7 @@ const DOCUMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
 const PORTS: [u16; 5] = [1883, 8883, 8884, 8083, 8080];
 
 /// The directory that pages are read in.
-const DIRECTORY: &str = "/home/ann";
+const DIRECTORY: &str = "/srv/mqtt";
 
 /// One thing a page does.
 #[derive(Debug, PartialEq, Eq)]
