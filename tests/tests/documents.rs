@@ -225,7 +225,8 @@ impl Page {
 
     fn run(&self, command: &str, expect: &[String]) {
         let done = self
-            .bash(&format!("{command} 2>&1"), false)
+            // A here-document ends at its own line.
+            .bash(&format!("{{ {command}\n}} 2>&1"), false)
             .output()
             .unwrap();
         let printed = String::from_utf8_lossy(&done.stdout).into_owned();
