@@ -8,6 +8,11 @@ use crate::{
 
 /// The table of settings.
 const TABLE: &str = "crates/waypost-server/src/config/settings.rs";
+/// The tables of keys of `[[listener]]`, `[[topic]]`: arrays of tables, which only a file has.
+const ARRAYS: &[(&str, &str)] = &[
+    ("listener", "crates/waypost-server/src/config/door.rs"),
+    ("topic", "crates/waypost-server/src/config/topic.rs"),
+];
 /// Tests in here show that a setting is read, not that it acts.
 const READING: &str = "crates/waypost-server/src/config/";
 const PAGE: &str = "docs/configuration.md";
@@ -39,7 +44,30 @@ pub fn check(repository: &Repository) -> Vec<Finding> {
             ));
         }
     }
+    for (array, path) in ARRAYS {
+        let table = repository.file(path);
+        for (line, key) in table.map(keys).unwrap_or_default() {
+            if !(tests.contains(&format!("[[{array}]]")) && tests.contains(&format!("{key} = "))) {
+                let fix =
+                    "write a test outside config/ that has it in a file and sees the difference";
+                findings.push(Finding::new(
+                    path,
+                    line,
+                    format!("no test shows what {key} of [[{array}]] does"),
+                    fix,
+                ));
+            }
+        }
+    }
     findings
+}
+
+/// The `name: "…"` of the keys of an array, with their lines.
+fn keys(table: &File) -> Vec<(usize, String)> {
+    let lines = table.text.lines().enumerate();
+    lines
+        .filter_map(|(index, line)| Some((index + 1, quoted_after(line.trim(), "name: ")?)))
+        .collect()
 }
 
 /// The `section: "…"` and `key: "…"` pairs of the table, with the key's line.
@@ -120,6 +148,19 @@ mod tests {
             "not documented",
         );
         expect_bad(check, &[SETTINGS, DOCS], &format!("{TABLE}:3"), "no test");
+    }
+
+    #[test]
+    fn a_key_of_an_array_has_a_test() {
+        let (array, path) = ARRAYS[0];
+        let keys = (path, "    Key {\n        name: \"proxy_from\",\n");
+        let test = format!("fn f() {{ r#\"[[{array}]]\nproxy_from = []\"# }}");
+        expect_good(
+            check,
+            &[SETTINGS, DOCS, TEST, keys, ("tests/tests/doors.rs", &test)],
+        );
+        let place = format!("{path}:2");
+        expect_bad(check, &[SETTINGS, DOCS, TEST, keys], &place, "no test");
     }
 
     #[test]
