@@ -355,6 +355,24 @@ fn unread_packets_are_handled_before_more_is_read() {
     }
 }
 
+/// Goal: whole packets that parking left count also when the peer has gone by then.
+#[test]
+fn unread_packets_are_handled_though_the_peer_has_closed() {
+    let mut world = World::new();
+    let client = world.connect("c");
+    let unread = [publish("t", 0, b"last words").repeat(3), vec![0x30]].concat();
+    world.shard.outlets.read(ConnectionId(0), false);
+    world.shard.outlets.connections[0].unread = Some(Box::new(unread));
+    client.stream.shutdown(Shutdown::Both).unwrap();
+    world.settle();
+    assert_eq!(world.shard.broker.counters().publishes_received, 0);
+    world.shard.outlets.read(ConnectionId(0), true);
+    world.tick_until("the place to be free", |world| {
+        world.shard.outlets.connections.is_empty()
+    });
+    assert_eq!(world.shard.broker.counters().publishes_received, 3);
+}
+
 /// Goal: the last packet reaches a peer that had sent more than was read, and had closed its side.
 #[test]
 fn the_last_packet_arrives_whatever_the_peer_had_sent() {
