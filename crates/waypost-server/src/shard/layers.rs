@@ -6,7 +6,7 @@
 //! are sent whole: what the socket does not take is kept here, out of reach of whoever drops
 //! messages from the outbox.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 
 use super::outbox::{BufferPool, Outbox, SLICES_MAX};
 use crate::socket::Framing;
@@ -21,6 +21,13 @@ use crate::stream::websocket::{
 /// connection keeps beyond its outbox: four full records.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
 
+/// What one frame announces at most of what is sent without a copy. It stays in the outbox, but may
+/// not be dropped from it any more.
+const FRAME_BYTES_MAX: usize = 256 * 1024;
+
+/// What is read at once to where it stays, and unmasked there while it is in the processor's cache.
+const IN_PLACE_BYTES_MAX: usize = 128 * 1024;
+
 /// The layers of one connection.
 pub(super) struct Layers {
     tls: Option<Tls>,
@@ -28,6 +35,8 @@ pub(super) struct Layers {
     /// Bytes for the wire that the socket did not take yet.
     wire: Vec<u8>,
     wire_written: usize,
+    /// Bytes at the front of the outbox that a frame has announced: they must follow as they are.
+    frame_left: usize,
     /// Nothing more comes from the peer.
     end: Option<End>,
     /// What we close WebSocket with.
@@ -94,6 +103,13 @@ impl<'a> Plain<'a> {
         self.large.len() + self.buffer.len() - self.filled
     }
 
+    /// The next places of a large packet, at most `len`.
+    fn rest_of_large(&mut self, len: usize) -> &mut [u8] {
+        let rest = self.large.get_mut(self.filled..).unwrap_or_default();
+        let len = len.min(rest.len()).min(IN_PLACE_BYTES_MAX);
+        rest.get_mut(..len).unwrap_or_default()
+    }
+
     /// Whoever reads keeps to `room`.
     pub(super) fn put(&mut self, mut bytes: Masked<'_>) {
         let in_large = self.large.len();
@@ -131,6 +147,7 @@ impl Layers {
             websocket,
             wire: Vec::new(),
             wire_written: 0,
+            frame_left: 0,
             end: None,
             close_code: CloseCode::NORMAL,
             is_closed: false,
@@ -151,20 +168,37 @@ impl Layers {
         plain: &mut Plain<'_>,
         with: &mut LayerBuffers,
     ) -> io::Result<WireRead> {
+        if self.end.is_some() {
+            return Ok(WireRead {
+                count: 0,
+                filled_all: false,
+            });
+        }
         let kept = self.tls.as_ref().map_or(0, Tls::unread_len);
         // What is plain is never longer than what is on the wire.
         let most = with.incoming.len().min(plain.room());
         let room = with.incoming.get_mut(kept..most).unwrap_or_default();
-        let (mut count, room_len) = (0, room.len());
-        if self.end.is_none() {
-            count = socket.read(room)?;
-            if count > 0 {
-                self.open(count, plain, with);
-            }
+        let mut in_place = match (&self.tls, &self.websocket) {
+            (None, Some(websocket)) => plain.rest_of_large(websocket.payload_left()),
+            _ => &mut [],
+        };
+        let (in_place_len, room_len) = (in_place.len(), room.len());
+        let count = if in_place.is_empty() {
+            socket.read(room)?
+        } else {
+            socket.read_vectored(&mut [IoSliceMut::new(in_place), IoSliceMut::new(room)])?
+        };
+        if let Some(websocket) = &mut self.websocket {
+            in_place = plain.rest_of_large(count.min(in_place_len));
+            websocket.decode_in_place(in_place);
+            plain.filled += in_place.len();
+        }
+        if count > in_place_len {
+            self.open(count - in_place_len, plain, with);
         }
         Ok(WireRead {
             count,
-            filled_all: count == room_len,
+            filled_all: count == in_place_len + room_len,
         })
     }
 
@@ -217,6 +251,11 @@ impl Layers {
         self.wire_len() > 0 || self.websocket.as_ref().is_some_and(pinged)
     }
 
+    /// Bytes at the front of the outbox that are promised: dropping one would tear a frame.
+    pub(super) fn promised_len(&self) -> usize {
+        self.frame_left
+    }
+
     /// What to close WebSocket with, unless the peer has closed it already.
     pub(super) fn close_with(&mut self, code: CloseCode) {
         if self.end.is_none() {
@@ -234,11 +273,75 @@ impl Layers {
         with: &mut LayerBuffers,
         pool: &mut BufferPool,
     ) -> io::Result<usize> {
+        if self.tls.is_none() {
+            return self.write_frames(socket, outbox, is_closing, with, pool);
+        }
         let mut sent = self.write_wire(socket, pool)?;
         while self.wire_len() == 0 && self.has_more(outbox, is_closing) {
-            sent += self.write_batch(socket, outbox, is_closing, with, pool)?;
+            sent += self.write_records(socket, outbox, is_closing, with, pool)?;
         }
         Ok(sent)
+    }
+
+    /// Frames without TLS: the outbox's bytes are sent from where they are.
+    fn write_frames(
+        &mut self,
+        socket: &mut impl Write,
+        outbox: &mut Outbox,
+        is_closing: bool,
+        with: &mut LayerBuffers,
+        pool: &mut BufferPool,
+    ) -> io::Result<usize> {
+        let mut sent = 0;
+        loop {
+            with.before.clear();
+            with.before
+                .extend_from_slice(self.wire.get(self.wire_written..).unwrap_or_default());
+            if self.frame_left == 0 && with.before.is_empty() {
+                if !self.has_more(outbox, is_closing) {
+                    return Ok(sent);
+                }
+                self.frame_left = outbox.len().min(FRAME_BYTES_MAX);
+                self.put_frames_before(self.frame_left, &mut with.before);
+                if is_closing && self.frame_left == 0 {
+                    with.before.extend_from_slice(&close_frame(self.close_code));
+                    self.is_closed = true;
+                }
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX + 1];
+            let [before, places @ ..] = &mut slices;
+            *before = IoSlice::new(&with.before);
+            let (count, body) = outbox.slices(self.frame_left, places);
+            let offered = with.before.len() + body;
+            let slices = slices.get(..=count).unwrap_or_default();
+            let now = write_once(socket, slices)?;
+            sent += now;
+            let of_body = now.saturating_sub(with.before.len());
+            self.wire.clear();
+            self.wire_written = 0;
+            if let Some(rest) = with.before.get(now..) {
+                self.wire.extend_from_slice(rest);
+            }
+            self.frame_left -= of_body;
+            outbox.take(of_body, pool);
+            if now < offered || offered == 0 {
+                return Ok(sent);
+            }
+        }
+    }
+
+    /// The pong that is due and the header of a frame of `len` bytes.
+    fn put_frames_before(&mut self, len: usize, before: &mut Vec<u8>) {
+        let Some(websocket) = &mut self.websocket else {
+            return;
+        };
+        if let Some(ping) = websocket.take_unanswered_ping() {
+            before.extend_from_slice(FrameHeader::new(Opcode::Pong, ping.len()).as_slice());
+            before.extend_from_slice(&ping);
+        }
+        if len > 0 {
+            before.extend_from_slice(FrameHeader::new(Opcode::Binary, len).as_slice());
+        }
     }
 
     fn has_more(&self, outbox: &Outbox, is_closing: bool) -> bool {
@@ -263,8 +366,8 @@ impl Layers {
         Ok(sent)
     }
 
-    /// Some of the outbox, in one frame and full records, with what control frames are due.
-    fn write_batch(
+    /// Some of the outbox in full records, in one frame if in frames.
+    fn write_records(
         &mut self,
         socket: &mut impl Write,
         outbox: &mut Outbox,
@@ -272,60 +375,39 @@ impl Layers {
         with: &mut LayerBuffers,
         pool: &mut BufferPool,
     ) -> io::Result<usize> {
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX + 2];
-        let places = slices.get_mut(1..=SLICES_MAX).unwrap_or_default();
-        let (count, moved) = outbox.slices(BATCH_BYTES_MAX, places);
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let (count, moved) = outbox.slices(BATCH_BYTES_MAX, &mut slices);
         let is_last = is_closing && moved == outbox.len();
-        with.before.clear();
-        let mut after = &[][..];
-        let close = close_frame(self.close_code);
-        if let Some(websocket) = &mut self.websocket {
-            if let Some(ping) = websocket.take_unanswered_ping() {
-                let header = FrameHeader::new(Opcode::Pong, ping.len());
-                with.before.extend_from_slice(header.as_slice());
-                with.before.extend_from_slice(&ping);
-            }
-            if moved > 0 {
-                let header = FrameHeader::new(Opcode::Binary, moved);
-                with.before.extend_from_slice(header.as_slice());
-            }
-            if is_last {
-                after = &close;
-            }
-        }
-        let [before, ..] = &mut slices;
-        *before = IoSlice::new(&with.before);
-        if let Some(place) = slices.get_mut(count + 1) {
-            *place = IoSlice::new(after);
-        }
-        let slices = slices.get(..count + 2).unwrap_or_default();
-        self.is_closed = is_last;
-        let sent = match &mut self.tls {
-            None => write_and_keep(socket, slices, &mut self.wire, pool)?,
-            Some(tls) => {
-                with.plain.clear();
-                let plain = match slices {
-                    [before, plain, after] if before.is_empty() && after.is_empty() => plain,
-                    slices => {
-                        for slice in slices {
-                            with.plain.extend_from_slice(slice);
-                        }
-                        &with.plain[..]
-                    }
-                };
-                let out = &mut with.outgoing;
-                out.clear();
-                tls.write(plain, out).map_err(io::Error::other)?;
-                if is_last {
-                    tls.close(out).map_err(io::Error::other)?;
+        with.plain.clear();
+        self.put_frames_before(moved, &mut with.plain);
+        let plain = match slices.get(..count).unwrap_or_default() {
+            [plain] if with.plain.is_empty() && !is_last => plain,
+            slices => {
+                for slice in slices {
+                    with.plain.extend_from_slice(slice);
                 }
-                let slices = [IoSlice::new(out.as_slice())];
-                let sent = write_and_keep(socket, &slices, &mut self.wire, pool)?;
-                out.clear();
-                sent
+                if is_last && self.websocket.is_some() {
+                    with.plain.extend_from_slice(&close_frame(self.close_code));
+                }
+                with.plain.as_slice()
             }
         };
+        let out = &mut with.outgoing;
+        out.clear();
+        if let Some(tls) = &mut self.tls {
+            tls.write(plain, out).map_err(io::Error::other)?;
+            if is_last {
+                tls.close(out).map_err(io::Error::other)?;
+            }
+        }
+        self.is_closed = is_last;
         outbox.take(moved, pool);
+        let sent = write_once(socket, &[IoSlice::new(out.as_slice())])?;
+        if let Some(rest) = out.as_slice().get(sent..).filter(|rest| !rest.is_empty()) {
+            self.wire = pool.take();
+            self.wire.extend_from_slice(rest);
+        }
+        out.clear();
         Ok(sent)
     }
 }
@@ -335,27 +417,6 @@ fn unframe(websocket: Option<&mut Decoder>, bytes: &[u8], plain: &mut Plain<'_>)
         Some(websocket) => websocket.decode(bytes, &mut |bytes| plain.put(bytes)),
         None => plain.put(Masked::unmasked(bytes)),
     }
-}
-
-/// Writes once and keeps what the socket does not take. Returns how much it took.
-fn write_and_keep(
-    socket: &mut impl Write,
-    slices: &[IoSlice<'_>],
-    wire: &mut Vec<u8>,
-    pool: &mut BufferPool,
-) -> io::Result<usize> {
-    let sent = write_once(socket, slices)?;
-    let mut skip = sent;
-    for slice in slices {
-        if let Some(rest) = slice.get(skip..).filter(|rest| !rest.is_empty()) {
-            if wire.capacity() == 0 {
-                *wire = pool.take();
-            }
-            wire.extend_from_slice(rest);
-        }
-        skip = skip.saturating_sub(slice.len());
-    }
-    Ok(sent)
 }
 
 /// How much the socket takes, possibly nothing.

@@ -241,22 +241,27 @@ impl Outbox {
         self.shared = None;
     }
 
-    /// Drops whole QoS 0 PUBLISH packets no byte of which is written, oldest first, until at most
-    /// `bytes_max` bytes wait. Returns how many went. The cost is linear in the outbox, so callers
+    /// Drops whole QoS 0 PUBLISH packets no byte of which is written, or among the first `promised`,
+    /// oldest first, until at most `bytes_max` bytes wait. Returns how many went. The cost is linear in the outbox, so callers
     /// ask for a good part of it at once.
-    pub(super) fn drop_oldest_qos0(&mut self, bytes_max: usize, version: ProtocolVersion) -> usize {
-        self.rebuild(self.len().saturating_sub(bytes_max), version)
+    pub(super) fn drop_oldest_qos0(
+        &mut self,
+        bytes_max: usize,
+        promised: usize,
+        version: ProtocolVersion,
+    ) -> usize {
+        self.rebuild(self.len().saturating_sub(bytes_max), promised, version)
     }
 
     fn compact(&mut self) {
         if self.run_written >= COMPACT_BYTES_MIN && self.run_written >= self.run.len() / 2 {
-            self.rebuild(0, ProtocolVersion::V311);
+            self.rebuild(0, 0, ProtocolVersion::V311);
         }
     }
 
-    /// Copies what is not wholly written to a new run, but for the oldest untouched QoS 0
-    /// PUBLISH packets that together make up `surplus` bytes.
-    fn rebuild(&mut self, mut surplus: usize, version: ProtocolVersion) -> usize {
+    /// Copies what is not wholly written to a new run, but for the oldest QoS 0 PUBLISH packets,
+    /// untouched and behind the first `promised` bytes, that together make up `surplus` bytes.
+    fn rebuild(&mut self, mut surplus: usize, promised: usize, version: ProtocolVersion) -> usize {
         let mut kept = Outbox {
             run: Vec::with_capacity(self.run.len() - self.run_written),
             ..Outbox::default()
@@ -270,7 +275,8 @@ impl Outbox {
             let written = span.inline_end <= self.run_written
                 && (!span.has_piece || piece_index < pieces.first);
             let untouched = at >= self.run_written;
-            if untouched && surplus > 0 && is_droppable(inline, version) {
+            let is_free = untouched && kept.len() >= promised;
+            if is_free && surplus > 0 && is_droppable(inline, version) {
                 surplus = surplus.saturating_sub(span.total_len);
                 dropped += 1;
             } else if !written {
@@ -555,7 +561,7 @@ mod tests {
                     room: written,
                 };
                 outbox.write_to(&mut socket, &mut pool).unwrap();
-                let dropped = outbox.drop_oldest_qos0(bytes_max, ProtocolVersion::V311);
+                let dropped = outbox.drop_oldest_qos0(bytes_max, 0, ProtocolVersion::V311);
                 let left = outbox.len();
                 socket.room = usize::MAX;
                 outbox.write_to(&mut socket, &mut pool).unwrap();
@@ -582,11 +588,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_promised_is_not_dropped() {
+        let mut pool = BufferPool::new(1 << 20);
+        let (_, all) = filled(&mixed(), &mut pool);
+        let total: usize = all.iter().map(Vec::len).sum();
+        for written in 0..total {
+            for promised in 0..=total - written {
+                let (mut outbox, _) = filled(&mixed(), &mut pool);
+                let mut socket = Socket {
+                    taken: Vec::new(),
+                    room: written,
+                };
+                outbox.write_to(&mut socket, &mut pool).unwrap();
+                outbox.drop_oldest_qos0(0, promised, ProtocolVersion::V311);
+                socket.room = usize::MAX;
+                outbox.write_to(&mut socket, &mut pool).unwrap();
+                let promised = written + promised;
+                assert_eq!(socket.taken[..promised], all.concat()[..promised]);
+            }
+        }
+    }
+
+    #[test]
     fn the_oldest_goes_first() {
         let mut pool = BufferPool::new(1 << 20);
         let (mut outbox, all) = filled(&[(QOS0, b"old", false), (QOS0, b"new", false)], &mut pool);
         assert_eq!(
-            outbox.drop_oldest_qos0(all[1].len(), ProtocolVersion::V311),
+            outbox.drop_oldest_qos0(all[1].len(), 0, ProtocolVersion::V311),
             1
         );
         let mut socket = Socket {

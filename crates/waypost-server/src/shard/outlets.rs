@@ -9,7 +9,7 @@ use waypost_core::{ConnectionId, DeliveryFlags, Effects, MailBatch, Message, Sha
 use waypost_mqtt::{Packet, ProtocolVersion, PublishHead, QoS, encode, encode_publish_head};
 
 use super::connection::{Connection, ConnectionState};
-use super::layers::LayerBuffers;
+use super::layers::{LayerBuffers, Layers};
 use super::outbox::BufferPool;
 use super::{READ_BUFFER_BYTES, ShellLimits};
 use crate::metrics::ShellCounters;
@@ -143,9 +143,12 @@ impl Outlets {
         written.map(drop)
     }
 
-    /// Forgets what waits for a connection that will not read it.
+    /// Forgets what waits for a connection that will not read it, unless a frame has announced it.
     pub(super) fn release_outbox(&mut self, index: usize) {
-        if let Some(connection) = self.connections.get_mut(index) {
+        let is_promised = |layers: &Layers| layers.promised_len() > 0;
+        if let Some(connection) = self.connections.get_mut(index)
+            && !connection.layers.as_deref().is_some_and(is_promised)
+        {
             self.outbox_bytes -= connection.outbox.len();
             connection.outbox.release(&mut self.pool);
         }
@@ -170,9 +173,12 @@ impl Outlets {
         if connection.only_owed {
             return false;
         }
-        let dropped = connection
-            .outbox
-            .drop_oldest_qos0(bytes_max / 4 * 3, connection.version);
+        let layers = connection.layers.as_ref();
+        let promised = layers.map_or(0, |layers| layers.promised_len());
+        let dropped =
+            connection
+                .outbox
+                .drop_oldest_qos0(bytes_max / 4 * 3, promised, connection.version);
         let left = connection.outbox.len();
         connection.only_owed = left > bytes_max;
         self.outbox_bytes -= before - left;

@@ -168,15 +168,13 @@ impl<'a> Masked<'a> {
             place.copy_from_slice(self.bytes);
             return;
         }
-        // Eight bytes at a time, which the compiler makes sixteen or more.
-        let mask = u32::from_ne_bytes(self.mask);
-        let wide = u64::from(mask) << 32 | u64::from(mask);
+        let mask = wide(self.mask);
         let (from, from_rest) = self.bytes.as_chunks::<8>();
         let (to, to_rest) = place.as_chunks_mut::<8>();
         for (to, from) in to.iter_mut().zip(from) {
-            *to = (u64::from_ne_bytes(*from) ^ wide).to_ne_bytes();
+            *to = (u64::from_ne_bytes(*from) ^ mask).to_ne_bytes();
         }
-        for ((to, from), mask) in to_rest.iter_mut().zip(from_rest).zip(wide.to_ne_bytes()) {
+        for ((to, from), mask) in to_rest.iter_mut().zip(from_rest).zip(mask.to_ne_bytes()) {
             *to = from ^ mask;
         }
     }
@@ -253,6 +251,22 @@ impl Decoder {
                 self.end = Some(End::Failed(error));
             }
         }
+    }
+
+    /// How many of the next bytes are payload of a binary frame, and nothing else.
+    pub fn payload_left(&self) -> usize {
+        if self.control.is_some() || self.end.is_some() {
+            return 0;
+        }
+        usize::try_from(self.payload_left).unwrap_or(usize::MAX)
+    }
+
+    /// Takes the next bytes, no more than `payload_left`, and unmasks them where they are.
+    pub fn decode_in_place(&mut self, bytes: &mut [u8]) {
+        debug_assert!(bytes.len() <= self.payload_left());
+        unmask(bytes, self.mask);
+        self.mask.rotate_left(bytes.len() % 4);
+        self.payload_left -= bytes.len() as u64;
     }
 
     /// Why nothing is decoded any more.
@@ -389,6 +403,23 @@ fn close_code(payload: &[u8]) -> Result<Option<CloseCode>, FrameError> {
     }
     str::from_utf8(reason).map_err(|_| WRONG_REASON)?;
     Ok(Some(code))
+}
+
+fn unmask(bytes: &mut [u8], mask: [u8; 4]) {
+    let mask = wide(mask);
+    let (chunks, rest) = bytes.as_chunks_mut::<8>();
+    for chunk in chunks {
+        *chunk = (u64::from_ne_bytes(*chunk) ^ mask).to_ne_bytes();
+    }
+    for (byte, mask) in rest.iter_mut().zip(mask.to_ne_bytes()) {
+        *byte ^= mask;
+    }
+}
+
+/// A mask twice: eight bytes at a time, which the compiler makes sixteen or more.
+fn wide(mask: [u8; 4]) -> u64 {
+    let mask = u64::from(u32::from_ne_bytes(mask));
+    mask << 32 | mask
 }
 
 /// What stands before a payload of a server's frame.
