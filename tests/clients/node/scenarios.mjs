@@ -150,6 +150,52 @@ const scenarios = {
     await second.expectNothingBefore("takeover");
     await second.disconnect();
   },
+
+  /** Each message of a group comes to one member, in order for each, and all get some. */
+  async shared() {
+    const members = [await connect("worker-0"), await connect("worker-1"), await connect("worker-2")];
+    for (const member of members) await member.subscribe("$share/workers/jobs/#", { qos: 1 });
+    const publisher = await connect("shared-publisher");
+    const heard = members.map(() => []);
+    let count = 0;
+    const all = new Promise((resolve) => {
+      members.forEach(({ client }, index) =>
+        client.on("message", (_, payload) => {
+          heard[index].push(Number(payload));
+          if (++count === 60) resolve();
+        }),
+      );
+    });
+    for (let number = 0; number < 60; number++) {
+      await publisher.publish(`jobs/${number % 7}`, `${number}`, { qos: 1 });
+    }
+    await within(all, "60 messages");
+    const ascending = (numbers) => numbers.toSorted((a, b) => a - b);
+    assert.deepEqual(ascending(heard.flat()), Array.from({ length: 60 }, (_, number) => number));
+    for (const numbers of heard) assert.ok(numbers.length > 0);
+    for (const numbers of heard) assert.deepEqual(numbers, ascending(numbers));
+    for (const client of [...members, publisher]) await client.disconnect();
+  },
+
+  /** The URL is ann's; she may do what she likes under ann/ and nothing elsewhere, and so bob under bob/. */
+  async users() {
+    const ann = await connect("ann-client");
+    const bob = await Connection.open(url.replace("ann:", "bob:"), version, "bob-client");
+    await ann.subscribe("ann/#", { qos: 1 });
+    await bob.subscribe("bob/#", { qos: 1 });
+    await assert.rejects(ann.subscribe("bob/#", { qos: 1 }), /authorized/i);
+    await assert.rejects(ann.subscribe("#", { qos: 1 }), /authorized/i);
+    await ann.publish("ann/diary", "mine", { qos: 1 });
+    await ann.expect("ann/diary", "mine", { qos: 1 });
+    await assert.rejects(ann.publish("bob/diary", "not hers", { qos: 1 }), /authorized/i);
+    await bob.expectNothingBefore("bob/fence");
+    await ann.expectNothingBefore("ann/fence");
+    await ann.disconnect();
+    await bob.disconnect();
+    for (const wrong of [url.replace("ann:", "ann:x"), url.replace("ann:", "eve:")]) {
+      await assert.rejects(Connection.open(wrong, version, "wrong"), /authorized|password/i);
+    }
+  },
 };
 
 await scenarios[name]();

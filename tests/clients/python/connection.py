@@ -92,6 +92,9 @@ class Connection:
         self.publish(topic, b"fence", 1)
         self.expect(topic, b"fence")
 
+    def expect_no_more(self):
+        assert self.messages.empty(), f"heard {self.message().payload[:40]!r} too"
+
     def disconnect(self):
         self.client.disconnect()
         self.ended.get(timeout=LIMIT_S)

@@ -7,6 +7,7 @@ Exits with 0 when the server did what the scenario expects; otherwise the traceb
 """
 
 import sys
+import time
 
 import paho.mqtt.client as mqtt
 from connection import Connection
@@ -156,7 +157,64 @@ def takeover():
     second.disconnect()
 
 
-SCENARIOS = [qos_round_trips, order, retained, will, offline_queue, properties, large_payload, takeover]
+def shared():
+    """Each message of a group comes to one member, in order for each, and all get some."""
+    members = [connect(f"worker-{number}") for number in range(3)]
+    for member in members:
+        assert member.subscribe("$share/workers/jobs/#", 1) == [1]
+    publisher = connect("shared-publisher")
+    for number in range(60):
+        publisher.publish(f"jobs/{number % 7}", str(number).encode(), 1)
+    heard = [[] for _ in members]
+    deadline = time.monotonic() + 15
+    while sum(map(len, heard)) < 60:
+        assert time.monotonic() < deadline, f"heard only {heard}"
+        for member, numbers in zip(members, heard):
+            while not member.messages.empty():
+                numbers.append(int(member.message().payload))
+    assert sorted(sum(heard, [])) == list(range(60)), heard
+    assert all(numbers and numbers == sorted(numbers) for numbers in heard), heard
+    for client in [*members, publisher]:
+        client.expect_no_more()
+        client.disconnect()
+
+
+def users():
+    """The URL is ann's; she may do what she likes under ann/ and nothing elsewhere, and so bob under bob/."""
+    ann = connect("ann-client")
+    bob = Connection(url.replace("ann:", "bob:"), version, "bob-client")
+    assert ann.subscribe("ann/#", 1) == [1]
+    assert bob.subscribe("bob/#", 1) == [1]
+    assert ann.subscribe("bob/#", 1) == ann.subscribe("#", 1) == [0x87 if version == "5" else 0x80]
+    ann.publish("ann/diary", b"mine", 1)
+    ann.expect("ann/diary", b"mine", 1)
+    if version == "5":
+        ann.publish("bob/diary", b"not hers", 1)
+    bob.expect_nothing_before("bob/fence")
+    ann.expect_nothing_before("ann/fence")
+    ann.disconnect()
+    bob.disconnect()
+    for wrong in url.replace("ann:", "ann:x"), url.replace("ann:", "eve:"):
+        try:
+            Connection(wrong, version, "wrong")
+        except AssertionError as error:
+            assert "authorized" in str(error) or "password" in str(error), error
+        else:
+            raise AssertionError(f"{wrong} was let in")
+
+
+SCENARIOS = [
+    qos_round_trips,
+    order,
+    retained,
+    will,
+    offline_queue,
+    properties,
+    large_payload,
+    takeover,
+    shared,
+    users,
+]
 
 if __name__ == "__main__":
     url, version, name = sys.argv[1:]

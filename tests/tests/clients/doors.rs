@@ -1,6 +1,6 @@
 //! A server with every door open, and every client through each door it knows.
 
-use waypost_tests::{Certificates, Program, Run, Server, ServerOptions, required_program};
+use waypost_tests::{Certificates, Program, Run, Server, ServerOptions, required_program, waypost};
 
 /// The origin of web pages that the server of these tests lets in.
 pub const ORIGIN: &str = "http://page.example";
@@ -43,6 +43,22 @@ impl Doors {
         }
     }
 
+    /// Where `ann`, `bob` and `browser` may do what they like, each under a topic of the own name; their password is
+    /// `secret`. Whoever is nobody of them is not let in.
+    pub fn with_users() -> Self {
+        let doors = Self::open();
+        let password = doors.certificates.path("password");
+        std::fs::write(&password, "secret\n").unwrap();
+        for name in ["ann", "bob", "browser"] {
+            let mut command = waypost();
+            command.args(["users", "add", name, "--allow", &format!("{name}/#")]);
+            command.arg("--data-dir").arg(doors.server.data_dir());
+            command.arg("--password-file").arg(&password);
+            Run::to_end(command, [""; 0]).expect_success();
+        }
+        doors
+    }
+
     /// `localhost:PORT` of a door.
     pub fn place(&self, door: &str) -> String {
         let address = self.server.door(door);
@@ -54,22 +70,36 @@ impl Doors {
         match door {
             "unix" => format!("unix://{}", self.certificates.file("mqtt.sock")),
             "ws" | "wss" => format!("{door}://{}/mqtt", self.place(door)),
+            "mqtt" => format!("mqtt://{}", self.server.mqtt()),
             _ => format!("{door}://{}", self.place(door)),
         }
     }
+}
+
+/// `url` as a user.
+pub fn as_user(url: &str, name: &str) -> String {
+    url.replacen("://", &format!("://{name}:secret@"), 1)
 }
 
 fn scenario(program: Program, door: &str, version: &str, name: &str) {
     let Some(mut command) = required_program(program) else {
         return;
     };
-    let doors = Doors::open();
+    let doors = if name == "users" {
+        Doors::with_users()
+    } else {
+        Doors::open()
+    };
     command.env("TEST_CA", doors.certificates.path("ca.pem"));
     let script = match program {
         Program::Python => "python/scenarios.py",
         _ => "node/scenarios.mjs",
     };
-    Run::to_end(command, [script, &doors.url(door), version, name]).expect_success();
+    let mut url = doors.url(door);
+    if name == "users" {
+        url = as_user(&url, "ann");
+    }
+    Run::to_end(command, [script, &url, version, name]).expect_success();
 }
 
 /// One test for each door and scenario, against a server of its own.
@@ -92,27 +122,29 @@ macro_rules! scenarios {
 
 scenarios! {
     paho: Python "5";
-    mqtts: qos_round_trips order will large_payload;
-    ws: qos_round_trips order will large_payload;
-    wss: qos_round_trips order large_payload;
+    mqtt: shared users;
+    mqtts: qos_round_trips order will large_payload shared users;
+    ws: qos_round_trips order will large_payload shared users;
+    wss: qos_round_trips order large_payload users;
     unix: qos_round_trips order large_payload;
 }
 
 scenarios! {
     paho_311: Python "3.1.1";
-    mqtts: qos_round_trips offline_queue;
+    mqtts: qos_round_trips offline_queue shared users;
     ws: qos_round_trips offline_queue;
 }
 
 scenarios! {
     mqtt_js: Node "5";
-    mqtts: qos_round_trips order will large_payload;
-    ws: qos_round_trips order will large_payload;
-    wss: qos_round_trips order large_payload;
+    mqtt: shared users;
+    mqtts: qos_round_trips order will large_payload shared users;
+    ws: qos_round_trips order will large_payload shared users;
+    wss: qos_round_trips order large_payload users;
 }
 
 scenarios! {
     mqtt_js_311: Node "3.1.1";
-    mqtts: qos_round_trips offline_queue;
+    mqtts: qos_round_trips offline_queue shared;
     ws: qos_round_trips offline_queue;
 }

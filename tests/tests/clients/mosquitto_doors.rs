@@ -118,3 +118,55 @@ fn a_server_that_is_not_whom_it_says_is_left() {
         assert_eq!(served, server == "other-name", "{server} with --insecure");
     }
 }
+
+#[test]
+fn users_say_their_passwords() {
+    let doors = Doors::with_users();
+    let publish = |words: &str| {
+        let words = format!("--cafile @ca.pem -V mqttv5 -q 1 -m x {words}");
+        let command = command(Program::MosquittoPub, &doors, "mqtts", &words)?;
+        Some(Run::to_end(command, [""; 0]))
+    };
+    let ann = "--cafile @ca.pem -V mqttv5 -u ann -P secret -t ann/# -C 1 -W 20";
+    let Some(reader) = command(Program::MosquittoSub, &doors, "mqtts", ann) else {
+        return;
+    };
+    let reader = Running::start(reader);
+    doors.server.wait_for_metric("waypost_subscriptions", 1.0);
+    for (words, part) in [
+        ("-u ann -P guess -t ann/a", "password"),
+        ("-t ann/a", "authori"),
+        ("-u bob -P secret -t ann/a", "authori"),
+    ] {
+        let run = publish(words).unwrap();
+        let said = format!("{}{}", run.stdout, run.stderr);
+        assert!(said.to_lowercase().contains(part), "{words}: {said}");
+    }
+    publish("-u ann -P secret -t ann/a")
+        .unwrap()
+        .expect_success();
+    assert_eq!(reader.finish().expect_success(), "x\n");
+}
+
+/// Two members, each message to one of them.
+#[test]
+fn a_group_shares_over_tls() {
+    let doors = Doors::open();
+    let words = "--cafile @ca.pem -V mqttv5 -q 1 -t $share/pair/jobs -C 2 -W 20";
+    let Some(first) = command(Program::MosquittoSub, &doors, "mqtts", words) else {
+        return;
+    };
+    let first = Running::start(first);
+    doors.server.wait_for_metric("waypost_subscriptions", 1.0);
+    let second = Running::start(command(Program::MosquittoSub, &doors, "mqtts", words).unwrap());
+    doors.server.wait_for_metric("waypost_subscriptions", 2.0);
+    for job in ["a", "b", "c", "d"] {
+        let words = format!("--cafile @ca.pem -q 1 -t jobs -m {job}");
+        let publisher = command(Program::MosquittoPub, &doors, "mqtts", &words).unwrap();
+        Run::to_end(publisher, [""; 0]).expect_success();
+    }
+    let heard = first.finish().expect_success() + &second.finish().expect_success();
+    let mut jobs: Vec<_> = heard.lines().collect();
+    jobs.sort_unstable();
+    assert_eq!(jobs, ["a", "b", "c", "d"]);
+}

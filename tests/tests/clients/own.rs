@@ -9,7 +9,7 @@ use std::thread;
 
 use waypost_tests::{Run, Running, waypost};
 
-use crate::doors::Doors;
+use crate::doors::{Doors, as_user};
 
 const DOORS: [&str; 5] = ["mqtt", "mqtts", "ws", "wss", "unix"];
 
@@ -148,6 +148,50 @@ fn a_lost_connection_is_made_again_through_the_same_door() {
             run.stderr
         );
         assert_eq!(run.expect_success(), "one\ntwo\n", "{door}");
+    }
+}
+
+#[test]
+fn users_and_groups_through_every_door() {
+    for door in DOORS {
+        let doors = Doors::with_users();
+        let url = match door {
+            "unix" => doors.url(door),
+            _ => as_user(&doors.url(door), "ann"),
+        };
+        let who = if door == "unix" {
+            "-u ann -P secret"
+        } else {
+            ""
+        };
+        let words = format!("{who} -q 1 -t $share/pair/ann/jobs -C 2 -W 20");
+        let first = subscribe(&doors, &url, &words);
+        let second = Running::start(command(&doors, "sub", &url, &words));
+        doors.server.wait_for_metric("waypost_subscriptions", 2.0);
+        for job in ["a", "b", "c", "d"] {
+            run(
+                &doors,
+                "pub",
+                &url,
+                &format!("{who} -q 1 -t ann/jobs -m {job}"),
+            )
+            .expect_success();
+        }
+        let heard = first.finish().expect_success() + &second.finish().expect_success();
+        let mut jobs: Vec<_> = heard.lines().collect();
+        jobs.sort_unstable();
+        assert_eq!(jobs, ["a", "b", "c", "d"], "{door}");
+        let elsewhere = run(&doors, "pub", &url, &format!("{who} -q 1 -t bob/a -m x"));
+        let said = "refused the message: not authorized";
+        assert!(
+            elsewhere.stderr.to_lowercase().contains(said),
+            "{door}: {elsewhere:?}"
+        );
+        let nobody = run(&doors, "pub", &doors.url(door), "-q 1 -t ann/a -m x");
+        assert!(
+            nobody.stderr.contains("-u NAME -P PASSWORD"),
+            "{door}: {nobody:?}"
+        );
     }
 }
 
