@@ -49,11 +49,28 @@ pub(crate) enum Said {
     /// It is in the group, and every shard knows of that; or it cannot be.
     Joined { is_accepted: bool },
     /// Its home knows that it is with the receiver now, or that it is none.
-    Handed { is_member: bool },
+    Handed(Handed),
     /// The home knows that it is back: what was not taken back by now is to be sent again.
     Welcome { visit: u32 },
     /// These deliveries are another's now.
     TakeBack { numbers: Vec<u32> },
+}
+
+/// What a home says of a member whose session came to another shard.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    /// It is one.
+    pub is_member: bool,
+    /// Deliveries that came with the session and are another's by now.
+    pub taken_back: Vec<u32>,
+}
+
+impl Handed {
+    /// The home knows of no such member: what came with its session is the session's own.
+    pub const STRANGER: Self = Self {
+        is_member: false,
+        taken_back: Vec::new(),
+    };
 }
 
 /// A member as it joins, or changes its subscription.
@@ -289,7 +306,7 @@ impl Broker {
                 group.relieve_the_absent(&mut after);
             }
             Word::Unsubscribed { held } => {
-                group.unsubscribe(id, &held);
+                group.unsubscribe(id, held);
                 self.groups.members -= 1;
             }
             Word::Ended { lost, done } => {
@@ -304,8 +321,8 @@ impl Broker {
             }
             Word::Moved { to, held } => {
                 group.go_away(id);
-                group.keep_only(id, &held);
-                self.seat_elsewhere(slot, id, to, out);
+                let taken_back = group.keep_only(id, held);
+                self.seat_elsewhere(slot, id, to, taken_back, out);
             }
         }
         self.follow(slot, after, now, out);
@@ -337,7 +354,14 @@ impl Broker {
     }
 
     /// A member's session is on its way to another shard.
-    fn seat_elsewhere(&mut self, slot: u32, id: MemberId, to: ShardId, out: &mut impl Effects) {
+    fn seat_elsewhere(
+        &mut self,
+        slot: u32,
+        id: MemberId,
+        to: ShardId,
+        taken_back: Vec<u32>,
+        out: &mut impl Effects,
+    ) {
         let group = self.groups.get_mut(slot);
         let Some(detail) = group.and_then(|group| group.seats.detail_mut(id)) else {
             return;
@@ -345,8 +369,14 @@ impl Broker {
         detail.seat = Seat::There(to);
         let key = detail.key;
         self.groups.remote.insert(key, (slot, id));
-        if to != self.shard {
-            let said = Said::Handed { is_member: true };
+        let handed = Handed {
+            is_member: true,
+            taken_back,
+        };
+        if to == self.shard {
+            self.groups.handed.insert(key, handed);
+        } else {
+            let said = Said::Handed(handed);
             post(to, Mail::ToMember { key, said }, out);
         }
     }
@@ -376,7 +406,7 @@ impl Broker {
             if let Word::Moved { to, .. } = word
                 && to != self.shard
             {
-                let said = Said::Handed { is_member: false };
+                let said = Said::Handed(Handed::STRANGER);
                 post(to, Mail::ToMember { key, said }, out);
             }
             welcome(from, key, visit, out);

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use waypost_balance::{MemberId, WEIGHT_MAX};
 use waypost_mqtt::{Filter, Properties, ReasonCode, SubscriptionRequest};
 
-use super::home::{Join, Said, Word};
+use super::home::{Handed, Join, Said, Word};
 use super::membership::{Membership, Room};
 use super::{MemberKey, Seat, Tag, find_property, home_of};
 use crate::broker::Broker;
@@ -167,7 +167,7 @@ impl Broker {
         } else if let Some((group, id)) = at.filter(|at| self.groups.is_member(*at, key)) {
             self.hear_of_member(group, id, word, now, out);
         } else if let Word::Moved { to, .. } = word {
-            let said = Said::Handed { is_member: false };
+            let said = Said::Handed(Handed::STRANGER);
             post(to, Mail::ToMember { key, said }, out);
         }
     }
@@ -331,8 +331,8 @@ impl Broker {
     ) {
         let Some((slot, membership)) = self.groups.sessions.get(&key).copied() else {
             // The session is on its way here.
-            if let Said::Handed { is_member } = said {
-                self.groups.handed.insert(key, is_member);
+            if let Said::Handed(handed) = said {
+                self.groups.handed.insert(key, handed);
             }
             return;
         };
@@ -343,8 +343,9 @@ impl Broker {
                 }
                 self.joined(key, is_accepted, now, out);
             }
-            Said::Handed { is_member } => {
-                if !is_member {
+            Said::Handed(handed) => {
+                self.give_back(slot, membership.get(), &handed.taken_back);
+                if !handed.is_member {
                     self.forget_membership(slot, key);
                 }
                 self.member_arrived(slot, key, now, out);
@@ -405,19 +406,20 @@ impl Broker {
             .collect();
         let mut awaited = Vec::new();
         for (number, key, home) in all {
+            let handed = self.groups.handed.remove(&key);
+            if let Some(handed) = &handed {
+                self.give_back(slot, number.get(), &handed.taken_back);
+            }
             if home == self.shard {
-                match self.seat_here(key, slot) {
-                    Some(at) => {
-                        if let Some(membership) = self.membership(slot, number) {
-                            membership.at = Some(at);
-                        }
-                    }
-                    None => self.forget_membership(slot, key),
+                let at = self.seat_here(key, slot);
+                match self.membership(slot, number) {
+                    Some(membership) if at.is_some() => membership.at = at,
+                    _ => self.forget_membership(slot, key),
                 }
                 continue;
             }
-            match self.groups.handed.remove(&key) {
-                Some(false) => self.forget_membership(slot, key),
+            match handed {
+                Some(handed) if !handed.is_member => self.forget_membership(slot, key),
                 known => {
                     self.groups.sessions.insert(key, (slot, number));
                     if known.is_none() {

@@ -29,6 +29,7 @@ use crate::effects::ShardId;
 use crate::hash::shared_hash;
 use crate::index::{CachedMatch, FilterId};
 use crate::policy::Policy;
+use home::Handed;
 use message::{Dropped, Sender};
 use state::Group;
 
@@ -132,7 +133,7 @@ pub(crate) struct Groups {
     /// Sessions whose groups are on other shards.
     sessions: HashMap<MemberKey, (u32, NonZeroU32), FixedState>,
     /// Members whose homes know that they are here now, while their sessions are on their way; or that they are none.
-    handed: HashMap<MemberKey, bool, FixedState>,
+    handed: HashMap<MemberKey, Handed, FixedState>,
     /// Bytes at `QoS` 0 that came for members in this batch of mail.
     taken: Vec<(MemberKey, u32)>,
     members: usize,

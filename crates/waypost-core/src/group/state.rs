@@ -435,20 +435,29 @@ impl Group {
     }
 
     /// A member unsubscribed: these deliveries are its to finish, the others go back. 5 [MQTT-3.10.4-3]
-    pub fn unsubscribe(&mut self, id: MemberId, held: &[u32]) {
+    pub fn unsubscribe(&mut self, id: MemberId, held: Vec<u32>) {
         self.go_away(id);
         self.keep_only(id, held);
         self.seats.end(id);
     }
 
     /// A member moves, with these deliveries; the others never came to it.
-    pub fn keep_only(&mut self, id: MemberId, held: &[u32]) {
+    /// Returns those of them that it has no more.
+    pub fn keep_only(&mut self, id: MemberId, mut held: Vec<u32>) -> Vec<u32> {
         for sent in self
             .seats
             .take_in_flight(id, |sent| !held.contains(&sent.number))
         {
             self.take_again(sent);
         }
+        if let Some(detail) = self.seats.detail(id) {
+            let is_kept = |number: &u32| {
+                let mut kept = detail.in_flight.iter();
+                kept.any(|sent| sent.number == *number)
+            };
+            held.retain(|number| !is_kept(number));
+        }
+        held
     }
 
     /// A member's session ended: what the client had taken over is done, what it may have at `QoS` 2 dies with it.
