@@ -106,19 +106,21 @@ impl Policies {
                 continue;
             }
             let twins = root.place(filter);
-            for (twin, other) in twins
-                .iter()
-                .filter_map(|twin| Some((*twin, policies.get(*twin)?)))
-            {
-                errors.extend(
-                    policy
-                        .disagreements(other)
-                        .map(|key| PolicyError::Conflict {
-                            policies: (twin, number),
-                            key,
-                        }),
-                );
-            }
+            // Who agrees with the first that says something agrees with all that agree with it.
+            let disagreements = [
+                (
+                    "balance",
+                    disagrees(policy, twins, &policies, |said| said.balance),
+                ),
+                (
+                    "max_deliveries",
+                    disagrees(policy, twins, &policies, |said| said.max_deliveries),
+                ),
+            ];
+            errors.extend(disagreements.into_iter().filter_map(|(key, first)| {
+                let policies = (first?, number);
+                Some(PolicyError::Conflict { policies, key })
+            }));
             twins.push(number);
         }
         if errors.is_empty() {
@@ -185,23 +187,19 @@ fn take<T>(said: Option<T>, number: usize, value: &mut T, source: &mut Option<us
     }
 }
 
-impl TopicPolicy {
-    /// The keys that both say, and differently.
-    fn disagreements(&self, other: &Self) -> impl Iterator<Item = &'static str> {
-        fn differ<T: PartialEq + Copy>(one: Option<T>, other: Option<T>) -> bool {
-            one.is_some() && other.is_some() && one != other
-        }
-        let keys = [
-            ("balance", differ(self.balance, other.balance)),
-            (
-                "max_deliveries",
-                differ(self.max_deliveries, other.max_deliveries),
-            ),
-        ];
-        keys.into_iter()
-            .filter(|(_, differs)| *differs)
-            .map(|(key, _)| key)
-    }
+/// The first of the policies with the same filter that says something about that key, if it is something else.
+fn disagrees<T: PartialEq>(
+    policy: &TopicPolicy,
+    twins: &[usize],
+    policies: &[TopicPolicy],
+    key: impl Fn(&TopicPolicy) -> Option<T>,
+) -> Option<usize> {
+    let said = key(policy)?;
+    let mut others = twins
+        .iter()
+        .filter_map(|twin| Some((*twin, key(policies.get(*twin)?)?)));
+    let (first, other) = others.next()?;
+    (other != said).then_some(first)
 }
 
 impl Node {

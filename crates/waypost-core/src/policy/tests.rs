@@ -292,25 +292,24 @@ proptest! {
         }
     }
 
-    /// Goal: a conflict is found exactly where two policies with one filter say different things.
+    /// Goal: a conflict is found exactly where a policy says something else than the first with its filter.
     #[test]
     fn every_conflict_is_found(policies in vec(a_policy(), 0..40)) {
         let mut expect = Vec::new();
         for (later, policy) in policies.iter().enumerate() {
-            for (earlier, other) in policies[..later].iter().enumerate() {
-                if other.filter != policy.filter {
-                    continue;
-                }
-                let differ = [
-                    ("balance", matches!((policy.balance, other.balance), (Some(a), Some(b)) if a != b)),
-                    (
-                        "max_deliveries",
-                        matches!((policy.max_deliveries, other.max_deliveries), (Some(a), Some(b)) if a != b),
-                    ),
-                ];
-                for (key, _) in differ.into_iter().filter(|(_, differs)| *differs) {
-                    expect.push(PolicyError::Conflict { policies: (earlier, later), key });
-                }
+            let twins = || (0..later).filter(|twin| policies[*twin].filter == policy.filter);
+            let conflict = |earlier, key| PolicyError::Conflict { policies: (earlier, later), key };
+            let first = twins().find(|twin| policies[*twin].balance.is_some());
+            if let (Some(first), Some(said)) = (first, policy.balance)
+                && policies[first].balance != Some(said)
+            {
+                expect.push(conflict(first, "balance"));
+            }
+            let first = twins().find(|twin| policies[*twin].max_deliveries.is_some());
+            if let (Some(first), Some(said)) = (first, policy.max_deliveries)
+                && policies[first].max_deliveries != Some(said)
+            {
+                expect.push(conflict(first, "max_deliveries"));
             }
         }
         let found = Policies::new(policies).err().unwrap_or_default();

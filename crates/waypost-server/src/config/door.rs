@@ -278,7 +278,7 @@ address = "127.0.0.1:1884"
 proxy_from = ["127.0.0.1"]
 
 [auth]
-allow_anonymous_from_anywhere = true   # who comes through the proxy may come from anywhere
+allow_anonymous_from_anywhere = true   # or users: through the proxy anyone may come
 ```
 "#;
 

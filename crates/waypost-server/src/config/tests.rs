@@ -489,3 +489,18 @@ fn mistakes_in_flags_are_answered_with_what_would_be_right() {
 fn the_page_about_configuration_is_current() {
     crate::docs::check("configuration.md", &markdown());
 }
+
+#[test]
+fn the_examples_on_the_page_have_no_mistakes() {
+    let page = markdown();
+    let examples: Vec<&str> = page
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("```"))
+        .map(|(example, _)| example)
+        .collect();
+    assert!(examples.len() >= 2, "{page}");
+    for example in examples {
+        load_file(example).unwrap();
+    }
+}
