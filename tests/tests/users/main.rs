@@ -7,6 +7,7 @@
     clippy::indexing_slicing
 )]
 
+mod certificates;
 mod changes;
 mod command;
 mod log_in;
