@@ -154,6 +154,13 @@ impl RawClient {
         (client, answer)
     }
 
+    /// The connection itself; nothing that was received may be untaken.
+    #[track_caller]
+    pub fn into_stream(self) -> TcpStream {
+        assert!(self.buffer.is_empty());
+        self.stream
+    }
+
     /// Sends one packet.
     pub fn send(&mut self, packet: &Packet<'_>) {
         let mut bytes = Vec::new();

@@ -18,6 +18,15 @@ impl Arguments {
         is_word.then(|| self.0.remove(0))
     }
 
+    /// Takes the first word if it is that one.
+    pub fn positional_is(&mut self, word: &str) -> bool {
+        let is_word = self.0.first().is_some_and(|first| first == word);
+        if is_word {
+            self.0.remove(0);
+        }
+        is_word
+    }
+
     /// Takes `--name` out; whether it was there.
     pub fn flag(&mut self, name: &str) -> bool {
         let position = self.0.iter().position(|word| word == name);

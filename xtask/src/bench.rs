@@ -5,6 +5,7 @@
 //! run: figures of different runs and machines do not compare, ratios inside one line do.
 
 mod server;
+mod storm;
 
 use std::{
     io::Write,
@@ -26,6 +27,9 @@ const SCENARIOS: &[&str] = &["pair", "pairs", "fanout", "fanin", "room", "qos1",
 const CPU: &str = "server_cpu_us_per_delivery";
 
 pub fn run(root: &Path, mut arguments: Arguments) -> Result<(), Failure> {
+    if arguments.positional_is("storm") {
+        return storm::run(root, arguments);
+    }
     let print_only = arguments.flag("--print");
     let seconds = arguments.option::<u64>("--seconds")?.unwrap_or(3);
     let skip_micro = arguments.flag("--macro-only");
@@ -42,7 +46,12 @@ pub fn run(root: &Path, mut arguments: Arguments) -> Result<(), Failure> {
     if print_only {
         return Ok(());
     }
-    let path = root.join(EVIDENCE);
+    keep(root, EVIDENCE, &line)
+}
+
+/// Appends a line of figures to a file of evidence.
+fn keep(root: &Path, evidence: &str, line: &Value) -> Result<(), Failure> {
+    let path = root.join(evidence);
     let append = || {
         let mut file = std::fs::OpenOptions::new()
             .create(true)
@@ -50,7 +59,7 @@ pub fn run(root: &Path, mut arguments: Arguments) -> Result<(), Failure> {
             .open(&path)?;
         writeln!(file, "{line}")
     };
-    append().map_err(|error: std::io::Error| Failure::new(format!("{EVIDENCE}: {error}")))
+    append().map_err(|error: std::io::Error| Failure::new(format!("{evidence}: {error}")))
 }
 
 /// Every scenario on every server, interleaved, and what the first costs beside the second.

@@ -43,6 +43,8 @@ cargo xtask TASK: everything a developer runs
   simulate                     the core's deterministic simulation, at least --seeds N (300) and --minutes M (3), --from SEED
   bench                        runs the benchmarks and appends a JSON line to docs/evidence/bench.jsonl;
                                --seconds N per phase (3), --macro-only, --print (appends nothing)
+  bench storm                  what storms of connections do to live traffic, and what a TLS handshake costs;
+                               --rounds N (5), --seconds N per quiet phase (2), --clients N, --tls-clients N, --print
   help                         this text
 
 One test only:                 cargo test -p waypost-tests --test conformance_5 will

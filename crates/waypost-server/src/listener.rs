@@ -20,6 +20,8 @@ const WAKER: Token = Token(usize::MAX);
 /// Connections accepted before the shards are told, so that a storm costs few wakes, and before it
 /// is looked whether to stop.
 const ACCEPT_BATCH: usize = 64;
+/// How nice the listener's thread is: those who are there come before those who come.
+const NICENESS: i32 = 15;
 /// How long accepting pauses when it fails: the process or the system has no descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -100,6 +102,10 @@ impl Listener {
 
     /// Accepts until it is stopped. An error is one of the poller, never of a connection.
     pub(crate) fn run(mut self) -> io::Result<()> {
+        // On Linux this is the calling thread's own priority, not the process's.
+        if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+            log::warn!("the listener's thread keeps its priority: {error}");
+        }
         let mut events = Events::with_capacity(16);
         let mut timeout = None;
         loop {

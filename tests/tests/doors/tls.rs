@@ -188,6 +188,7 @@ fn the_handshake_threads_are_as_many_as_configured_and_the_least_important() {
             .then_some(porters)
     });
     assert_eq!(porters.len(), 3, "{porters:?}");
+    assert_eq!(threads(&server, "listener"), [("listener".to_owned(), 15)]);
     for (name, nice) in threads(&server, "shard-") {
         assert_eq!(nice, 0, "{name}");
     }

@@ -46,6 +46,9 @@ const READ_BUFFER_BYTES: usize = 64 * 1024;
 const POOL_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long a closed connection may take to read what was left for it.
 const LINGER_MS: u64 = 5_000;
+/// Connections that come, greet or go in one tick. Such work is long beside a message's, and comes in storms: those who
+/// are there must not wait for all of it.
+const NEWCOMERS_PER_TICK: usize = 32;
 /// While another shard's mailbox is full, how often to look again.
 const MAILBOX_FULL_RETRY_MS: u64 = 1;
 
@@ -81,6 +84,8 @@ pub(crate) struct Shard {
     /// Buffers of large packets that are on their way in, in bytes.
     receive_bytes: usize,
     received: VecDeque<Inbound>,
+    /// Connections handed over that are not taken yet. The server's places bound them.
+    newcomers: VecDeque<Handover>,
     /// Batches that were read, on their way back to be filled again.
     spare: Vec<MailBatch>,
     /// Closed connections that the peer has not closed yet, by the time we stop waiting.
@@ -138,6 +143,7 @@ impl Shard {
             read_buffer: vec![0; READ_BUFFER_BYTES],
             receive_bytes: 0,
             received: VecDeque::new(),
+            newcomers: VecDeque::new(),
             spare: Vec::new(),
             lingering: BTreeSet::new(),
             sent_max: 0,
@@ -222,7 +228,7 @@ impl Shard {
             return Some(Duration::from_millis(MAILBOX_FULL_RETRY_MS));
         }
         let lists = [&self.outlets.ready, &self.outlets.dirty, &self.relieved];
-        if lists.iter().any(|list| !list.is_empty()) {
+        if !self.newcomers.is_empty() || lists.iter().any(|list| !list.is_empty()) {
             return Some(Duration::ZERO);
         }
         let linger = self.lingering.first().map(|&(due, _)| due);
@@ -263,7 +269,7 @@ impl Shard {
         self.inbox.take(&mut received, &mut self.spare);
         for inbound in received.drain(..) {
             match inbound {
-                Inbound::Handover(handover) => self.adopt(handover),
+                Inbound::Handover(handover) => self.newcomers.push_back(handover),
                 Inbound::Mail { from, batch } => {
                     let spare = self
                         .broker
@@ -302,6 +308,12 @@ impl Shard {
             }
         }
         self.received = received;
+        for _ in 0..NEWCOMERS_PER_TICK {
+            let Some(handover) = self.newcomers.pop_front() else {
+                break;
+            };
+            self.adopt(handover);
+        }
     }
 
     /// Answers if the client is one of ours.

@@ -6,9 +6,9 @@ use std::rc::Rc;
 use waypost_core::{ConnectionId, Effects, Frame};
 use waypost_mqtt::{DecodeError, DecodeErrorKind, Packet, ReasonCode, Role, decode, decode_header};
 
-use super::Shard;
 use super::connection::{Connection, ConnectionState, LargePacket, OWN_BUFFER_BYTES_MIN, ReadOnce};
 use super::layers::{End, Plain};
+use super::{NEWCOMERS_PER_TICK, Shard};
 use crate::stream::websocket::{CloseCode, Masked};
 
 /// Packets sent in one tick, over all connections, after which nothing more is read in it: what one
@@ -36,13 +36,28 @@ impl Shard {
         std::mem::swap(&mut self.reading, &mut self.outlets.ready);
         let mut reading = std::mem::take(&mut self.reading);
         let mut turns = reading.drain(..);
+        let mut newcomers = 0;
         while !self.has_sent_enough()
             && let Some(index) = turns.next()
         {
+            if self.comes_or_goes(index) {
+                newcomers += 1;
+                if newcomers > NEWCOMERS_PER_TICK {
+                    // It keeps its place in the list, which is the next tick's.
+                    self.outlets.ready.push(index);
+                    continue;
+                }
+            }
             self.read(index);
         }
         drop(self.outlets.ready.splice(..0, turns));
         self.reading = reading;
+    }
+
+    /// Whether reading it is to greet it, or to let it go.
+    fn comes_or_goes(&self, index: usize) -> bool {
+        let connection = self.outlets.connections.get(index);
+        connection.is_some_and(|connection| !connection.greeted || connection.hung_up)
     }
 
     fn has_sent_enough(&self) -> bool {

@@ -675,3 +675,35 @@ fn a_write_that_fails_ends_the_connection() {
     let mut next = world.connect("next");
     world.subscribe(&mut next, "t", 0);
 }
+
+/// Goal: a storm of connections leaves room for those who are there. Method: more are handed over at once than one tick
+/// takes; they greet and leave at once, too.
+#[test]
+fn newcomers_are_taken_a_few_at_a_time() {
+    for count in [
+        NEWCOMERS_PER_TICK,
+        NEWCOMERS_PER_TICK + 1,
+        2 * NEWCOMERS_PER_TICK,
+    ] {
+        let mut world = World::new();
+        let clients: Vec<_> = (0..count).map(|_| world.open()).collect();
+        for expect in [count.min(NEWCOMERS_PER_TICK), count] {
+            world.tick();
+            assert_eq!(world.shard.outlets.connections.len(), expect);
+        }
+        world.tick();
+        for (number, client) in clients.iter().enumerate() {
+            let mut stream = &client.stream;
+            stream.write_all(&connect(&format!("c{number}"))).unwrap();
+        }
+        for expect in [count.min(NEWCOMERS_PER_TICK), count] {
+            world.tick();
+            assert_eq!(world.shard.broker.sessions(), expect);
+        }
+        drop(clients);
+        for expect in [count.saturating_sub(NEWCOMERS_PER_TICK), 0] {
+            world.tick();
+            assert_eq!(world.shard.outlets.connections.len(), expect);
+        }
+    }
+}

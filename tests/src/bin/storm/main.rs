@@ -1,0 +1,179 @@
+//! What a storm of connections does to clients that are already there, and what a TLS handshake costs beside the peers.
+//!
+//! `cargo xtask bench storm` builds and runs it; it prints one line of JSON. The server has one core, with its shard, its
+//! listener and its porters; the storm and the live traffic have the other. Both cores are kept awake at nice 19 all the
+//! while. Quiet and stormy phases alternate; the figures are medians of the phases' p99, since one alone varies twelvefold.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+mod crowd;
+mod handshakes;
+mod probe;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use serde_json::{Value, json};
+use waypost_tests::{Certificates, LIMIT, Server, ServerOptions, wait_for};
+
+use crowd::Crowd;
+use probe::Probe;
+
+/// What the server is measured with: one shard, TLS, room for the crowd.
+fn server(certificates: &Certificates) -> Server {
+    ServerOptions::new()
+        .arguments([
+            "--mqtts",
+            "127.0.0.1:0",
+            "--cert",
+            &certificates.file("server.pem"),
+            "--key",
+            &certificates.file("server.key"),
+        ])
+        .shards(1)
+        .start()
+}
+
+fn main() -> ExitCode {
+    let option = |name: &str, default: u32| {
+        let mut words = std::env::args().skip_while(|word| word != name).skip(1);
+        words
+            .next()
+            .map_or(default, |word| word.parse().expect("a number"))
+    };
+    let rounds = option("--rounds", 5);
+    let quiet = Duration::from_secs(option("--seconds", 2).into());
+    let (clients, tls_clients) = (option("--clients", 10_000), option("--tls-clients", 2_000));
+    raise_file_limit();
+    let certificates = Certificates::make();
+    run_on(0);
+    let server = server(&certificates);
+    let awake = Awake::keep();
+    run_on(1);
+    let probe = Probe::start(&server);
+    // The storm makes way for the traffic it disturbs: only the server is to be the cause.
+    setpriority_process(None, 10).expect("a lower priority");
+
+    let mut storms = serde_json::Map::new();
+    let mut is_met = true;
+    for (name, count) in [
+        ("accept", clients),
+        ("reconnect", clients),
+        ("tls", tls_clients),
+    ] {
+        let mut crowd = Crowd::new(&server, &certificates, name, count);
+        let figures = storm(&probe, &mut crowd, rounds, quiet);
+        is_met &= figures["is_met"] == true;
+        storms.insert(name.to_owned(), figures);
+        drop(crowd);
+        settle(&server);
+    }
+    drop(probe);
+    drop(server);
+    drop(awake);
+    let handshake = handshakes::compare(&certificates, option("--handshakes", 500), 3);
+    println!(
+        "{}",
+        json!({"rounds": rounds, "storms": storms, "handshake": handshake})
+    );
+    if is_met {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// One kind of storm, quiet and stormy in turn.
+fn storm(probe: &Probe, crowd: &mut Crowd, rounds: u32, quiet: Duration) -> Value {
+    crowd.prepare();
+    let (mut quiets, mut storms, mut seconds) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        thread::sleep(Duration::from_millis(500));
+        probe.begin();
+        thread::sleep(quiet);
+        quiets.push(probe.p99_ms());
+        probe.begin();
+        let begun = Instant::now();
+        crowd.storm();
+        seconds.push(begun.elapsed().as_secs_f64());
+        storms.push(probe.p99_ms());
+    }
+    let (without, with) = (median(quiets), median(storms));
+    json!({
+        "connections": crowd.len(),
+        "seconds": median(seconds),
+        "quiet_p99_ms": without,
+        "storm_p99_ms": with,
+        "ratio": with / without,
+        "is_met": with <= (2.0 * without).max(without + 1.0),
+    })
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Waits until only the live traffic is left.
+fn settle(server: &Server) {
+    wait_for("the crowd to be gone", LIMIT, || {
+        (server.metric("waypost_connections") < 2.5).then_some(())
+    });
+}
+
+/// The calling thread, and what it starts from now on, runs there.
+fn run_on(core: usize) {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let mut set = CpuSet::new();
+    set.set(core.min(cores - 1));
+    if let Err(error) = sched_setaffinity(None, &set) {
+        eprintln!("threads run on any core: {error}");
+    }
+}
+
+/// Threads that keep both cores from sleeping, until dropped.
+struct Awake(Arc<AtomicBool>);
+
+impl Awake {
+    fn keep() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        for core in [0, 1] {
+            let stop = Arc::clone(&stop);
+            thread::spawn(move || {
+                run_on(core);
+                setpriority_process(None, 19).expect("the lowest priority");
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        Self(stop)
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn raise_file_limit() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: maximum,
+            maximum,
+        },
+    )
+    .expect("as many as allowed");
+}
