@@ -195,6 +195,8 @@ impl Broker {
         Some(slot)
     }
 
+    /// A group ends with its last member. Who left with deliveries in flight finishes them: until then it is known here,
+    /// though nobody can find it, so that what becomes of them is told.
     fn end_group_if_empty(&mut self, slot: u32, now: Now, out: &mut impl Effects) {
         let is_empty = |group: &Group| group.seats.count() == 0;
         if !self.groups.get(slot).is_some_and(is_empty) {
@@ -204,20 +206,19 @@ impl Broker {
             return;
         };
         let (filter_id, dropped) = (group.filter_id, group.dissolve());
-        for key in group.seats.keys() {
-            self.groups.remote.remove(&key);
-        }
         for dropped in dropped {
             self.groups.news.push((slot, dropped));
         }
         self.groups.count_waiting(slot);
         // While it is still known by its name.
         self.tell_dropped(now, out);
-        self.interest_ends(filter_id, out);
-        let subscriber = SubscriberId::of_group(slot);
-        self.index.remove(filter_id, subscriber);
-        self.fresh.forget(subscriber.0);
-        self.groups.remove(slot);
+        if self.groups.hide(slot) {
+            self.interest_ends(filter_id, out);
+            let subscriber = SubscriberId::of_group(slot);
+            self.index.remove(filter_id, subscriber);
+            self.fresh.forget(subscriber.0);
+        }
+        self.groups.remove_if_vacant(slot);
     }
 
     /// What has to follow a change of members.

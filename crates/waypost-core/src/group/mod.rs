@@ -200,7 +200,7 @@ impl Groups {
 
     /// What is left when nobody is in a group: nothing.
     pub fn traces(&self) -> usize {
-        self.by_filter.len()
+        self.all.len() - self.free.len()
             + self.remote.len()
             + self.sessions.len()
             + self.handed.len()
@@ -229,15 +229,31 @@ impl Groups {
         slot
     }
 
-    pub fn remove(&mut self, slot: u32) -> Option<Group> {
-        let group = self.all.get_mut(slot as usize)?.take()?;
-        self.by_filter.remove(&group.filter);
-        self.free.push(slot);
-        if self.by_filter.is_empty() {
+    /// Nobody finds a group any more that has ended. Whether it could be found before.
+    fn hide(&mut self, slot: u32) -> bool {
+        let Some(Some(group)) = self.all.get(slot as usize) else {
+            return false;
+        };
+        let is_found = self.by_filter.get(&group.filter) == Some(&slot);
+        if is_found {
+            self.by_filter.remove(&group.filter);
+        }
+        is_found
+    }
+
+    /// Nobody has anything of a group any more that has ended.
+    fn remove_if_vacant(&mut self, slot: u32) {
+        let place = self.all.get_mut(slot as usize);
+        if let Some(place) = place
+            && place.as_ref().is_some_and(|group| group.seats.is_vacant())
+        {
+            *place = None;
+            self.free.push(slot);
+        }
+        if self.free.len() == self.all.len() {
             self.all = Vec::new();
             self.free = Vec::new();
         }
-        Some(group)
     }
 
     fn slots(&self) -> impl Iterator<Item = u32> + use<> {

@@ -130,14 +130,9 @@ impl Seats {
         }
     }
 
-    /// Everybody's keys, those of ended members included.
-    pub fn keys(&self) -> Vec<MemberKey> {
-        let away = self.away.values().map(|(_, detail)| detail);
-        self.details
-            .iter()
-            .chain(away)
-            .map(|detail| detail.key)
-            .collect()
+    /// Nobody is in it, and nobody who left has anything to finish.
+    pub fn is_vacant(&self) -> bool {
+        self.members.is_empty() && self.away.is_empty()
     }
 
     pub fn client_id(&self, id: MemberId) -> Option<Box<str>> {
