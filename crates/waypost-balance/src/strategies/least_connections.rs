@@ -61,40 +61,28 @@ impl Fewest {
         members: &[Member],
         eligible: impl Fn(&Member) -> bool,
     ) -> Option<usize> {
-        let mut best = None;
-        let mut is_tied = false;
-        for (at, member) in members.iter().enumerate() {
-            if !eligible(member) {
-                continue;
+        let mut least = f64::INFINITY;
+        for member in members {
+            if eligible(member) && load(member) < least {
+                least = load(member);
             }
-            let Some((_, least)) = best else {
-                best = Some((at, member));
-                continue;
-            };
-            let (mine, others) = (load(member, least), load(least, member));
-            if mine < others {
-                best = Some((at, member));
-            }
-            is_tied = mine == others || (is_tied && mine > others);
         }
-        let (at, best) = best?;
-        if !is_tied {
-            return Some(at);
-        }
+        // Among one alone nobody's turns change.
         self.turns.next(members, |_, member| {
-            eligible(member) && load(member, best) == load(best, member)
+            eligible(member) && load(member) <= least
         })
     }
 }
 
-/// How loaded `member` is for its weight, on a scale common to it and `other`: in flight ÷ weight, without dividing.
+/// In flight ÷ weight: equal where the fractions are.
 #[inline]
-pub(super) fn load(member: &Member, other: &Member) -> u64 {
-    member.in_flight.min(IN_FLIGHT_COUNTED_MAX) * u64::from(other.weight)
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "beyond 2⁵³ in flight it does not matter"
+)]
+pub(super) fn load(member: &Member) -> f64 {
+    member.in_flight as f64 / f64::from(member.weight)
 }
-
-/// More in flight than this, in bytes 4 PiB, is all the same: times a weight it fits 64 bits.
-const IN_FLIGHT_COUNTED_MAX: u64 = 1 << 52;
 
 #[cfg(test)]
 mod tests {

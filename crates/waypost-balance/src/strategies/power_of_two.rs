@@ -30,7 +30,7 @@ impl Balance for PowerOfTwo {
         // The first drawn wins a tie: so idle members share by weight.
         let second = self.lottery.draw(members, Some(first)).filter(|second| {
             match (members.get(first), members.get(*second)) {
-                (Some(first), Some(second)) => load(second, first) < load(first, second),
+                (Some(first), Some(second)) => load(second) < load(first),
                 _ => false,
             }
         });

@@ -114,7 +114,7 @@ impl Sticky {
             |seat: &Seat<u32>, other: &Member| u64::from(seat.state) * u64::from(other.weight);
         ready
             .min_by(|(_, (a_seat, a)), (_, (b_seat, b))| {
-                let by_load = load(a, b).cmp(&load(b, a));
+                let by_load = load(a).total_cmp(&load(b));
                 by_load.then_with(|| publishers(a_seat, b).cmp(&publishers(b_seat, a)))
             })
             .map(|(at, _)| at)

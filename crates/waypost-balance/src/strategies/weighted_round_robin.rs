@@ -59,18 +59,20 @@ impl Turns {
     ) -> Option<usize> {
         let mut total = 0;
         let mut best = None;
+        let mut most = i64::MIN;
         let seats = self.roster.seats(members);
         for (at, (seat, member)) in seats.iter_mut().zip(members).enumerate() {
-            if eligible(at, member) {
-                let weight = i64::from(member.weight);
-                seat.state += weight;
-                total += weight;
-                if best.is_none_or(|(_, most)| seat.state > most) {
-                    best = Some((at, seat.state));
-                }
+            // Without a branch on who is eligible: among ties that is as good as random.
+            let is_eligible = eligible(at, member);
+            let share = i64::from(member.weight) * i64::from(is_eligible);
+            seat.state += share;
+            total += share;
+            if is_eligible && seat.state > most {
+                best = Some(at);
+                most = seat.state;
             }
         }
-        let (at, _) = best?;
+        let at = best?;
         if let Some(seat) = seats.get_mut(at) {
             seat.state -= total;
         }
