@@ -202,8 +202,8 @@ fn failures_say_what_to_do_and_have_their_codes() {
             "a.jsonl:1: --key-field: no field `key`",
         ),
         (
-            arrivals("t", &["--load", "1", "--service-ms", "1"]),
-            "give one of them",
+            arrivals("t", &["--load", "1", "--speed", "1"]),
+            "cannot be used with",
         ),
     ] {
         let stderr = text(&outcome.stderr);

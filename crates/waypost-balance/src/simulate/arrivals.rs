@@ -192,7 +192,7 @@ impl Recorded {
     pub(super) fn arrivals(&self, model: &Model, seed: u64) -> Arrivals {
         let mut random = Random::new(seed);
         let messages = self.messages.iter().map(|(time_ms, key)| Message {
-            at_ns: whole(time_ms * 1e6),
+            at_ns: whole(time_ms * 1e6 / model.speed),
             key: *key,
             work_ns: model.work_ns(&mut random),
         });

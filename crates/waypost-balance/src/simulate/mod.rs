@@ -45,8 +45,10 @@ pub struct Options {
     pub members: Option<u32>,
     /// Work that arrives ÷ work the members can do, instead of the scenario's.
     pub load: Option<f64>,
-    /// Mean time a member of speed 1 works on a message: 10 ms in a scenario; with a recording what makes the load.
-    pub service_ms: Option<f64>,
+    /// Mean time a member of speed 1 works on a message.
+    pub service_ms: f64,
+    /// How much faster than recorded a recording is played, instead of what makes the load.
+    pub speed: Option<f64>,
 }
 
 /// Mean time a member of speed 1 works on a message, unless told otherwise.
@@ -61,7 +63,8 @@ impl Default for Options {
             credit: 64,
             members: None,
             load: None,
-            service_ms: None,
+            service_ms: SERVICE_MS,
+            speed: None,
         }
     }
 }
@@ -77,6 +80,12 @@ pub fn simulate(
     rows(scenario.name, strategies, options, on_run, |run_seed| {
         (model.clone(), model.arrivals(options.messages, run_seed))
     })
+}
+
+/// How much faster than recorded a recording is played, and the load that this makes.
+pub fn tempo(recorded: &Recorded, options: &Options) -> (f64, f64) {
+    let model = Model::of_recording(recorded, options);
+    (model.speed, model.load)
 }
 
 /// Plays recorded arrivals, on members that are all alike, with each of the strategies.

@@ -1,7 +1,7 @@
 //! The scenarios, one row each, and the model that a row and the options make.
 
+use super::Options;
 use super::arrivals::{Arrivals, Keys, Recorded, Work, poisson};
-use super::{Options, SERVICE_MS};
 
 /// A situation that strategies are compared in.
 #[derive(Debug)]
@@ -145,6 +145,8 @@ pub(super) struct Model {
     pub churn: Option<Churn>,
     /// Mean time that a member of speed 1 works on a message.
     pub service_ns: f64,
+    /// How much faster than recorded a recording is played.
+    pub speed: f64,
 }
 
 impl Model {
@@ -169,27 +171,30 @@ impl Model {
             work: scenario.work,
             keys: scenario.keys.clone(),
             churn: scenario.churn,
-            service_ns: options.service_ms.unwrap_or(SERVICE_MS) * 1e6,
+            service_ns: options.service_ms * 1e6,
+            speed: 1.0,
         }
     }
 
-    /// Members alike, and as much work in a message as makes the load, unless told how much.
+    /// Members alike, and the recording as fast as makes the load, unless told how fast.
     #[allow(clippy::cast_precision_loss, reason = "a rate, not a count")]
     pub fn of_recording(recorded: &Recorded, options: &Options) -> Self {
-        let members = options.members.unwrap_or(RECORDED_MEMBERS);
+        let stations = alike(options.members.unwrap_or(RECORDED_MEMBERS));
+        let service_ns = options.service_ms * 1e6;
         let gap_ns = recorded.span_ms() * 1e6 / recorded.messages() as f64;
-        let by_load = |load: f64| load * f64::from(members.max(1)) * gap_ns;
-        let service_ns = options.service_ms.map_or_else(
-            || by_load(options.load.unwrap_or(RECORDED_LOAD)),
-            |service_ms| service_ms * 1e6,
-        );
+        // The load if it were played as recorded.
+        let load = service_ns / (gap_ns * stations.len() as f64);
+        let speed = options
+            .speed
+            .unwrap_or_else(|| options.load.unwrap_or(RECORDED_LOAD) / load);
         Self {
-            stations: alike(members),
-            load: service_ns / by_load(1.0),
+            stations,
+            load: load * speed,
             work: Work::Exponential,
             keys: Keys::Uniform(0),
             churn: None,
             service_ns,
+            speed,
         }
     }
 

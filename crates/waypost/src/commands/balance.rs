@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 use waypost_balance::simulate::{
     Estimate, Options, Recorded, Row, Scenario, find_scenario, scenarios, simulate,
-    simulate_recorded,
+    simulate_recorded, tempo,
 };
 use waypost_balance::{Strategy, find, registry};
 
@@ -23,6 +23,7 @@ Examples:
   waypost balance simulate --scenario slow-member
   waypost balance simulate --scenario mm8 --strategy random,power-of-two,least-connections --load 0.95
   waypost balance simulate --arrivals orders.jsonl.gz --time-field ts --key-field customer
+  waypost balance simulate --arrivals chat.jsonl --time-field ts --speed 1 --service-ms 250 --members 3
   waypost balance simulate --json | jq '.[] | select(.strategy == \"ordered\")'
 
 Scenarios:
@@ -101,9 +102,18 @@ struct SimulateArgs {
     /// Work that arrives ÷ work the members can do [default: the scenario's; 0.7 for recorded arrivals]
     #[arg(long, value_name = "X", value_parser = parse_load)]
     load: Option<f64>,
-    /// Mean time a member works on a message [default: 10; for recorded arrivals what makes the load]
-    #[arg(long, value_name = "MS", value_parser = parse_positive)]
-    service_ms: Option<f64>,
+    /// Mean time a member works on a message
+    #[arg(long, value_name = "MS", default_value_t = 10.0, value_parser = parse_positive)]
+    service_ms: f64,
+    /// Play the recording X times as fast as it was recorded [default: as fast as makes the load]
+    #[arg(
+        long,
+        value_name = "X",
+        requires = "arrivals",
+        conflicts_with = "load",
+        value_parser = parse_positive
+    )]
+    speed: Option<f64>,
     /// Messages in flight to a member, at most
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..))]
     credit: u64,
@@ -201,6 +211,7 @@ impl SimulateArgs {
             members: self.members,
             load: self.load,
             service_ms: self.service_ms,
+            speed: self.speed,
         }
     }
 
@@ -228,22 +239,18 @@ impl SimulateArgs {
         file: &Path,
         strategies: &[&'static Strategy],
     ) -> Result<Part, Failure> {
-        if self.load.is_some() && self.service_ms.is_some() {
-            return Err(Failure::usage(
-                "--load and --service-ms say the same of recorded arrivals: give one of them",
-            ));
-        }
         let recorded = self.read(file)?;
         let progress = self.progress(strategies.len());
         progress.set_message("recorded arrivals");
         let options = self.options();
+        let (speed, load) = tempo(&recorded, &options);
         let rows = simulate_recorded("arrivals", &recorded, strategies, &options, &mut || {
             progress.inc(1);
         });
         progress.finish_and_clear();
         Ok(Part {
             title: format!(
-                "{}: {} messages of {} keys in {}",
+                "{}: {} messages of {} keys in {}, played {speed:.3} times as fast: load {load:.2}",
                 file.display(),
                 recorded.messages(),
                 recorded.keys(),
