@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use waypost_core::{
     AllowAll, Broker, BrokerConfig, ConnectionId, Effects, Frame, Limits, MailBatch, Message, Now,
-    Peer, RetainedClock, ShardId, Target,
+    Peer, Policies, RetainedClock, ShardId, Target, TopicPolicy,
 };
 use waypost_mqtt::{
     Connect, Filter, Packet, PacketId, Properties, Property, PropertyBuffer, ProtocolVersion,
@@ -220,6 +220,59 @@ fn a_delivery_at_qos_0_allocates_nothing() {
     }
 }
 
+fn a_message_of_a_group_at_qos_0_allocates_nothing() {
+    for strategy in waypost_balance::registry() {
+        let (mut broker, mut out) = (broker(), Nowhere::default());
+        let policy = TopicPolicy {
+            filter: "#".into(),
+            balance: Some(strategy),
+            max_deliveries: None,
+        };
+        let policies = Policies::new(vec![policy]).unwrap();
+        broker.handle_policies(policies.into(), NOW, &mut out);
+        for connection in 0..20 {
+            connect(&mut broker, &mut out, connection, versions(connection));
+            let filter = "$share/group/a/+/c";
+            let qos = QoS::AtMostOnce;
+            subscribe(
+                &mut broker,
+                &mut out,
+                connection,
+                versions(connection),
+                filter,
+                qos,
+            );
+        }
+        let publish = Publish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            topic: "a/b/c",
+            packet_id: None,
+            properties: Properties::EMPTY,
+            payload: b"payload",
+        };
+        let mut bytes = Vec::new();
+        encode(&Packet::Publish(publish), ProtocolVersion::V311, &mut bytes);
+        let mut publish_often = || {
+            for _ in 0..100 {
+                let packet = decode(&bytes, ProtocolVersion::V311, Role::Client).unwrap();
+                let frame = Frame {
+                    bytes: &bytes,
+                    shared: None,
+                };
+                broker.handle_packet(ConnectionId(1), &packet, frame, NOW, &mut out);
+            }
+        };
+        publish_often();
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        publish_often();
+        let after = ALLOCATIONS.load(Ordering::Relaxed);
+        assert_eq!(after - before, 0, "{}", strategy.name);
+        assert_eq!(out.deliveries, 200, "{}", strategy.name);
+    }
+}
+
 fn an_idle_session_takes_few_bytes() {
     for (version, has_subscription, bytes_max) in [
         (ProtocolVersion::V311, false, 350),
@@ -256,5 +309,6 @@ fn an_idle_session_takes_few_bytes() {
 #[test]
 fn what_the_core_asks_of_the_allocator() {
     a_delivery_at_qos_0_allocates_nothing();
+    a_message_of_a_group_at_qos_0_allocates_nothing();
     an_idle_session_takes_few_bytes();
 }
