@@ -80,10 +80,7 @@ impl Drop for HandshakePlace {
         let handshakes = &self.0;
         let left = handshakes.open.fetch_sub(1, Ordering::SeqCst) - 1;
         handshakes.tell(left);
-        // Not for each single place: the listener takes several at once.
-        if left <= handshakes.max - handshakes.max / 4
-            && handshakes.is_waited_for.swap(false, Ordering::SeqCst)
-        {
+        if handshakes.is_waited_for.swap(false, Ordering::SeqCst) {
             // It fails only when the listener is gone.
             let _ = handshakes.waker.wake();
         }
