@@ -29,6 +29,12 @@ fn decode(sender: Sender, stream: &[u8], step: usize) -> (Vec<u8>, Option<End>) 
     let mut decoder = Decoder::new(sender);
     let mut payload = Vec::new();
     for piece in stream.chunks(step) {
+        // Payload is taken where it is, as that of a large packet.
+        let in_place = decoder.payload_left().min(piece.len()).min(step / 2);
+        let (payload_only, piece) = piece.split_at(in_place);
+        let mut payload_only = payload_only.to_vec();
+        Decoder::decode_in_place(&mut decoder, &mut payload_only);
+        payload.append(&mut payload_only);
         Decoder::decode(&mut decoder, piece, &mut |bytes| {
             bytes.append_to(&mut payload);
         });

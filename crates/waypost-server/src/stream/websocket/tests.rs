@@ -17,13 +17,20 @@ struct Outcome {
     end: Option<End>,
 }
 
-/// Decodes `wire` in pieces that end at `cuts`.
+/// Decodes `wire` in pieces that end at `cuts`; the payload of every other piece where it is.
 fn decode_cut(sender: Sender, wire: &[u8], cuts: &[usize]) -> Outcome {
     let mut decoder = Decoder::new(sender);
     let mut outcome = Outcome::default();
     let mut at = 0;
-    for &cut in cuts.iter().chain([&wire.len()]) {
+    for (number, &cut) in cuts.iter().chain([&wire.len()]).enumerate() {
         let cut = cut.clamp(at, wire.len());
+        if number % 2 == 1 {
+            let until = cut.min(at.saturating_add(decoder.payload_left()));
+            let mut payload = wire[at..until].to_vec();
+            decoder.decode_in_place(&mut payload);
+            outcome.payload.append(&mut payload);
+            at = until;
+        }
         decoder.decode(&wire[at..cut], &mut |bytes| {
             assert!(bytes.len() > 0);
             bytes.append_to(&mut outcome.payload);
