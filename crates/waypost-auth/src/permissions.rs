@@ -306,7 +306,7 @@ publish = "near"
         fn a_remembered_verdict_is_the_rules_verdict(
             questions in proptest::collection::vec(
                 (
-                    select(vec![None, Some("alice"), Some("bob"), Some("alic"), Some("c")]),
+                    select(vec![None, Some("alice"), Some("bob"), Some("david"), Some("alic"), Some("c")]),
                     select(vec!["", "c", "x1", "x2", "ec"]),
                     select(vec!["", "10.0.0.1:1", "10.0.0.2:2", "11.0.0.1:1", "[::ffff:10.0.0.1]:1", "[::1]:1"]),
                     select(vec!["a", "a/b", "b", "own/alice", "own/bob", "x/x1", "x/x2", "near", "ear", "ca"]),
