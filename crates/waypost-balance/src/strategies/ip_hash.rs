@@ -199,6 +199,19 @@ mod tests {
             &[0, 1, 2, 3, 4, 5, 6],
             None,
         ),
+        // The twentieth try finds one that is ready; only one more would.
+        (
+            "10.8.254.1",
+            &[1, 1, 1, 1, 1, 1, 1, 1],
+            &[0, 1, 2, 3, 4, 5],
+            Some(7),
+        ),
+        (
+            "10.8.175.1",
+            &[1, 1, 1, 1, 1, 1, 1, 1],
+            &[0, 1, 2, 3, 4, 5],
+            None,
+        ),
     ];
 
     #[test]

@@ -153,6 +153,8 @@ mod tests {
             );
         };
         near(latency, 1_000.0);
+        latency.observe(1_100, 0);
+        near(latency, 1_100.0);
         latency.observe(50_000, 1_000);
         near(latency, 50_000.0);
         // One lifetime later: 50,000 ÷ e + 1,000 × (1 − 1 ÷ e).
