@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use waypost_mqtt::QoS;
 
 use crate::effects::{ConnectionId, Message, Payload, ShardId};
-use crate::group::{Delivery, Join, MemberKey, Said, Taking, Word};
+use crate::group::{Delivery, Join, Knew, MemberKey, Said, Taking, Word};
 use crate::index::{Cursor, FilterId};
 use crate::parcel::{OwedParcel, Parcel, RetainedParcel};
 
@@ -239,7 +239,7 @@ impl MailBatch {
         &mut self,
         key: MemberKey,
         number: Option<u32>,
-        visit: u32,
+        knew: Knew,
         taking: &Taking<'_>,
     ) {
         let Taking {
@@ -260,7 +260,8 @@ impl MailBatch {
         self.run.extend_from_slice(&key.to_bits().to_le_bytes());
         self.run
             .extend_from_slice(&number.unwrap_or_default().to_le_bytes());
-        self.run.extend_from_slice(&visit.to_le_bytes());
+        self.run.extend_from_slice(&knew.visit.to_le_bytes());
+        self.run.extend_from_slice(&knew.returned.to_le_bytes());
         self.run.extend_from_slice(&identifier.to_le_bytes());
         self.push_message(message);
     }
@@ -470,12 +471,15 @@ impl<'a> Reader<'a> {
                 let [flags] = self.array()?;
                 let key = MemberKey::from_bits(u64::from_le_bytes(self.array()?));
                 let number = u32::from_le_bytes(self.array()?);
-                let visit = u32::from_le_bytes(self.array()?);
+                let knew = Knew {
+                    visit: u32::from_le_bytes(self.array()?),
+                    returned: u32::from_le_bytes(self.array()?),
+                };
                 let identifier = u32::from_le_bytes(self.array()?);
                 Some(Item::Delivery(Delivery {
                     key,
                     number: (flags & NUMBERED != 0).then_some(number),
-                    visit,
+                    knew,
                     message: self.message()?,
                     qos: QoS::try_from(flags & 0b11).ok()?,
                     retain: flags & RETAIN != 0,

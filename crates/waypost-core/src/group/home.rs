@@ -9,6 +9,7 @@ use super::membership::Room;
 use super::message::{Aftermath, Dropped, Given};
 use super::seats::Detail;
 use super::state::Group;
+use super::taking::Knew;
 use super::{MemberKey, Seat, group_of};
 use crate::broker::Broker;
 use crate::effects::{Effects, Now, ShardId};
@@ -145,7 +146,10 @@ impl Broker {
             retain_as_published: join.retain_as_published,
             identifier: join.identifier,
             credit: join.credit,
-            visit: join.visit,
+            knew: Knew {
+                visit: join.visit,
+                returned: 0,
+            },
             room: Room::default(),
             is_ended: false,
             bytes: 0,
@@ -244,6 +248,9 @@ impl Broker {
             let (seat, key, membership) = (detail.seat, detail.key, detail.membership);
             match seat {
                 Seat::Here(_, session) => self.give_back(session, membership, &[number]),
+                Seat::There(shard) if shard == self.shard => {
+                    self.groups.take_back_on_the_way(key, &[number]);
+                }
                 Seat::There(shard) => {
                     let said = Said::TakeBack {
                         numbers: vec![number],
@@ -289,7 +296,12 @@ impl Broker {
             Word::Returned {
                 number,
                 is_too_large,
-            } => group.returned(id, number, is_too_large, now),
+            } => {
+                if !is_too_large && let Some(detail) = group.seats.detail_mut(id) {
+                    detail.knew.returned = detail.knew.returned.wrapping_add(1);
+                }
+                group.returned(id, number, is_too_large, now);
+            }
             Word::Taken { bytes } => {
                 group.taken_elsewhere(id, bytes.into());
                 return;
@@ -301,7 +313,7 @@ impl Broker {
             }
             Word::Back { credit, visit } => {
                 if let Some(detail) = group.seats.detail_mut(id) {
-                    detail.visit = visit;
+                    detail.knew = Knew { visit, returned: 0 };
                 }
                 group.come_back(id, Some(credit), now);
                 group.relieve_the_absent(&mut after);

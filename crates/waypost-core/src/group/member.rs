@@ -63,6 +63,7 @@ impl Broker {
                 at: None,
                 is_ended: false,
                 is_told: false,
+                returned: 0,
             })
         });
         let Some(membership) = memberships.by_number.get(&number) else {
@@ -331,8 +332,12 @@ impl Broker {
     ) {
         let Some((slot, membership)) = self.groups.sessions.get(&key).copied() else {
             // The session is on its way here.
-            if let Said::Handed(handed) = said {
-                self.groups.handed.insert(key, handed);
+            match said {
+                Said::Handed(handed) => {
+                    self.groups.handed.insert(key, handed);
+                }
+                Said::TakeBack { numbers } => self.groups.take_back_on_the_way(key, &numbers),
+                Said::Joined { .. } | Said::Welcome { .. } => {}
             }
             return;
         };

@@ -21,6 +21,9 @@ pub(crate) struct Membership {
     pub is_ended: bool,
     /// Its home, on another shard, was told that the session has no room.
     pub is_told: bool,
+    /// Deliveries of this visit that were returned for want of room. What its home sent before it had them all back is
+    /// returned too, so that the order is kept.
+    pub returned: u32,
 }
 
 /// Whether a session can be given messages of groups.
@@ -58,6 +61,9 @@ impl Memberships {
     pub fn begin_visit(&mut self, unwelcomed: Vec<NonZeroU32>) -> u32 {
         self.visit = self.visit.wrapping_add(1);
         self.unwelcomed = unwelcomed;
+        for membership in self.by_number.values_mut() {
+            membership.returned = 0;
+        }
         self.visit
     }
 

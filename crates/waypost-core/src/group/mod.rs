@@ -36,7 +36,7 @@ use state::Group;
 pub(crate) use home::{Join, Said, Word};
 pub(crate) use member::weight_of;
 pub(crate) use membership::Memberships;
-pub(crate) use taking::{Delivery, Taking};
+pub(crate) use taking::{Delivery, Knew, Taking};
 
 /// One session's subscription to one group: the same wherever the session is, and never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -253,6 +253,13 @@ impl Groups {
         if self.free.len() == self.all.len() {
             self.all = Vec::new();
             self.free = Vec::new();
+        }
+    }
+
+    /// Deliveries that are another's now, of a member whose session has yet to come here.
+    fn take_back_on_the_way(&mut self, key: MemberKey, numbers: &[u32]) {
+        if let Some(handed) = self.handed.get_mut(&key) {
+            handed.taken_back.extend(numbers);
         }
     }
 

@@ -144,9 +144,9 @@ impl Broker {
                 Seat::There(shard) => {
                     let key = detail.key;
                     let bytes = group.seats.bytes(at);
-                    let visit = detail.visit;
+                    let knew = detail.knew;
                     group.sent_at_once(at, usize::try_from(bytes).unwrap_or(0) + len);
-                    out.mailbox(shard).push_delivery(key, None, visit, &taking);
+                    out.mailbox(shard).push_delivery(key, None, knew, &taking);
                     return;
                 }
             }
@@ -243,7 +243,7 @@ impl Broker {
                 return;
             };
             let (seat, key, membership) = (detail.seat, detail.key, detail.membership);
-            let (identifier, visit) = (detail.identifier, detail.visit);
+            let (identifier, knew) = (detail.identifier, detail.knew);
             let Some(begun) = group.begin(at, now) else {
                 return;
             };
@@ -274,8 +274,7 @@ impl Broker {
                     self.hear_taken(slot, id, number, taken, now);
                 }
                 Seat::There(shard) => {
-                    out.mailbox(shard)
-                        .push_delivery(key, number, visit, &taking);
+                    out.mailbox(shard).push_delivery(key, number, knew, &taking);
                 }
             }
         }

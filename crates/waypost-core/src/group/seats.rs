@@ -9,6 +9,7 @@ use waypost_mqtt::QoS;
 
 use super::membership::Room;
 use super::message::Waiting;
+use super::taking::Knew;
 use super::{MemberKey, Seat};
 
 /// A message sent to a member and not finished.
@@ -37,8 +38,8 @@ pub(crate) struct Detail {
     pub identifier: u32,
     /// Messages it may have unacknowledged.
     pub credit: u32,
-    /// Which of its session's connections it has, or had last.
-    pub visit: u32,
+    /// Its shard takes only deliveries that were sent with what it knows itself.
+    pub knew: Knew,
     pub room: Room,
     /// It unsubscribed, and finishes what was begun.
     pub is_ended: bool,
@@ -48,6 +49,14 @@ pub(crate) struct Detail {
     pub in_flight: VecDeque<Sent>,
     /// What only this member may have.
     pub kept: VecDeque<Waiting>,
+}
+
+impl Detail {
+    /// Keeps a message for this member, in the group's order.
+    pub fn keep(&mut self, waiting: Waiting) {
+        let at = self.kept.partition_point(|kept| kept.order < waiting.order);
+        self.kept.insert(at, waiting);
+    }
 }
 
 #[derive(Default)]

@@ -248,7 +248,7 @@ impl Group {
         waiting.token = Some(self.strategy.on_sent(id, &waiting.request(now)));
         self.count_in(&waiting);
         if let Some(detail) = self.seats.detail_at_mut(at) {
-            detail.kept.push_back(waiting);
+            detail.keep(waiting);
         }
     }
 
@@ -328,9 +328,23 @@ impl Group {
         let Some(sent) = self.seats.finish(id, number) else {
             return;
         };
-        self.ended_otherwise(id, sent.token, now);
         let mut waiting = sent.waiting;
         waiting.deliveries = waiting.deliveries.saturating_sub(1);
+        // What is kept for it by now comes after this one.
+        if !is_too_large
+            && let Some(at) = self.seats.online_at(id)
+            && let Some(detail) = self.seats.detail_at_mut(at)
+            && !detail.kept.is_empty()
+        {
+            waiting.token = Some(sent.token);
+            let bytes = waiting.message.queued_bytes();
+            detail.keep(waiting);
+            self.waiting += 1;
+            self.waiting_bytes += bytes;
+            self.became_ready(id);
+            return;
+        }
+        self.ended_otherwise(id, sent.token, now);
         if is_too_large {
             waiting.too_large_for.push(id);
         }

@@ -54,13 +54,21 @@ impl Taking<'_> {
     }
 }
 
+/// What a home knew of a member when it sent a delivery.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Knew {
+    /// Which of the session's connections it was for.
+    pub visit: u32,
+    /// Deliveries for this connection that had come back.
+    pub returned: u32,
+}
+
 /// A message of a group as it comes from the group's home.
 pub(crate) struct Delivery<'a> {
     pub key: MemberKey,
     /// None at `QoS` 0.
     pub number: Option<u32>,
-    /// For which of the session's connections it was sent.
-    pub visit: u32,
+    pub knew: Knew,
     pub message: Message<'a>,
     pub qos: QoS,
     pub retain: bool,
@@ -209,7 +217,7 @@ impl Broker {
         let Delivery {
             key,
             number,
-            visit,
+            knew,
             message,
             qos,
             retain,
@@ -251,7 +259,11 @@ impl Broker {
         }
         let memberships = self.sessions.get(slot);
         let memberships = memberships.and_then(|session| session.memberships.as_ref());
-        let is_stale = memberships.is_none_or(|memberships| memberships.visit != visit);
+        let is_stale = memberships.is_none_or(|memberships| {
+            let of_this = memberships.by_number.get(&membership);
+            memberships.visit != knew.visit
+                || of_this.is_none_or(|membership| membership.returned != knew.returned)
+        });
         let taken = if (is_full || is_stale) && number.is_some() {
             Taken::No
         } else {
@@ -260,6 +272,9 @@ impl Broker {
         match number {
             Some(number) if taken != Taken::Yes => {
                 let is_too_large = taken == Taken::TooLarge;
+                if !is_too_large && let Some(membership) = self.membership(slot, membership) {
+                    membership.returned = membership.returned.wrapping_add(1);
+                }
                 let word = Word::Returned {
                     number,
                     is_too_large,
