@@ -40,7 +40,8 @@ cargo xtask TASK: everything a developer runs
   lint                         checks the house: crate arrows, I/O, file length, fuzz targets, settings, metrics, left-overs
   fuzz [TARGET]                mutates the corpus against every fuzz target, or one; --seconds N (60 in all), --seed S
   conformance                  writes docs/conformance.md from the statement lists and the tests; --check only compares
-  simulate                     the core's deterministic simulation, at least --seeds N (300) and --minutes M (3), --from SEED
+  simulate                     the core's deterministic simulation, each suite (promises, groups) or --suite NAME, at least
+                               --seeds N (300) and --minutes M (3), --from SEED
   bench                        runs the benchmarks and appends a JSON line to docs/evidence/bench.jsonl;
                                --seconds N per phase (3), --macro-only, --print (appends nothing)
   bench storm                  what storms of connections do to live traffic, and what a TLS handshake costs;
@@ -49,7 +50,7 @@ cargo xtask TASK: everything a developer runs
 
 One test only:                 cargo test -p waypost-tests --test conformance_5 will
 One fuzz target, two minutes:  cargo xtask fuzz mqtt_packet --seconds 120
-A failed simulation again:     cargo xtask simulate --seeds 1 --minutes 0 --from 4711
+A failed simulation again:     cargo xtask simulate --suite groups --seeds 1 --minutes 0 --from 4711
 ";
 
 fn main() -> ExitCode {

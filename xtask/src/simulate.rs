@@ -1,8 +1,8 @@
 //! `cargo xtask simulate`: many seeds of the core's deterministic simulation.
 //!
-//! The simulation is the tests `promises` of waypost-core, which take their seeds from `WAYPOST_SEEDS=FROM..TO`. This
-//! task builds them optimised, runs batch after batch until there were enough seeds and enough minutes, and prints one
-//! JSON line that says what was run and where to go on.
+//! The simulation is in suites, tests of waypost-core that take their seeds from `WAYPOST_SEEDS=FROM..TO`. This task
+//! builds them optimised, runs batch after batch until each suite had enough seeds and enough minutes, and prints one
+//! JSON line a suite that says what was run and where to go on.
 
 use std::{
     path::Path,
@@ -20,21 +20,56 @@ const MINUTES: u64 = 3;
 /// Seeds between two looks at the clock.
 const BATCH: u64 = 1000;
 
+/// A suite's name and the tests that it is.
+struct Suite {
+    name: &'static str,
+    tests: &'static str,
+}
+
+const SUITES: [Suite; 2] = [
+    Suite {
+        name: "promises",
+        tests: "tests::promises::",
+    },
+    Suite {
+        name: "groups",
+        tests: "tests::group_promises::",
+    },
+];
+
 pub fn run(root: &Path, mut arguments: Arguments) -> Result<(), Failure> {
+    let named = arguments.option::<String>("--suite")?;
     let seeds = arguments.option::<u64>("--seeds")?.unwrap_or(SEEDS);
     let minutes = arguments.option::<u64>("--minutes")?.unwrap_or(MINUTES);
     let from = arguments.option::<u64>("--from")?.unwrap_or(0);
     arguments.finish()?;
-    at_least(root, from, seeds, minutes)
+    let is_wanted = |suite: &&Suite| named.as_ref().is_none_or(|name| name == suite.name);
+    let wanted: Vec<_> = SUITES.iter().filter(is_wanted).collect();
+    if wanted.is_empty() {
+        let known = SUITES.map(|suite| suite.name).join(", ");
+        return Err(Failure::new(format!("no such suite; there are {known}")));
+    }
+    for suite in wanted {
+        at_least(root, suite, from, seeds, minutes)?;
+    }
+    Ok(())
 }
 
 /// What CI runs.
 pub fn default(root: &Path) -> Result<(), Failure> {
-    at_least(root, 0, SEEDS, MINUTES)
+    SUITES
+        .iter()
+        .try_for_each(|suite| at_least(root, suite, 0, SEEDS, MINUTES))
 }
 
 /// Runs `seeds` seeds from `from` on, and more until `minutes` have passed; stops at the first failure.
-fn at_least(root: &Path, from: u64, seeds: u64, minutes: u64) -> Result<(), Failure> {
+fn at_least(
+    root: &Path,
+    suite: &Suite,
+    from: u64,
+    seeds: u64,
+    minutes: u64,
+) -> Result<(), Failure> {
     let start = Instant::now();
     let mut next = from;
     let mut result = Ok(());
@@ -46,11 +81,12 @@ fn at_least(root: &Path, from: u64, seeds: u64, minutes: u64) -> Result<(), Fail
             } else {
                 wanted.min(BATCH)
             };
-        result = batch(root, next, end);
+        result = batch(root, suite, next, end);
         next = end;
     }
     let line = json!({
         "task": "simulate",
+        "suite": suite.name,
         "commit": bench::commit(root),
         "machine": bench::machine(),
         "from": from,
@@ -67,17 +103,18 @@ fn is_enough(run: u64, seeds: u64, passed: Duration, minutes: u64) -> bool {
     run >= seeds && passed >= Duration::from_secs(60 * minutes)
 }
 
-fn batch(root: &Path, from: u64, to: u64) -> Result<(), Failure> {
+fn batch(root: &Path, suite: &Suite, from: u64, to: u64) -> Result<(), Failure> {
     let result = process::finish(
         Command::new(env!("CARGO"))
             .args(["test", "--quiet", "--locked", "--profile", "fuzz"])
-            .args(["--package", "waypost-core", "--lib", "promises"])
+            .args(["--package", "waypost-core", "--lib", suite.tests])
             .env("WAYPOST_SEEDS", format!("{from}..{to}"))
             .current_dir(root),
     );
     result.map_err(|failure| {
         Failure::new(format!(
-            "{failure}; the seed is above; again with --seeds 1 --minutes 0 --from SEED"
+            "{failure}; the seed is above; again with --suite {} --seeds 1 --minutes 0 --from SEED",
+            suite.name
         ))
     })
 }

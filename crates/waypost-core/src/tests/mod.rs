@@ -3,6 +3,7 @@
 mod basic;
 mod beginnings;
 mod flow;
+mod group_promises;
 mod promises;
 mod retained;
 mod rules;

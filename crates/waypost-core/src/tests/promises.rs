@@ -18,18 +18,18 @@ use crate::broker::Random;
 const FILTERS: [&str; 7] = ["a", "a/b", "a/+", "+/b", "#", "a/#", "c/+/d"];
 const TOPICS: [&str; 5] = ["a", "a/b", "a/c", "x/b", "c/1/d"];
 
-struct Dice(Random);
+pub(super) struct Dice(Random);
 
 impl Dice {
-    fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self(Random::seeded(seed ^ 0x5eed))
     }
 
-    fn below(&mut self, sides: usize) -> usize {
+    pub fn below(&mut self, sides: usize) -> usize {
         usize::try_from(self.0.next() >> 33).unwrap() % sides
     }
 
-    fn one_in(&mut self, sides: usize) -> bool {
+    pub fn one_in(&mut self, sides: usize) -> bool {
         self.below(sides) == 0
     }
 }
@@ -513,7 +513,7 @@ fn sessions_that_move_while_mail_is_under_way_lose_and_double_nothing() {
 }
 
 /// The seeds to run: the first few, or those that `WAYPOST_SEEDS=FROM..TO` asks for.
-fn seeds(count: u64) -> std::ops::Range<u64> {
+pub(super) fn seeds(count: u64) -> std::ops::Range<u64> {
     let Ok(text) = std::env::var("WAYPOST_SEEDS") else {
         return 0..count;
     };

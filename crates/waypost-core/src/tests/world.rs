@@ -58,6 +58,8 @@ pub(super) struct World {
     pub limits: Limits,
     /// Mail waits until it is delivered by hand.
     pub is_mail_held: bool,
+    /// Who was sent a packet, one after the other, since this was emptied.
+    pub arrivals: VecDeque<Client>,
 }
 
 struct Net<'a> {
@@ -65,23 +67,29 @@ struct Net<'a> {
     wires: &'a mut [Wire],
     mail: &'a mut [MailBatch],
     unparked: Vec<usize>,
+    arrivals: &'a mut VecDeque<Client>,
 }
 
 impl Net<'_> {
-    fn wire(&mut self, id: ConnectionId) -> &mut Wire {
-        let shard = self.shard;
+    fn position(&self, id: ConnectionId) -> Client {
         self.wires
-            .iter_mut()
-            .rev()
-            .find(|wire| wire.shard == shard && wire.id == id.0 && !wire.is_closed)
+            .iter()
+            .rposition(|wire| wire.shard == self.shard && wire.id == id.0 && !wire.is_closed)
             .expect("the core writes to an open connection")
     }
 
+    fn wire(&mut self, id: ConnectionId) -> &mut Wire {
+        let at = self.position(id);
+        &mut self.wires[at]
+    }
+
     fn put(&mut self, id: ConnectionId, bytes: Vec<u8>) {
-        let wire = self.wire(id);
+        let at = self.position(id);
+        let wire = &mut self.wires[at];
         wire.outbox_bytes += bytes.len();
         if !bytes.is_empty() {
             wire.received.push_back(bytes);
+            self.arrivals.push_back(at);
         }
     }
 }
@@ -245,6 +253,7 @@ impl World {
             random: Random::seeded(seed),
             limits,
             is_mail_held: false,
+            arrivals: VecDeque::new(),
         }
     }
 
@@ -287,6 +296,7 @@ impl World {
             wires: &mut self.wires,
             mail,
             unparked: Vec::new(),
+            arrivals: &mut self.arrivals,
         };
         call(broker, now, &mut net);
         let unparked = net.unparked;
@@ -548,6 +558,11 @@ impl World {
             lines.push("closed".into());
         }
         lines
+    }
+
+    /// The first raw packet received.
+    pub fn take_one(&mut self, client: Client) -> Option<Vec<u8>> {
+        self.wires[client].received.pop_front()
     }
 
     /// The raw packets received.
