@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use waypost_mqtt::{Packet, QoS, ReasonCode};
 use waypost_tests::{LIMIT, RawClient, ServerOptions, wait_for};
 
-use crate::{BOTH, House, V5, V311, credentials, publish, root, topics, user};
+use crate::{BOTH, House, SECRET, SLOW_SECRET, V5, V311, credentials, publish, root, topics, user};
 
 const WRONG: u8 = 0x86;
 const DENIED: u8 = 0x87;
@@ -128,6 +128,29 @@ fn right_credentials_are_remembered_until_users_change() {
         house.answer_to(&credentials(V5, "c", Some("alice"), Some("secret"))),
         WRONG
     );
+}
+
+/// Goal: many clients of one user that come at once are checked as one. Method: a check that takes long, and all of them
+/// in line before it is done.
+#[test]
+fn those_who_waited_behind_the_first_need_no_check() {
+    let slow = user("alice", "").replace(SECRET, SLOW_SECRET);
+    let options = ServerOptions::new().arguments(["--set", "server.hash_threads=1"]);
+    let house = House::with(&slow, options);
+    let mut clients: Vec<_> = (0..20)
+        .map(|number| {
+            let mut client = RawClient::open(house.server.mqtt(), V5);
+            let name = format!("c{number}");
+            let connect = credentials(V5, &name, Some("alice"), Some("secret"));
+            client.send(&Packet::Connect(connect));
+            client
+        })
+        .collect();
+    for client in &mut clients {
+        assert_eq!(client.receive().conn_ack().reason, ReasonCode::Success);
+    }
+    assert_eq!(house.count("waypost_passwords_hashed_total"), 1);
+    assert_eq!(house.count("waypost_log_ins_remembered_total"), 19);
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub(crate) const BOTH: [ProtocolVersion; 2] = [V311, V5];
 /// Hashes that cost next to nothing, of "secret" and "other".
 const SECRET: &str =
     "$argon2id$v=19$m=8,t=1,p=1$BwcHBwcHBwcHBwcHBwcHBw$4R1PEQPItpvkTH5juMUak3oEb8rtWEdaRzGIjigkYIU";
+/// One of "secret" that costs as much as those of `waypost users`.
+const SLOW_SECRET: &str = "$argon2id$v=19$m=19456,t=2,p=1$nDHXTt995xtVMCxY5hQm9w$/ZvMOQMY8eIz2P/9Z89ZaimsH1D2kiBHoLEdTb2+xC4";
 const OTHER: &str =
     "$argon2id$v=19$m=8,t=1,p=1$BwcHBwcHBwcHBwcHBwcHBw$MLRCDXb+RxayCJntq8zu7Tr9vBq/uT2FThD33ukHaZg";
 
