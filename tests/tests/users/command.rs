@@ -94,7 +94,10 @@ fn a_running_server_acts_on_each_change_at_once() {
     );
 
     let said = done(&users(&directory, &["remove", "alice"], ""));
-    assert!(said.contains("removed alice"), "{said}");
+    assert!(
+        said.contains("removed alice, the last user: nobody is asked who they are any more"),
+        "{said}"
+    );
     alice.expect_refused(ReasonCode::NotAuthorized);
     // With the last user gone, everybody is let in again: on loopback only.
     RawClient::connect_with(&server, &connect_packet(V5, "nobody"));

@@ -131,7 +131,13 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
         }
         Action::Remove { name } => {
             file.change(|text| text.remove(name)).map_err(failure)?;
-            format!("removed {name}")
+            let is_last = file.text().map_err(failure)?.list().is_empty();
+            let rest = if is_last {
+                ", the last user: nobody is asked who they are any more"
+            } else {
+                ""
+            };
+            format!("removed {name}{rest}")
         }
         Action::List { json } => {
             let users = file.text().map_err(failure)?.list();
