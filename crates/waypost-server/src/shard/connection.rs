@@ -17,7 +17,7 @@ use crate::socket::Socket;
 pub(super) const OWN_BUFFER_BYTES_MIN: usize = 2 * 1024;
 
 /// How much is read beyond the end of a packet that is larger than the read buffer.
-const BEYOND_LARGE_BYTES: usize = 4 * 1024;
+pub(super) const BEYOND_LARGE_BYTES: usize = 4 * 1024;
 
 /// A packet on its way in that has a buffer of exactly its length.
 pub(super) struct LargePacket {

@@ -8,6 +8,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 
+use super::connection::BEYOND_LARGE_BYTES;
 use super::outbox::{BufferPool, Outbox, SLICES_MAX};
 use crate::socket::Framing;
 use crate::stream::Outgoing;
@@ -27,6 +28,9 @@ const FRAME_BYTES_MAX: usize = 256 * 1024;
 
 /// What is read at once to where it stays, and unmasked there while it is in the processor's cache.
 const IN_PLACE_BYTES_MAX: usize = 128 * 1024;
+
+/// From so much on, nearly all of a read goes there.
+const IN_PLACE_BYTES_MIN: usize = 16 * 1024;
 
 /// The layers of one connection.
 pub(super) struct Layers {
@@ -177,11 +181,16 @@ impl Layers {
         let kept = self.tls.as_ref().map_or(0, Tls::unread_len);
         // What is plain is never longer than what is on the wire.
         let most = with.incoming.len().min(plain.room());
-        let room = with.incoming.get_mut(kept..most).unwrap_or_default();
         let mut in_place = match (&self.tls, &self.websocket) {
             (None, Some(websocket)) => plain.rest_of_large(websocket.payload_left()),
             _ => &mut [],
         };
+        // What follows much payload is likely more of it, and is better read in its place.
+        let most = match in_place.len() {
+            IN_PLACE_BYTES_MIN.. => most.min(BEYOND_LARGE_BYTES),
+            _ => most,
+        };
+        let room = with.incoming.get_mut(kept..most).unwrap_or_default();
         let (in_place_len, room_len) = (in_place.len(), room.len());
         let count = if in_place.is_empty() {
             socket.read(room)?
