@@ -3,7 +3,7 @@
 //! A publish crosses as plain bytes appended to the batch's run, so that forwarding allocates nothing in steady
 //! state; everything rarer is a [`Mail`] of its own, whose place among the publishes the run remembers.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use waypost_mqtt::QoS;
 
