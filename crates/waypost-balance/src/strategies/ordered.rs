@@ -85,7 +85,7 @@ impl Balance for Ordered {
     fn on_sent(&mut self, id: MemberId, request: &Request<'_>) -> u64 {
         let slot = slot(request);
         let terms = &mut self.terms;
-        let mut taken = || {
+        let taken = || {
             *terms += 1;
             Held {
                 owner: id,
@@ -94,9 +94,10 @@ impl Balance for Ordered {
                 term: *terms,
             }
         };
-        let held = self.in_flight.entry(slot).or_insert_with(&mut taken);
+        let held = self.in_flight.entry(slot).or_insert_with(taken);
         if held.owner != id {
-            *held = taken();
+            // Somebody who is back with what it had before, or who alone could have this one: the rest stays where it is.
+            return token(0, slot);
         }
         held.messages += 1;
         token(held.term, slot)
