@@ -150,7 +150,6 @@ impl Broker {
                 visit: join.visit,
                 returned: 0,
             },
-            returned: None,
             room: Room::default(),
             is_ended: false,
             bytes: 0,
@@ -299,7 +298,7 @@ impl Broker {
                 is_too_large,
             } => {
                 if !is_too_large && let Some(detail) = group.seats.detail_mut(id) {
-                    detail.came_back(number);
+                    detail.knew.returned = detail.knew.returned.wrapping_add(1);
                 }
                 group.returned(id, number, is_too_large, now);
             }

@@ -40,8 +40,6 @@ pub(crate) struct Detail {
     pub credit: u32,
     /// Its shard takes only deliveries that were sent with what it knows itself.
     pub knew: Knew,
-    /// The latest delivery that came back: those sent after it will too, and until they have, nothing more is sent.
-    pub returned: Option<u32>,
     pub room: Room,
     /// It unsubscribed, and finishes what was begun.
     pub is_ended: bool,
@@ -54,24 +52,6 @@ pub(crate) struct Detail {
 }
 
 impl Detail {
-    /// A delivery came back for want of room.
-    pub fn came_back(&mut self, number: u32) {
-        self.knew.returned = self.knew.returned.wrapping_add(1);
-        if self
-            .returned
-            .is_none_or(|returned| is_later(number, returned))
-        {
-            self.returned = Some(number);
-        }
-    }
-
-    /// Whether something was sent after what came back, without knowing of it.
-    fn has_more_to_return(&self) -> bool {
-        let last = self.in_flight.back();
-        last.zip(self.returned)
-            .is_some_and(|(sent, returned)| is_later(sent.number, returned))
-    }
-
     /// Keeps a message for this member, in the group's order.
     pub fn keep(&mut self, waiting: Waiting) {
         let at = self.kept.partition_point(|kept| kept.order < waiting.order);
@@ -92,11 +72,6 @@ pub(crate) struct Seats {
     free: Vec<MemberId>,
     /// Members by the `QoS` granted them.
     granted: [usize; 3],
-}
-
-/// Whether a delivery has the later number; these wrap.
-fn is_later(number: u32, than: u32) -> bool {
-    number != than && number.wrapping_sub(than) < 1 << 31
 }
 
 /// The place of a member that is not online.
@@ -237,7 +212,6 @@ impl Seats {
         self.holding.remove(&id);
         detail.credit = credit.unwrap_or(detail.credit);
         detail.room = Room::default();
-        detail.returned = None;
         detail.bytes = 0;
         member.shard = detail.seat.shard();
         let at = self.members.len();
@@ -376,8 +350,7 @@ impl Seats {
             member.in_flight = detail.in_flight.len() as u64 + detail.bytes;
             let needs_window = detail.qos != QoS::AtMostOnce;
             let is_full = detail.room.is_slow || (detail.room.is_busy && needs_window);
-            let has_credit = detail.in_flight.len() < detail.credit as usize;
-            member.is_ready = !is_full && has_credit && !detail.has_more_to_return();
+            member.is_ready = !is_full && detail.in_flight.len() < detail.credit as usize;
         }
     }
 }
