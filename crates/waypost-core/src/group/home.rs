@@ -296,12 +296,7 @@ impl Broker {
             Word::Returned {
                 number,
                 is_too_large,
-            } => {
-                if !is_too_large && let Some(detail) = group.seats.detail_mut(id) {
-                    detail.knew.returned = detail.knew.returned.wrapping_add(1);
-                }
-                group.returned(id, number, is_too_large, now);
-            }
+            } => group.returned(id, number, is_too_large, now),
             Word::Taken { bytes } => {
                 group.taken_elsewhere(id, bytes.into());
                 return;

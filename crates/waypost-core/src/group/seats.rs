@@ -18,6 +18,8 @@ pub(crate) struct Sent {
     pub number: u32,
     /// As it was sent.
     pub qos: QoS,
+    /// What was known of the member.
+    pub knew: Knew,
     pub since_ms: u64,
     /// The strategy's.
     pub token: u64,
@@ -316,6 +318,15 @@ impl Seats {
                 self.away.remove(&id);
                 self.free.push(id);
             }
+        }
+    }
+
+    /// A delivery of this knowledge came back.
+    pub fn count_returned(&mut self, id: MemberId, knew: Knew) {
+        if let Some(detail) = self.detail_mut(id)
+            && detail.knew == knew
+        {
+            detail.knew.returned = knew.returned.wrapping_add(1);
         }
     }
 

@@ -269,6 +269,7 @@ impl Group {
         let detail = self.seats.detail_at(at)?;
         // 5 [MQTT-4.8.2-3]: the lower of the published and the granted QoS, for each member.
         let qos = waiting.qos.min(detail.qos);
+        let knew = detail.knew;
         let retain = waiting.retain && detail.retain_as_published;
         let message = Rc::clone(&waiting.message);
         if qos == QoS::AtMostOnce {
@@ -296,6 +297,7 @@ impl Group {
             Sent {
                 number,
                 qos,
+                knew,
                 since_ms: now.monotonic_ms,
                 token,
                 waiting,
@@ -328,28 +330,42 @@ impl Group {
         let Some(sent) = self.seats.finish(id, number) else {
             return;
         };
-        let mut waiting = sent.waiting;
-        waiting.deliveries = waiting.deliveries.saturating_sub(1);
-        // What is kept for it by now comes after this one.
-        if !is_too_large
-            && let Some(at) = self.seats.online_at(id)
+        if is_too_large {
+            self.ended_otherwise(id, sent.token, now);
+            let mut waiting = unsent(sent);
+            waiting.too_large_for.push(id);
+            self.put_back(waiting);
+        } else {
+            // Whatever was sent after it, and before its shard's word came, is on its way back too.
+            let knew = sent.knew;
+            let is_later = |other: u32| other.wrapping_sub(number) < u32::MAX / 2;
+            let later = self
+                .seats
+                .take_in_flight(id, |other| other.knew == knew && is_later(other.number));
+            self.seats.count_returned(id, knew);
+            for sent in std::iter::once(sent).chain(later) {
+                self.give_again(id, sent, now);
+            }
+        }
+        self.became_ready(id);
+    }
+
+    /// A delivery that came back goes before what is kept for its member by now.
+    fn give_again(&mut self, id: MemberId, sent: Sent, now: Now) {
+        let token = sent.token;
+        let mut waiting = unsent(sent);
+        if let Some(at) = self.seats.online_at(id)
             && let Some(detail) = self.seats.detail_at_mut(at)
             && !detail.kept.is_empty()
         {
-            waiting.token = Some(sent.token);
-            let bytes = waiting.message.queued_bytes();
-            detail.keep(waiting);
+            waiting.token = Some(token);
             self.waiting += 1;
-            self.waiting_bytes += bytes;
-            self.became_ready(id);
-            return;
+            self.waiting_bytes += waiting.message.queued_bytes();
+            detail.keep(waiting);
+        } else {
+            self.ended_otherwise(id, token, now);
+            self.put_back(waiting);
         }
-        self.ended_otherwise(id, sent.token, now);
-        if is_too_large {
-            waiting.too_large_for.push(id);
-        }
-        self.put_back(waiting);
-        self.became_ready(id);
     }
 
     fn ended_otherwise(&mut self, id: MemberId, token: u64, now: Now) {
@@ -494,9 +510,7 @@ impl Group {
 
     /// A message that was never begun goes back.
     fn take_again(&mut self, sent: Sent) {
-        let mut waiting = sent.waiting;
-        waiting.deliveries = waiting.deliveries.saturating_sub(1);
-        self.put_back(waiting);
+        self.put_back(unsent(sent));
     }
 
     /// A message that was sent and not acknowledged is tried again, unless that was its last time.
@@ -571,4 +585,11 @@ impl Group {
         }
         self.runnable.clear();
     }
+}
+
+/// A message that its member's client was never sent.
+fn unsent(sent: Sent) -> Waiting {
+    let mut waiting = sent.waiting;
+    waiting.deliveries = waiting.deliveries.saturating_sub(1);
+    waiting
 }

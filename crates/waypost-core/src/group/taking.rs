@@ -272,7 +272,10 @@ impl Broker {
         match number {
             Some(number) if taken != Taken::Yes => {
                 let is_too_large = taken == Taken::TooLarge;
-                if !is_too_large && let Some(membership) = self.membership(slot, membership) {
+                if !is_too_large
+                    && !is_stale
+                    && let Some(membership) = self.membership(slot, membership)
+                {
                     membership.returned = membership.returned.wrapping_add(1);
                 }
                 let word = Word::Returned {
