@@ -65,7 +65,7 @@ pub(super) struct Entry {
     pub end: Option<End>,
     /// A refusal was told.
     is_refusal_told: bool,
-    /// The client that had it left the group: its key may have moved.
+    /// The client that had it left the group: it is that client's to finish, and its key may have moved.
     is_left: bool,
 }
 
@@ -283,7 +283,10 @@ impl Ledger {
         self.entries
             .range((group, 0)..(group + 1, 0))
             .filter(|(_, entry)| {
-                entry.is_owed && entry.end.is_none() && !entry.sent.last().is_some_and(&is_held)
+                entry.is_owed
+                    && entry.end.is_none()
+                    && !entry.is_left
+                    && !entry.sent.last().is_some_and(&is_held)
             })
             .map(|((_, number), entry)| (entry.sent.is_empty(), *number))
             .collect()

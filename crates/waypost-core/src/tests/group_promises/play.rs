@@ -87,7 +87,7 @@ impl Subject {
     }
 
     /// It could take a message at once.
-    fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.wire.is_some() && self.owed.is_empty() && self.unfinished.is_empty()
     }
 
