@@ -28,7 +28,7 @@ use crate::threads::Threads;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A door could not be opened.
-    #[error("cannot listen on {door}: {source}{}", hint(.source))]
+    #[error("cannot listen on {door}: {source}{}", hint(.door, .source))]
     Listen {
         /// The door as configured.
         door: String,
@@ -60,16 +60,23 @@ pub enum StartError {
 }
 
 /// What to do about it, where we know.
-fn hint(source: &io::Error) -> &'static str {
+fn hint(door: &str, source: &io::Error) -> String {
+    let protocol = door.split(' ').next().unwrap_or(door);
     match source.kind() {
-        io::ErrorKind::AddrInUse => {
-            "\n  another program listens there; stop it, or choose another address: port 0 takes any free one"
+        io::ErrorKind::AddrInUse if protocol == Protocol::Unix.as_str() => {
+            "\n  another program listens there; stop it, or choose another path: --unix PATH"
+                .to_owned()
         }
+        io::ErrorKind::AddrInUse => format!(
+            "\n  another program listens there; stop it, or choose another address: --{protocol} 127.0.0.1:0 takes any free port"
+        ),
         io::ErrorKind::PermissionDenied => {
-            "\n  ports below 1024 need a privilege; choose a higher one"
+            "\n  ports below 1024 need a privilege; choose a higher one".to_owned()
         }
-        io::ErrorKind::AddrNotAvailable => "\n  no interface of this machine has that address",
-        _ => "",
+        io::ErrorKind::AddrNotAvailable => {
+            "\n  no interface of this machine has that address".to_owned()
+        }
+        _ => String::new(),
     }
 }
 

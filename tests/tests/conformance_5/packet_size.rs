@@ -170,7 +170,9 @@ fn explanations_give_way_to_the_packet_size() {
     );
     check(&mut client, &identified_bytes(0x50, 9, &[]), 6);
     check(&mut client, &identified_bytes(0x62, 9, &[]), 7);
-    check(&mut client, &subscribe_bytes(V5, 9, &[("$share//t", 0)]), 9);
+    // More levels than limits.topic_levels_max: refused in SUBACK.
+    let deep = "/".repeat(500);
+    check(&mut client, &subscribe_bytes(V5, 9, &[(&deep, 0)]), 9);
     let unsub_ack = check(&mut client, &unsubscribe_bytes(V5, 9, &["none"]), 11);
     assert_eq!(unsub_ack.unsub_ack().packet_id, packet_id);
     check(&mut client, &publish_bytes(0x36, b"t", Some(9), &[]), 14);
@@ -227,7 +229,7 @@ fn no_problem_information_where_it_is_not_wanted() {
     assert!(client.receive().pub_rel().properties.is_empty());
     client.send_raw(&identified_bytes(0x62, 9, &[]));
     assert!(client.receive().pub_comp().properties.is_empty());
-    client.send_raw(&subscribe_bytes(V5, 9, &[("$share//t", 0)]));
+    client.send_raw(&subscribe_bytes(V5, 9, &[(&"/".repeat(500), 0)]));
     assert!(client.receive().sub_ack().properties.is_empty());
     client.send_raw(&unsubscribe_bytes(V5, 9, &["none"]));
     assert!(client.receive().unsub_ack().properties.is_empty());

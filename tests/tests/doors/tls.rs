@@ -182,10 +182,8 @@ fn the_handshake_threads_are_as_many_as_configured_and_the_least_important() {
     let server = server(&certificates, "[server]\nhandshake_threads = 3\n");
     let porters = wait_for("three threads at nice 19", LIMIT, || {
         let porters = threads(&server, "porter-");
-        porters
-            .iter()
-            .all(|(_, nice)| *nice == 19)
-            .then_some(porters)
+        let are_nice = !porters.is_empty() && porters.iter().all(|(_, nice)| *nice == 19);
+        are_nice.then_some(porters)
     });
     assert_eq!(porters.len(), 3, "{porters:?}");
     assert_eq!(threads(&server, "listener"), [("listener".to_owned(), 15)]);
