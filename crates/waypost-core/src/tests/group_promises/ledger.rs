@@ -65,7 +65,8 @@ pub(super) struct Entry {
     pub end: Option<End>,
     /// A refusal was told.
     is_refusal_told: bool,
-    /// The client that had it left the group: it is that client's to finish, and its key may have moved.
+    /// The client that had it left the group, and finishes it; or its session came to another shard with it. Either way
+    /// its key may have moved on.
     is_left: bool,
 }
 
@@ -225,6 +226,13 @@ impl Ledger {
                 .sent
                 .last()
                 .is_some_and(|sent| sent.subject == subject);
+        }
+    }
+
+    /// A client's session may come to another shard, with what it has not acknowledged.
+    pub fn moved(&mut self, subject: usize) {
+        for group in 0..GROUPS.len() {
+            self.left(group, subject);
         }
     }
 
