@@ -15,7 +15,7 @@ const CLIENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/clients");
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
 /// How long one client script may take.
-const SCRIPT_LIMIT: Duration = Duration::from_mins(1);
+const SCRIPT_LIMIT: Duration = Duration::from_mins(2);
 
 /// A client program of somebody else's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// How long a test waits for anything before it fails: long enough for two busy cores, short enough for a person.
-pub const LIMIT: Duration = Duration::from_secs(20);
+/// How long a test waits for anything before it fails: long enough for two cores that have much else to do.
+pub const LIMIT: Duration = Duration::from_mins(1);
 
 const POLL: Duration = Duration::from_millis(2);
 

@@ -11,7 +11,7 @@ use crate::config::Protocol;
 use crate::metrics::{Gauges, ShellCounters};
 
 /// Nothing here takes longer unless it is broken.
-pub(super) const LIMIT: Duration = Duration::from_secs(20);
+pub(super) const LIMIT: Duration = Duration::from_mins(1);
 
 pub(super) struct Running {
     pub(super) control: Option<Control>,
