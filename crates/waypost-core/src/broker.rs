@@ -15,6 +15,7 @@ use crate::group::Groups;
 use crate::hash::Hasher;
 use crate::index::{MatchCache, SubscriptionIndex};
 use crate::interest::Interest;
+use crate::journal::Numbers;
 use crate::limits::Limits;
 use crate::mail::Origin;
 use crate::moving::MovingSessions;
@@ -40,6 +41,10 @@ pub struct BrokerConfig {
     pub clock: RetainedClock,
     /// What the configuration says about topics.
     pub policies: Arc<Policies>,
+    /// What is to outlive the process is written to [`Effects::journal`].
+    pub has_store: bool,
+    /// The same for all shards.
+    pub numbers: Numbers,
 }
 
 /// A session as an operator sees it.
@@ -91,6 +96,8 @@ pub struct Broker {
     pub(crate) clock: RetainedClock,
     pub(crate) groups: Groups,
     pub(crate) policies: Arc<Policies>,
+    pub(crate) has_store: bool,
+    pub(crate) numbers: Numbers,
 }
 
 /// Bytes of the match cache: an estimate of what its entries take.
@@ -139,6 +146,8 @@ impl Broker {
             groups: Groups::default(),
             recheck: None,
             policies: config.policies,
+            has_store: config.has_store,
+            numbers: config.numbers,
             limits: config.limits,
         }
     }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use waypost_mqtt::{Packet, QoS};
 
+use crate::journal::Journal;
 use crate::mail::MailBatch;
 
 /// A connection: the server's slab index. It is the server's to reuse once the core closed it ([`Effects::close`]) or
@@ -189,4 +190,8 @@ pub trait Effects {
 
     /// The batch that goes to another shard at the end of this tick. Batches arrive in the order they were sent.
     fn mailbox(&mut self, to: ShardId) -> &mut MailBatch;
+
+    /// Where the core writes down what is to outlive the process; only asked for with a store
+    /// ([`crate::BrokerConfig::has_store`]).
+    fn journal(&mut self) -> &mut dyn Journal;
 }

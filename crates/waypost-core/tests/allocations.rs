@@ -50,9 +50,14 @@ struct Nowhere {
     deliveries: usize,
     bytes: usize,
     mail: MailBatch,
+    journal: waypost_core::journal::NoJournal,
 }
 
 impl Effects for Nowhere {
+    fn journal(&mut self) -> &mut dyn waypost_core::journal::Journal {
+        &mut self.journal
+    }
+
     fn send(&mut self, _: ConnectionId, _: &Packet<'_>) {}
 
     fn deliver_many(&mut self, message: &Message<'_>, targets: &[Target], _: &[u32]) {
@@ -86,6 +91,8 @@ fn broker() -> Broker {
         limits: Limits::default(),
         clock: RetainedClock::default(),
         policies: std::sync::Arc::default(),
+        has_store: false,
+        numbers: waypost_core::journal::Numbers::default(),
     };
     Broker::new(config, Box::new(AllowAll), Box::new(AllowAll))
 }

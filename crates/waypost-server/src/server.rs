@@ -172,6 +172,8 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
             limits: config.limits.clone(),
             clock: clock.clone(),
             policies: Arc::clone(config.topics.policies()),
+            has_store: false,
+            numbers: waypost_core::journal::Numbers::default(),
         };
         let limits = shell_limits(config);
         let (mailboxes, stats) = (Arc::clone(&mailboxes), Arc::clone(shard_stats));

@@ -10,6 +10,7 @@ mod rules;
 mod sessions;
 mod shards;
 mod sharing;
+mod store;
 mod subscriptions;
 mod wills;
 mod world;

@@ -10,7 +10,9 @@ use waypost_mqtt::{
     SubscriptionRequest, Topic, Unsubscribe, Will, decode, encode, encode_publish_head,
 };
 
+use super::store::{Answer as StoreAnswer, MemoryStore, Pen};
 use crate::broker::Random;
+use crate::journal::{Journal, Numbers};
 use crate::mail::MailBatch;
 use crate::{
     AllowAll, Answer, Authenticate, Broker, BrokerConfig, ConnectionId, DeliveryFlags, Effects,
@@ -60,6 +62,9 @@ pub(super) struct World {
     pub is_mail_held: bool,
     /// Who was sent a packet, one after the other, since this was emptied.
     pub arrivals: VecDeque<Client>,
+    pub store: MemoryStore,
+    /// What is handed in to the store waits until [`World::store_step`] is called by hand.
+    pub is_store_held: bool,
 }
 
 struct Net<'a> {
@@ -68,6 +73,7 @@ struct Net<'a> {
     mail: &'a mut [MailBatch],
     unparked: Vec<usize>,
     arrivals: &'a mut VecDeque<Client>,
+    pen: Pen<'a>,
 }
 
 impl Net<'_> {
@@ -184,6 +190,10 @@ impl Effects for Net<'_> {
         assert_ne!(usize::from(to.0), self.shard, "no mail to oneself");
         &mut self.mail[usize::from(to.0)]
     }
+
+    fn journal(&mut self) -> &mut dyn Journal {
+        &mut self.pen
+    }
 }
 
 /// A client's handle in a world.
@@ -224,6 +234,7 @@ impl World {
         }
         let count = usize::from(shards);
         let clock = RetainedClock::default();
+        let numbers = Numbers::default();
         let shards = (0..shards)
             .map(|number| {
                 let (permit, authenticate) = make(number);
@@ -234,6 +245,8 @@ impl World {
                     limits: limits.clone(),
                     clock: clock.clone(),
                     policies: Arc::default(),
+                    has_store: true,
+                    numbers: numbers.clone(),
                 };
                 Shard {
                     broker: Broker::new(config, permit, authenticate),
@@ -254,6 +267,8 @@ impl World {
             limits,
             is_mail_held: false,
             arrivals: VecDeque::new(),
+            store: MemoryStore::with_shards(count),
+            is_store_held: false,
         }
     }
 
@@ -297,9 +312,11 @@ impl World {
             mail,
             unparked: Vec::new(),
             arrivals: &mut self.arrivals,
+            pen: self.store.pen(shard),
         };
         call(broker, now, &mut net);
-        let unparked = net.unparked;
+        let unparked = std::mem::take(&mut net.unparked);
+        drop(net);
         for (to, batch) in mail.iter_mut().enumerate() {
             if !batch.is_empty() {
                 let link = shard * count + to;
@@ -345,11 +362,35 @@ impl World {
                 self.call(shard, |broker, now, net| broker.handle_timeout(now, net));
                 continue;
             }
-            if self.is_mail_held || !self.deliver_mail() {
+            // Mail and the store take turns as the seed says.
+            let can_store = !self.is_store_held && !self.store.is_idle();
+            if can_store && self.random.next() & (1 << 40) != 0 && self.store_step() {
+                continue;
+            }
+            if !self.is_mail_held && self.deliver_mail() {
+                continue;
+            }
+            if self.is_store_held || !self.store_step() {
                 return;
             }
         }
         panic!("the world does not come to rest");
+    }
+
+    /// Makes the oldest thing handed in to the store durable and tells its shard; `false` if there is none.
+    pub fn store_step(&mut self) -> bool {
+        let Some((shard, answer)) = self.store.step() else {
+            return false;
+        };
+        self.call(shard, |broker, now, net| match answer {
+            StoreAnswer::Stored(stored) => broker.handle_stored(stored, now, net),
+            StoreAnswer::Refused(first, last, why) => {
+                broker.handle_not_stored(first, last, why, now, net);
+            }
+            StoreAnswer::QueueRead(queue, read) => broker.handle_queue_read(queue, read, now, net),
+            StoreAnswer::MessageRead(id, body) => broker.handle_message_read(id, body, now, net),
+        });
+        true
     }
 
     /// Delivers one batch of mail; `false` if there is none.

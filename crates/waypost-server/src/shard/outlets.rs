@@ -31,6 +31,7 @@ pub(super) struct Outlets {
     pub(super) mail: Vec<MailBatch>,
     pub(super) counters: ShellCounters,
     pub(super) layer_buffers: LayerBuffers,
+    pub(super) journal: waypost_core::journal::NoJournal,
     /// Bytes that wait in all outboxes, those that are made into frames and records included.
     pub(super) outbox_bytes: usize,
     pub(super) bounds: OutboxBounds,
@@ -78,6 +79,7 @@ struct Encoded {
 impl Outlets {
     pub(super) fn new(shards: usize, bounds: OutboxBounds, pool_bytes_max: usize) -> Self {
         Self {
+            journal: waypost_core::journal::NoJournal,
             connections: Slab::new(),
             pool: BufferPool::new(pool_bytes_max),
             dirty: Vec::new(),
@@ -231,6 +233,10 @@ fn offset_in(whole: &[u8], part: &[u8]) -> Option<usize> {
 }
 
 impl Effects for Outlets {
+    fn journal(&mut self) -> &mut dyn waypost_core::journal::Journal {
+        &mut self.journal
+    }
+
     fn send(&mut self, connection: ConnectionId, packet: &Packet<'_>) {
         let index = connection.0 as usize;
         let Some(connection) = self.connections.get_mut(index) else {

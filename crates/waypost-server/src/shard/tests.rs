@@ -72,6 +72,8 @@ impl World {
             limits,
             clock: RetainedClock::default(),
             policies: Arc::default(),
+            has_store: false,
+            numbers: waypost_core::journal::Numbers::default(),
         };
         let broker = Broker::new(config, Box::new(AllowAll), Box::new(AllowAll));
         let stats = Arc::default();

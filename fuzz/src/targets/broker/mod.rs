@@ -99,6 +99,8 @@ impl World {
                 limits: limits.clone(),
                 clock: clock.clone(),
                 policies: std::sync::Arc::default(),
+                has_store: false,
+                numbers: waypost_core::journal::Numbers::default(),
             };
             Shard {
                 broker: Broker::new(config, Box::new(AllowAll), Box::new(AllowAll)),
@@ -472,6 +474,7 @@ impl World {
             wires: &mut state.wires,
             mail: &mut state.mail,
             read_again: Vec::new(),
+            journal: waypost_core::journal::NoJournal,
         };
         call(&mut state.broker, now, &mut net);
         let read_again = net.read_again;

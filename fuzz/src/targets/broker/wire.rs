@@ -116,6 +116,7 @@ pub(super) struct Net<'a> {
     pub wires: &'a mut [Wire; SLOTS],
     pub mail: &'a mut [MailBatch],
     pub read_again: Vec<usize>,
+    pub journal: waypost_core::journal::NoJournal,
 }
 
 impl Net<'_> {
@@ -125,6 +126,10 @@ impl Net<'_> {
 }
 
 impl Effects for Net<'_> {
+    fn journal(&mut self) -> &mut dyn waypost_core::journal::Journal {
+        &mut self.journal
+    }
+
     fn send(&mut self, connection: ConnectionId, packet: &Packet<'_>) {
         let wire = self.wire(connection);
         let mut bytes = Vec::new();

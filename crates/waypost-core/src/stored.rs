@@ -1,0 +1,36 @@
+//! What the store has to say.
+
+use std::sync::Arc;
+
+use crate::broker::Broker;
+use crate::effects::{Effects, Now};
+use crate::journal::{MessageId, QueueId, QueueRead, Refusal, Stored, Ticket};
+
+impl Broker {
+    /// Transactions came as far as this.
+    pub fn handle_stored(&mut self, _: Stored, _: Now, _: &mut impl Effects) {}
+
+    /// Transactions from the first to the last are not kept.
+    pub fn handle_not_stored(
+        &mut self,
+        _: Ticket,
+        _: Ticket,
+        _: Refusal,
+        _: Now,
+        _: &mut impl Effects,
+    ) {
+    }
+
+    /// What a queue is owed was read.
+    pub fn handle_queue_read(&mut self, _: QueueId, _: QueueRead, _: Now, _: &mut impl Effects) {}
+
+    /// A message's content was read; `None`: it is damaged.
+    pub fn handle_message_read(
+        &mut self,
+        _: MessageId,
+        _: Option<Arc<[u8]>>,
+        _: Now,
+        _: &mut impl Effects,
+    ) {
+    }
+}

@@ -1,0 +1,261 @@
+//! A store in memory: what the shards of a world wrote down, and what of it a crash would leave.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use crate::journal::{
+    Journal, MessageId, QueueId, QueueRead, ReadEntry, Refusal, Stored, Table, Ticket, Until,
+};
+
+#[derive(Clone, Debug)]
+pub(in crate::tests) enum Op {
+    Message(MessageId, u64, Arc<[u8]>),
+    Owe(MessageId, Box<[u8]>, Vec<QueueId>),
+    Settle(QueueId, MessageId),
+    EndQueue(QueueId),
+    Put(Table, Vec<u8>, Vec<u8>),
+    Delete(Table, Vec<u8>),
+    Hold(Table, Vec<u8>, u64, Vec<u8>, Option<MessageId>),
+}
+
+#[derive(Clone, Debug)]
+enum Said {
+    Transaction(Ticket, Vec<Op>),
+    ReadQueue(QueueId, u64, u32, u32),
+    ReadMessage(MessageId),
+}
+
+/// What the store has to say to a shard.
+#[derive(Debug)]
+pub(in crate::tests) enum Answer {
+    Stored(Stored),
+    Refused(Ticket, Ticket, Refusal),
+    QueueRead(QueueId, QueueRead),
+    MessageRead(MessageId, Option<Arc<[u8]>>),
+}
+
+/// A row: its version (0 without), its value, the message it keeps.
+pub(in crate::tests) type Row = (u64, Vec<u8>, Option<MessageId>);
+
+/// What is known once operations are applied.
+#[derive(Clone, Debug, Default)]
+pub(in crate::tests) struct Views {
+    pub rows: BTreeMap<(Table, Vec<u8>), Row>,
+    pub queues: BTreeMap<QueueId, Vec<(u64, MessageId, Box<[u8]>)>>,
+    pub messages: BTreeMap<MessageId, Arc<[u8]>>,
+    next_place: u64,
+}
+
+impl Views {
+    fn apply(&mut self, op: &Op) {
+        match op {
+            Op::Message(id, _, body) => {
+                self.messages.insert(*id, Arc::clone(body));
+            }
+            Op::Owe(id, options, queues) => {
+                for queue in queues {
+                    self.next_place += 1;
+                    let entry = (self.next_place, *id, options.clone());
+                    self.queues.entry(*queue).or_default().push(entry);
+                }
+            }
+            Op::Settle(queue, id) => {
+                if let Some(queue) = self.queues.get_mut(queue) {
+                    queue.retain(|(_, owed, _)| owed != id);
+                }
+            }
+            Op::EndQueue(queue) => {
+                self.queues.remove(queue);
+            }
+            Op::Put(table, key, value) => {
+                self.rows
+                    .insert((*table, key.clone()), (0, value.clone(), None));
+            }
+            Op::Delete(table, key) => {
+                self.rows.remove(&(*table, key.clone()));
+            }
+            Op::Hold(table, key, version, value, id) => {
+                let key = (*table, key.clone());
+                if self.rows.get(&key).is_none_or(|row| row.0 <= *version) {
+                    self.rows.insert(key, (*version, value.clone(), *id));
+                }
+            }
+        }
+    }
+
+    /// Messages a queue is owed, in order.
+    pub fn owed(&self, queue: QueueId) -> Vec<MessageId> {
+        let entries = self.queues.get(&queue).into_iter().flatten();
+        entries.map(|(_, id, _)| *id).collect()
+    }
+}
+
+/// The store of a world.
+#[derive(Debug, Default)]
+pub(in crate::tests) struct MemoryStore {
+    /// What would be there after a crash of the machine.
+    pub durable: Views,
+    /// Handed in and not durable, in the order it came, with its shard.
+    waiting: VecDeque<(usize, Said)>,
+    /// By shard.
+    last: Vec<Ticket>,
+    /// What is handed in now is refused.
+    pub refuses: Option<Refusal>,
+    /// Transactions that became durable.
+    pub transactions: u64,
+}
+
+impl MemoryStore {
+    pub fn with_shards(shards: usize) -> Self {
+        Self {
+            last: vec![Ticket(0); shards],
+            ..Self::default()
+        }
+    }
+
+    /// What one shard writes into.
+    pub fn pen(&mut self, shard: usize) -> Pen<'_> {
+        Pen {
+            store: self,
+            shard,
+            open: Vec::new(),
+        }
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Makes the oldest thing handed in durable, and says what its shard is told.
+    pub fn step(&mut self) -> Option<(usize, Answer)> {
+        let (shard, said) = self.waiting.pop_front()?;
+        let answer = match said {
+            Said::Transaction(ticket, _) if self.refuses.is_some() => {
+                Answer::Refused(ticket, ticket, self.refuses?)
+            }
+            Said::Transaction(ticket, ops) => {
+                for op in &ops {
+                    self.durable.apply(op);
+                }
+                self.transactions += 1;
+                Answer::Stored(Stored {
+                    written: ticket,
+                    durable: ticket,
+                })
+            }
+            Said::ReadQueue(queue, after, count_max, bytes_max) => {
+                Answer::QueueRead(queue, self.read(queue, after, count_max, bytes_max))
+            }
+            Said::ReadMessage(id) => {
+                Answer::MessageRead(id, self.durable.messages.get(&id).cloned())
+            }
+        };
+        Some((shard, answer))
+    }
+
+    fn read(&self, queue: QueueId, after: u64, count_max: u32, bytes_max: u32) -> QueueRead {
+        let mut read = QueueRead {
+            is_end: true,
+            ..QueueRead::default()
+        };
+        let mut bytes = 0;
+        let entries = self.durable.queues.get(&queue).into_iter().flatten();
+        for (place, id, options) in entries.filter(|(place, ..)| *place > after) {
+            if read.entries.len() >= count_max as usize || bytes > bytes_max as usize {
+                read.is_end = false;
+                break;
+            }
+            let body = self.durable.messages.get(id).cloned();
+            bytes += body.as_ref().map_or(0, |body| body.len());
+            read.entries.push(ReadEntry {
+                place: *place,
+                id: *id,
+                options: options.clone(),
+                body,
+            });
+        }
+        read
+    }
+
+    /// The machine stops: what was not durable is lost.
+    pub fn crash(&mut self, shards: usize) {
+        self.waiting.clear();
+        self.last = vec![Ticket(0); shards];
+    }
+}
+
+/// One shard's way into the store.
+pub(in crate::tests) struct Pen<'a> {
+    store: &'a mut MemoryStore,
+    shard: usize,
+    open: Vec<Op>,
+}
+
+impl Drop for Pen<'_> {
+    fn drop(&mut self) {
+        assert!(
+            self.open.is_empty() || std::thread::panicking(),
+            "a transaction was not ended: {:?}",
+            self.open
+        );
+    }
+}
+
+impl Journal for Pen<'_> {
+    fn message(&mut self, id: MessageId, expires_wall_ms: u64, body: &[u8]) {
+        self.open
+            .push(Op::Message(id, expires_wall_ms, body.into()));
+    }
+
+    fn owe(&mut self, id: MessageId, options: &[u8], queues: &[QueueId]) {
+        assert!(queues.is_sorted(), "queues are given in ascending order");
+        self.open.push(Op::Owe(id, options.into(), queues.to_vec()));
+    }
+
+    fn settle(&mut self, queue: QueueId, id: MessageId) {
+        self.open.push(Op::Settle(queue, id));
+    }
+
+    fn end_queue(&mut self, queue: QueueId) {
+        self.open.push(Op::EndQueue(queue));
+    }
+
+    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) {
+        self.open.push(Op::Put(table, key.into(), value.into()));
+    }
+
+    fn delete(&mut self, table: Table, key: &[u8]) {
+        self.open.push(Op::Delete(table, key.into()));
+    }
+
+    fn hold(
+        &mut self,
+        table: Table,
+        key: &[u8],
+        version: u64,
+        value: &[u8],
+        id: Option<MessageId>,
+    ) {
+        self.open
+            .push(Op::Hold(table, key.into(), version, value.into(), id));
+    }
+
+    fn end(&mut self, _: Until) -> Ticket {
+        let last = &mut self.store.last[self.shard];
+        last.0 += 1;
+        let said = Said::Transaction(*last, std::mem::take(&mut self.open));
+        self.store.waiting.push_back((self.shard, said));
+        *last
+    }
+
+    fn read_queue(&mut self, queue: QueueId, after: u64, count_max: u32, bytes_max: u32) {
+        let said = Said::ReadQueue(queue, after, count_max, bytes_max);
+        self.store.waiting.push_back((self.shard, said));
+    }
+
+    fn read_message(&mut self, id: MessageId) {
+        self.store
+            .waiting
+            .push_back((self.shard, Said::ReadMessage(id)));
+    }
+}
