@@ -67,6 +67,11 @@ pub fn targets() -> &'static [Target] {
             decoder: "waypost_server::decode_proxy_header",
         },
         Target {
+            name: "store_records",
+            run: targets::store_records::run,
+            decoder: "waypost_store::decode_ops",
+        },
+        Target {
             name: "websocket",
             run: targets::websocket::run,
             decoder: "waypost_server::stream::websocket::Decoder",

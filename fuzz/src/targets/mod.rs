@@ -6,4 +6,5 @@ pub mod mqtt_properties;
 pub mod mqtt_stream;
 pub mod mqtt_topic;
 pub mod proxy_header;
+pub mod store_records;
 pub mod websocket;

@@ -1,0 +1,27 @@
+//! What outlives a process: one write-ahead log per node, and the views folded from it.
+//!
+//! The log is the truth, everything else can be made again from it. It records a handful of generic operations
+//! ([`Op`]): messages, the queues that are owed them, and keyed rows; operations between two [`Batch::end`] are one
+//! transaction, all of which is there after a crash or nothing. Whatever touches the disk goes through [`Disk`], of which
+//! there is a real one and a simulated one that loses, tears and damages on purpose.
+//!
+//! Deliberately not here: MQTT (rows and bodies are opaque), threads, clocks (time is passed in).
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
+
+pub mod disk;
+mod record;
+
+pub use disk::{Disk, DiskFile};
+pub use record::{
+    Batch, Damage, MessageId, Op, Ops, QueueId, Queues, TRANSACTION_BYTES_MAX, Table, Transaction,
+    Transactions, decode_ops, decode_transactions,
+};
