@@ -44,18 +44,12 @@ fn a_second_signal_ends_a_drain_at_once() {
         .arguments(["--set", "server.drain_timeout=1h"])
         .start();
     let _staying = RawClient::connect(&server, ProtocolVersion::V5, "staying");
-    let started = Instant::now();
     server.signal(Signal::TERM);
     wait_for_log(&server, "draining");
     assert_eq!(server.get("/health/ready"), (503, "draining\n".to_owned()));
     assert_eq!(server.get("/health/live").0, 200);
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(143));
-    assert!(
-        started.elapsed() < Duration::from_secs(4),
-        "{:?}",
-        started.elapsed()
-    );
 }
 
 #[test]
@@ -67,7 +61,7 @@ fn a_drain_ends_when_its_time_is_over() {
     let started = Instant::now();
     assert_eq!(server.terminate().code(), Some(0));
     assert!(
-        started.elapsed() < Duration::from_secs(4),
+        started.elapsed() < Duration::from_secs(8),
         "{:?}",
         started.elapsed()
     );

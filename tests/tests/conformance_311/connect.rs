@@ -412,7 +412,7 @@ fn keep_alive_ends_silent_connections() {
         silent.expect_closed();
         let silence = begun.elapsed();
         assert!(silence >= Duration::from_millis(1_450), "{silence:?}");
-        assert!(silence < Duration::from_secs(5), "{silence:?}");
+        assert!(silence < Duration::from_secs(15), "{silence:?}");
         assert_eq!(witness.receive().publish().payload, b"silent");
         pinging.fence();
         publishing.send_raw(&publish_bytes(0x30, "keep-alive/sign", None));

@@ -11,14 +11,20 @@ use std::{
 use waypost_mqtt::{
     Ack, Connect, Packet, PacketId, Properties, ProtocolVersion::V311, QoS, ReasonCode, Topic, Will,
 };
-use waypost_tests::{RawClient, Received, Server, connect_packet, with_fixed_header};
+use waypost_tests::{
+    LIMIT, RawClient, Received, Server, ServerOptions, connect_packet, with_fixed_header,
+};
 
 /// The server of all tests that need no settings of their own; it ends with the last of them.
 pub fn server() -> Arc<Server> {
     static RUNNING: Mutex<Weak<Server>> = Mutex::new(Weak::new());
     let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     running.upgrade().unwrap_or_else(|| {
-        let server = Arc::new(Server::start());
+        let server = Arc::new(
+            ServerOptions::new()
+                .environment("WAYPOST_LIMITS__CONNECT_TIMEOUT", "5m")
+                .start(),
+        );
         *running = Arc::downgrade(&server);
         server
     })
@@ -152,8 +158,8 @@ pub fn unsubscribe_from_bytes(filter: impl AsRef<[u8]>) -> Vec<u8> {
     identified_bytes(0xA2, 1, &text(filter))
 }
 
-/// Before the server's `connect_timeout` of 10 s, which closes what is not connected for another reason.
-const SOON: Duration = Duration::from_secs(8);
+/// Before the server's `connect_timeout`, which closes what is not connected for another reason.
+const SOON: Duration = LIMIT;
 
 /// The server closes this connection, which never had a good CONNECT, for what it sent.
 #[track_caller]

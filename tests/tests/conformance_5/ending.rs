@@ -177,7 +177,7 @@ fn silence_beyond_keep_alive_ends_the_connection() {
     );
     let elapsed = start.elapsed();
     assert!(elapsed >= Duration::from_millis(1_400), "{elapsed:?}");
-    assert!(elapsed <= Duration::from_secs(6), "{elapsed:?}");
+    assert!(elapsed <= Duration::from_secs(20), "{elapsed:?}");
     for client in [&mut silent, &mut half] {
         client.expect_refused(ReasonCode::KeepAliveTimeout);
     }

@@ -62,7 +62,10 @@ impl House {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("users.toml");
         std::fs::write(&file, users).unwrap();
-        let options = options.environment("WAYPOST_AUTH__USERS_FILE", file.to_str().unwrap());
+        // Passwords are hashed with what others leave of the machine: nobody is sent away for taking long.
+        let options = options
+            .environment("WAYPOST_AUTH__USERS_FILE", file.to_str().unwrap())
+            .environment("WAYPOST_LIMITS__CONNECT_TIMEOUT", "5m");
         Self {
             server: options.start(),
             directory,
