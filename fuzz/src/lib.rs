@@ -42,6 +42,26 @@ pub fn targets() -> &'static [Target] {
             decoder: "waypost_core::Broker",
         },
         Target {
+            name: "cache",
+            run: targets::cache::run,
+            decoder: "waypost_cache::Cache",
+        },
+        Target {
+            name: "decompress",
+            run: targets::decompress::run,
+            decoder: "waypost_compress::Compress",
+        },
+        Target {
+            name: "encrypt_key",
+            run: targets::encrypt_key::run,
+            decoder: "waypost_encrypt::MasterKey",
+        },
+        Target {
+            name: "encrypt_open",
+            run: targets::encrypt_open::run,
+            decoder: "waypost_encrypt::Encrypt",
+        },
+        Target {
             name: "mqtt_packet",
             run: targets::mqtt_packet::run,
             decoder: "waypost_mqtt::decode",

@@ -1,6 +1,10 @@
 //! The targets, one per file.
 
 pub mod broker;
+pub mod cache;
+pub mod decompress;
+pub mod encrypt_key;
+pub mod encrypt_open;
 pub mod mqtt_packet;
 pub mod mqtt_properties;
 pub mod mqtt_stream;

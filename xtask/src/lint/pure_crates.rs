@@ -13,6 +13,9 @@ const PURE: &[&str] = &[
     "crates/waypost-core/",
     "crates/waypost-balance/",
     "crates/waypost-route/",
+    "crates/waypost-cache/",
+    "crates/waypost-compress/",
+    "crates/waypost-encrypt/",
     "crates/waypost-mesh/",
     "crates/waypost-auth/",
 ];

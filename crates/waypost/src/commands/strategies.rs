@@ -12,6 +12,7 @@ const EXAMPLES: &str = "\
 Examples:
   waypost strategies                              all of them
   waypost strategies balance                      who in a group gets a message
+  waypost strategies compress                     how blocks of the log are packed
   waypost strategies balance --json | jq -r '.[].name'
 
 A name stands in the configuration, and in --strategy of the simulator:
@@ -28,6 +29,12 @@ Case, _ and - do not matter; a strategy's other names do as well. How they compa
 enum Family {
     /// Which member of a group gets a message, and which shard a new connection
     Balance,
+    /// What stays in memory
+    Cache,
+    /// How bytes are packed: on disk
+    Compress,
+    /// How bytes are sealed: on disk
+    Encrypt,
 }
 
 #[derive(Debug, clap::Args)]
@@ -49,21 +56,31 @@ struct Row {
     source: &'static str,
 }
 
+/// The rows of a family: every registry has the same columns.
+macro_rules! rows {
+    ($family:literal, $registry:expr) => {
+        $registry
+            .iter()
+            .map(|strategy| Row {
+                family: $family,
+                name: strategy.name,
+                aliases: strategy.aliases,
+                summary: strategy.summary,
+                source: strategy.source,
+            })
+            .collect()
+    };
+}
+
 impl Family {
-    const ALL: [Self; 1] = [Self::Balance];
+    const ALL: [Self; 4] = [Self::Balance, Self::Cache, Self::Compress, Self::Encrypt];
 
     fn rows(self) -> Vec<Row> {
         match self {
-            Self::Balance => waypost_balance::registry()
-                .iter()
-                .map(|strategy| Row {
-                    family: "balance",
-                    name: strategy.name,
-                    aliases: strategy.aliases,
-                    summary: strategy.summary,
-                    source: strategy.source,
-                })
-                .collect(),
+            Self::Balance => rows!("balance", waypost_balance::registry()),
+            Self::Cache => rows!("cache", waypost_cache::registry()),
+            Self::Compress => rows!("compress", waypost_compress::registry()),
+            Self::Encrypt => rows!("encrypt", waypost_encrypt::registry()),
         }
     }
 }
@@ -141,12 +158,43 @@ balance = \"least-connections\"
 | --- | --- | --- | --- |
 ";
 
+    const CACHE: &str = "
+## cache
+
+What stays in memory of the messages read back from the disk. The capacity is in bytes.
+
+| name | what it does | also called | where from |
+| --- | --- | --- | --- |
+";
+
+    const COMPRESS: &str = "
+## compress
+
+How blocks of the log are packed before they are written. What is written stays readable when another strategy is
+chosen later: each block says which packed it.
+
+| name | what it does | also called | where from |
+| --- | --- | --- | --- |
+";
+
+    const ENCRYPT: &str = "
+## encrypt
+
+How blocks of the log are sealed, with a key that the server is told and the disk never sees.
+
+| name | what it does | also called | where from |
+| --- | --- | --- | --- |
+";
+
     #[test]
     fn the_page_is_current() {
         let mut page = HEAD.to_owned();
         for family in Family::ALL {
             page += match family {
                 Family::Balance => BALANCE,
+                Family::Cache => CACHE,
+                Family::Compress => COMPRESS,
+                Family::Encrypt => ENCRYPT,
             };
             for row in family.rows() {
                 let aliases: Vec<_> = row.aliases.iter().map(|name| format!("`{name}`")).collect();

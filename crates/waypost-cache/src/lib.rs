@@ -1,0 +1,83 @@
+//! The cache family: what stays in memory when not everything fits.
+//!
+//! [`Cache`] is what a strategy is: it decides by keys and weights and never sees a value. [`registry`] lists them all.
+//! [`Cached`] keeps the values beside a strategy, and counts. Deliberately not here: loading what is missing, sharing
+//! between threads (a lock around [`Cached`] is its owner's) and time.
+#![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing
+    )
+)]
+
+mod cached;
+mod names;
+mod strategies;
+
+pub use cached::{Cached, Counters, ENTRY_BYTES};
+pub use names::{UnknownStrategy, find};
+pub use strategies::{default_strategy, registry};
+
+/// What an entry is kept under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(pub u64);
+
+/// A strategy at work for one cache of fixed capacity, in bytes.
+///
+/// Invariants, tested for every strategy: the weights of what is kept never exceed the capacity; every key it lets go is
+/// reported once, and no other; a key is kept from its [`Cache::insert`] until it is reported or removed; the same calls
+/// give the same evictions.
+pub trait Cache: Send {
+    /// Somebody wants `key`: whether it is kept. Told of hits and misses alike, since some strategies learn from both.
+    fn get(&mut self, key: Key) -> bool;
+
+    /// `key` was read and weighs this much; if it is kept already, it weighs this much from now on. What goes is appended to
+    /// `evicted`: others, or `key` itself where the strategy rather keeps what it has, or it is heavier than all the capacity.
+    fn insert(&mut self, key: Key, weight: u64, evicted: &mut Vec<Key>);
+
+    /// `key` is of no more use; whether it was kept. It is not reported as evicted.
+    fn remove(&mut self, key: Key) -> bool;
+
+    /// The weights of all that is kept, in bytes.
+    fn weight(&self) -> u64;
+
+    /// How many keys are kept.
+    fn len(&self) -> usize;
+
+    /// Whether none is.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A row of the registry.
+pub struct Strategy {
+    /// Its name in configuration.
+    pub name: &'static str,
+    /// Other names it goes by.
+    pub aliases: &'static [&'static str],
+    /// What it does, in one line.
+    pub summary: &'static str,
+    /// Where its definition comes from.
+    pub source: &'static str,
+    /// Makes one for so many bytes.
+    pub new: fn(capacity_bytes: u64) -> Box<dyn Cache>,
+}
+
+impl std::fmt::Debug for Strategy {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.name)
+    }
+}
+
+impl PartialEq for Strategy {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Strategy {}
