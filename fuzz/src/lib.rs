@@ -62,6 +62,11 @@ pub fn targets() -> &'static [Target] {
             decoder: "waypost_encrypt::Encrypt",
         },
         Target {
+            name: "kept_rows",
+            run: targets::kept_rows::run,
+            decoder: "waypost_core::rows::message::decode_message",
+        },
+        Target {
             name: "mqtt_packet",
             run: targets::mqtt_packet::run,
             decoder: "waypost_mqtt::decode",

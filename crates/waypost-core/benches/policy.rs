@@ -30,6 +30,7 @@ fn main() {
             filter: filter(number),
             balance: Some(waypost_balance::default_strategy()),
             max_deliveries: None,
+            durability: None,
         };
         let mut all: Vec<TopicPolicy> = (0..count).map(policy).collect();
         if count > 0 {
@@ -37,6 +38,7 @@ fn main() {
                 filter: "#".to_owned(),
                 balance: None,
                 max_deliveries: Some(5),
+                durability: None,
             });
         }
         let policies = Policies::new(all).unwrap();

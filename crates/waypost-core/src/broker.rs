@@ -352,6 +352,7 @@ impl Broker {
                 publisher: 0,
                 stamp: 0,
                 connection: None,
+                kept: None,
             },
             now,
             out,

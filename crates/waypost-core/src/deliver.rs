@@ -10,6 +10,7 @@ use waypost_mqtt::{Filter, ProtocolVersion, PublishHead, QoS, Topic, publish_len
 use crate::broker::Broker;
 use crate::connection::Connections;
 use crate::counters::Counters;
+use crate::debts::{Debts, Ledger};
 use crate::effects::{
     ConnectionId, DeliveryFlags, Effects, IdentifierRange, Message, Now, ShardId, Target,
 };
@@ -18,6 +19,7 @@ use crate::hash::Hasher;
 use crate::index::{CachedMatch, Merged, SubscriberId, SubscriptionIndex};
 use crate::inflight::Identifiers;
 use crate::interest::post;
+use crate::journal::{MessageId, QueueId};
 use crate::limits::Limits;
 use crate::mail::{Known, Mail, Origin};
 use crate::moving::Moving;
@@ -31,6 +33,7 @@ pub(crate) struct Scratch {
     pub targets: Vec<Target>,
     pub properties: Vec<u8>,
     pub packet: Vec<u8>,
+    pub debts: Debts,
 }
 
 /// Where a message was published.
@@ -62,6 +65,28 @@ impl Broker {
         is_matched
     }
 
+    /// A queue is owed a message whose fan-out goes on, and is told its number. `None`: it is not kept, what is owed of
+    /// it waits in memory.
+    pub(crate) fn owe(
+        &mut self,
+        topic: &str,
+        origin: Origin,
+        queue: QueueId,
+        retain: bool,
+        identifiers: &[u32],
+    ) -> Option<MessageId> {
+        if origin.qos == QoS::AtMostOnce {
+            return None;
+        }
+        let mut ledger = Ledger {
+            debts: &mut self.scratch.debts,
+            policies: &self.policies,
+            numbers: &self.numbers,
+            topic,
+        };
+        ledger.owe(queue, origin.qos, retain, identifiers)
+    }
+
     /// Sends a message to every session of this shard that gets it, and on to other shards if it was published here.
     /// Returns whether anybody matched.
     pub(crate) fn fan_out(
@@ -90,8 +115,27 @@ impl Broker {
             interest,
             fresh,
             groups,
+            policies,
+            numbers,
             ..
         } = self;
+        // What nobody has to acknowledge is kept for nobody; a message of the server's own may come in between.
+        let mut none = Debts::NONE;
+        let debts = if origin.qos == QoS::AtMostOnce {
+            &mut none
+        } else {
+            scratch.debts.begin(
+                self.has_store && matches!(source, Source::Here),
+                origin.kept,
+            );
+            &mut scratch.debts
+        };
+        let mut ledger = Ledger {
+            debts,
+            policies,
+            numbers,
+            topic: message.topic,
+        };
         let (source, address, matched) = match source {
             Source::Here => {
                 let matched = cache.lookup(message.topic, index);
@@ -101,7 +145,10 @@ impl Broker {
                     address = connection.and_then(|connection| Some(connection.peer?.ip()));
                 }
                 if !matched.shards().is_empty() || retainer.is_some() {
-                    interest.forward(matched, message, origin, address, retainer, counters, out);
+                    let ledger = &mut ledger;
+                    interest.forward(
+                        matched, message, origin, address, retainer, ledger, counters, out,
+                    );
                 }
                 (self.shard, address, matched)
             }
@@ -132,6 +179,7 @@ impl Broker {
             targets: &mut scratch.targets,
             stored: None,
             passed_on: Vec::new(),
+            ledger,
             source,
             now,
         };
@@ -173,6 +221,8 @@ struct FanOut<'a> {
     stored: Option<Rc<StoredMessage>>,
     /// For sessions that moved to another shard.
     passed_on: Vec<(ShardId, u64, Owed)>,
+    /// Who is owed it later.
+    ledger: Ledger<'a>,
     /// The shard it was published at.
     source: ShardId,
     now: Now,

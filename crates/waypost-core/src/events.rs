@@ -97,6 +97,7 @@ impl Broker {
             publisher: 0,
             stamp: 0,
             connection: None,
+            kept: None,
         };
         self.route(&message, origin, now, out);
     }

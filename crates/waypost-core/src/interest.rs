@@ -10,16 +10,20 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use waypost_mqtt::{Filter, PacketId, ReasonCode, SubscriptionOptions};
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+use waypost_mqtt::{Filter, PacketId, QoS, ReasonCode, SubscriptionOptions};
 
 use crate::broker::Broker;
 use crate::counters::Counters;
+use crate::debts::Ledger;
 use crate::deliver::Source;
 use crate::effects::{ConnectionId, Effects, Message, Now, ShardId};
 use crate::group::{MemberKey, Said};
 use crate::index::{
     CachedMatch, FilterId, MatchCache, SubscriberId, Subscription, SubscriptionIndex,
 };
+use crate::journal::MessageId;
 use crate::mail::{Item, Known, Mail, MailBatch, Origin, next_item};
 use crate::retained::RetainedRequest;
 use crate::subscribe::SubAckAnswer;
@@ -37,11 +41,49 @@ pub(crate) struct Interest {
     told: u32,
     /// Changes that each shard told of.
     heard: Box<[u32]>,
+    /// How many of the subscribers of this shard to a filter outlive the process.
+    durable: HashMap<u32, u32, FixedState>,
     rounds: u64,
     /// In the order of their rounds.
     unconfirmed: VecDeque<Unconfirmed>,
     /// Members of groups here that wait for a round, with their shards.
     joins: VecDeque<(u64, ShardId, MemberKey)>,
+}
+
+/// What a shard has for subscribers to a filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// None.
+    No,
+    /// Only such as end with the process.
+    Live,
+    /// Also such as outlive it: whoever publishes asks them before it acknowledges.
+    Durable,
+}
+
+impl Wanted {
+    pub fn to_byte(self) -> u8 {
+        match self {
+            Self::No => 0,
+            Self::Live => 1,
+            Self::Durable => 2,
+        }
+    }
+
+    pub fn from_byte(byte: u8) -> Option<Self> {
+        [Self::No, Self::Live, Self::Durable]
+            .into_iter()
+            .find(|wanted| wanted.to_byte() == byte)
+    }
+
+    /// In the index, where what matches is merged: the highest says whether to ask.
+    fn qos(self) -> QoS {
+        if self == Self::Durable {
+            QoS::AtLeastOnce
+        } else {
+            QoS::AtMostOnce
+        }
+    }
 }
 
 /// A SUBACK or UNSUBACK that waits.
@@ -85,6 +127,7 @@ impl Interest {
             received,
             told: 0,
             heard: vec![0; shards.into()].into(),
+            durable: HashMap::default(),
             rounds: 0,
             unconfirmed: VecDeque::new(),
             joins: VecDeque::new(),
@@ -154,7 +197,8 @@ impl Interest {
         self.received.lookup_known(topic, index, filters)
     }
 
-    /// Sends a message to the shards that want it, and to the one that is to retain it.
+    /// Sends a message to the shards that want it, and to the one that is to retain it. Shards with durable
+    /// interest are asked who is owed it.
     #[expect(clippy::too_many_arguments, reason = "a message and where it goes")]
     pub fn forward(
         &self,
@@ -163,13 +207,15 @@ impl Interest {
         origin: Origin,
         address: Option<IpAddr>,
         mut retainer: Option<ShardId>,
+        ledger: &mut Ledger<'_>,
         counters: &mut Counters,
         out: &mut impl Effects,
     ) {
-        let mut send = |shard: ShardId, filters: &[u32]| {
+        let mut send = |shard: ShardId, kept: Option<MessageId>, filters: &[u32]| {
             let heard = self.heard.get(usize::from(shard.0)).copied();
             counters.publishes_forwarded += 1;
             let mailbox = out.mailbox(shard);
+            let origin = Origin { kept, ..origin };
             mailbox.push_publish(message, origin, address, heard.unwrap_or_default(), filters);
         };
         for merged in matched.shards() {
@@ -177,10 +223,12 @@ impl Interest {
                 continue;
             };
             retainer = retainer.filter(|retainer| *retainer != shard);
-            send(shard, matched.identifiers_of(*merged));
+            let is_durable = merged.flags.qos() != QoS::AtMostOnce;
+            let kept = if is_durable { ledger.ask() } else { None };
+            send(shard, kept, matched.identifiers_of(*merged));
         }
         if let Some(retainer) = retainer {
-            send(retainer, &[]);
+            send(retainer, None, &[]);
         }
     }
 }
@@ -209,18 +257,79 @@ impl Broker {
         &mut self,
         filter: Filter<'_>,
         filter_id: FilterId,
+        is_durable: bool,
         out: &mut impl Effects,
     ) {
-        if self.shards > 1 && self.index.has_one_local(filter_id) {
-            self.tell_interest(filter.as_str(), filter_id, true, out);
+        if self.shards == 1 {
+            return;
+        }
+        if is_durable {
+            let count = self.interest.durable.entry(filter_id.number()).or_default();
+            *count += 1;
+            if *count == 1 {
+                self.tell_interest(filter.as_str(), filter_id, Wanted::Durable, out);
+            }
+        } else if self.index.has_one_local(filter_id) {
+            self.tell_interest(filter.as_str(), filter_id, Wanted::Live, out);
         }
     }
 
-    /// A session's subscription is about to be removed.
-    pub(crate) fn interest_ends(&mut self, filter_id: FilterId, out: &mut impl Effects) {
-        if self.shards > 1 && self.index.has_one_local(filter_id) {
+    /// A subscription is about to be removed.
+    pub(crate) fn interest_ends(
+        &mut self,
+        filter_id: FilterId,
+        is_durable: bool,
+        out: &mut impl Effects,
+    ) {
+        if self.shards == 1 {
+            return;
+        }
+        let is_last_durable = is_durable && self.count_durable_less(filter_id);
+        let wanted = if self.index.has_one_local(filter_id) {
+            Wanted::No
+        } else if is_last_durable {
+            Wanted::Live
+        } else {
+            return;
+        };
+        let filter = self.index.filter_string(filter_id);
+        self.tell_interest(&filter, filter_id, wanted, out);
+    }
+
+    /// Whether that was the last one.
+    fn count_durable_less(&mut self, filter_id: FilterId) -> bool {
+        let Some(count) = self.interest.durable.get_mut(&filter_id.number()) else {
+            return false;
+        };
+        *count -= 1;
+        let is_last = *count == 0;
+        if is_last {
+            self.interest.durable.remove(&filter_id.number());
+        }
+        is_last
+    }
+
+    /// A subscriber that was here all the time outlives the process from now on, or does so no more.
+    pub(crate) fn interest_lasts(
+        &mut self,
+        filter_id: FilterId,
+        is_durable: bool,
+        out: &mut impl Effects,
+    ) {
+        if self.shards == 1 {
+            return;
+        }
+        let wanted = if is_durable {
+            let count = self.interest.durable.entry(filter_id.number()).or_default();
+            *count += 1;
+            (*count == 1).then_some(Wanted::Durable)
+        } else {
+            let is_last = self.count_durable_less(filter_id);
+            is_last.then_some(Wanted::Live)
+        };
+        if let Some(wanted) = wanted {
             let filter = self.index.filter_string(filter_id);
-            self.tell_interest(&filter, filter_id, false, out);
+            self.tell_interest(&filter, filter_id, wanted, out);
         }
     }
 
@@ -228,18 +337,18 @@ impl Broker {
         &mut self,
         filter: &str,
         filter_id: FilterId,
-        is_wanted: bool,
+        wanted: Wanted,
         out: &mut impl Effects,
     ) {
         self.interest.told = self.interest.told.wrapping_add(1);
         for shard in self.others() {
             let mailbox = out.mailbox(shard);
-            mailbox.push_interest(filter, filter_id, is_wanted);
+            mailbox.push_interest(filter, filter_id, wanted);
         }
     }
 
     /// Another shard's interest changed.
-    fn hear_interest(&mut self, from: ShardId, filter: &str, filter_id: FilterId, is_wanted: bool) {
+    fn hear_interest(&mut self, from: ShardId, filter: &str, filter_id: FilterId, wanted: Wanted) {
         if let Some(heard) = self.interest.heard.get_mut(usize::from(from.0)) {
             *heard = heard.wrapping_add(1);
         }
@@ -247,9 +356,12 @@ impl Broker {
             return;
         };
         let subscriber = SubscriberId::of_shard(from.0);
-        if is_wanted {
+        if wanted != Wanted::No {
             let subscription = Subscription {
-                options: SubscriptionOptions::default(),
+                options: SubscriptionOptions {
+                    qos: wanted.qos(),
+                    ..SubscriptionOptions::default()
+                },
                 identifier: filter_id.number(),
             };
             let (_, replaced) = self.index.insert(filter, subscriber, subscription);
@@ -435,12 +547,16 @@ impl Broker {
                         self.came_to_owner(from, message.topic, out);
                     }
                     self.fan_out(&message, origin, Source::Shard(from, known), now, out);
+                    if origin.kept.is_some() {
+                        let debts = std::mem::take(&mut self.scratch.debts);
+                        post(from, Mail::Owes(Box::new(debts)), out);
+                    }
                 }
                 Ok(Item::Interest {
                     filter,
                     filter_id,
-                    is_wanted,
-                }) => self.hear_interest(from, filter, filter_id, is_wanted),
+                    wanted,
+                }) => self.hear_interest(from, filter, filter_id, wanted),
                 Ok(Item::Delivery(mut delivery)) => {
                     share_payload(&mut delivery.message, &run);
                     self.hear_delivery(from, &delivery, now, out);
@@ -520,6 +636,9 @@ impl Broker {
             } => {
                 self.take_retained(slot, request, retained, cursor, now, out);
             }
+            Mail::Owes(debts) => self.hear_owes(from, &debts, now, out),
+            Mail::Logged { upto } => self.logged(from, upto, now, out),
+            Mail::Unlogged { ids } => self.unlogged(from, &ids, now, out),
         }
     }
 }

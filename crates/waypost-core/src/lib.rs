@@ -24,6 +24,7 @@ mod close;
 mod connect;
 mod connection;
 mod counters;
+mod debts;
 mod deliver;
 mod effects;
 mod events;
@@ -45,6 +46,7 @@ mod publish;
 mod queue;
 mod registrar;
 mod retained;
+pub mod rows;
 mod rules;
 mod send;
 mod session;
@@ -70,8 +72,8 @@ pub use permit::{
 };
 
 pub use policy::{
-    LEVELS_MAX as POLICY_LEVELS_MAX, Policies, Policy, PolicyError, Sources as PolicySources,
-    TopicPolicy,
+    Durability, LEVELS_MAX as POLICY_LEVELS_MAX, Policies, Policy, PolicyError,
+    Sources as PolicySources, TopicPolicy,
 };
 
 #[cfg(test)]

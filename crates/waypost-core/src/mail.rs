@@ -7,9 +7,12 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use waypost_mqtt::QoS;
 
+use crate::debts::Debts;
 use crate::effects::{ConnectionId, Message, Payload, ShardId};
 use crate::group::{Delivery, Join, Knew, MemberKey, Said, Taking, Word};
 use crate::index::{Cursor, FilterId};
+use crate::interest::Wanted;
+use crate::journal::MessageId;
 use crate::parcel::{OwedParcel, Parcel, RetainedParcel};
 
 /// What rarely crosses between shards.
@@ -59,6 +62,12 @@ pub(crate) enum Mail {
         retained: Vec<RetainedParcel>,
         cursor: Option<Cursor>,
     },
+    /// Who is owed a message here. To the publisher's shard, which asked.
+    Owes(Box<Debts>),
+    /// What the receiver said it owes of the sender's messages up to this one is written down.
+    Logged { upto: MessageId },
+    /// The sender's messages that could not be written down: nobody is owed them.
+    Unlogged { ids: Vec<MessageId> },
 }
 
 /// A question for retained messages.
@@ -102,6 +111,8 @@ pub(crate) struct Origin {
     pub stamp: u64,
     /// The publisher's, if it is one of this shard.
     pub connection: Option<ConnectionId>,
+    /// Under which number the publisher's shard keeps it, if that waits for the debtors here.
+    pub kept: Option<MessageId>,
 }
 
 /// What the sending shard knows of the receiver's interest in a message.
@@ -145,7 +156,7 @@ const RETAIN: u8 = 0b100;
 const EXPIRES: u8 = 0b1000;
 const IPV4: u8 = 0b1_0000;
 const IPV6: u8 = 0b10_0000;
-/// Of a delivery: it has a number.
+/// Of a delivery or a publish: it has a number.
 const NUMBERED: u8 = 0b100_0000;
 const HEAD_LEN: usize = 37;
 /// Filters a publish names at most; beyond that, the receiver looks for itself.
@@ -158,11 +169,11 @@ const FILTERS_MANY: u8 = u8::MAX;
 /// One thing out of a batch.
 pub(crate) enum Item<'a> {
     Publish(Message<'a>, Origin, Known<'a>),
-    /// The sender's first subscriber to a filter came, or its last one went.
+    /// What the sender has for subscribers to a filter changed.
     Interest {
         filter: &'a str,
         filter_id: FilterId,
-        is_wanted: bool,
+        wanted: Wanted,
     },
     /// A group's message, from its home.
     Delivery(Delivery<'a>),
@@ -266,11 +277,11 @@ impl MailBatch {
         self.push_message(message);
     }
 
-    pub(crate) fn push_interest(&mut self, filter: &str, filter_id: FilterId, is_wanted: bool) {
+    pub(crate) fn push_interest(&mut self, filter: &str, filter_id: FilterId, wanted: Wanted) {
         let Ok(len) = u16::try_from(filter.len()) else {
             return;
         };
-        self.run.extend_from_slice(&[INTEREST, is_wanted.into()]);
+        self.run.extend_from_slice(&[INTEREST, wanted.to_byte()]);
         self.run.extend_from_slice(&len.to_le_bytes());
         self.run
             .extend_from_slice(&filter_id.number().to_le_bytes());
@@ -298,6 +309,9 @@ impl MailBatch {
         }
         if message.expiry_s.is_some() {
             flags |= EXPIRES;
+        }
+        if origin.kept.is_some() {
+            flags |= NUMBERED;
         }
         match address {
             Some(IpAddr::V4(_)) => flags |= IPV4,
@@ -330,6 +344,9 @@ impl MailBatch {
             Some(IpAddr::V4(address)) => self.run.extend_from_slice(&address.octets()),
             Some(IpAddr::V6(address)) => self.run.extend_from_slice(&address.octets()),
             None => {}
+        }
+        if let Some(MessageId(number)) = origin.kept {
+            self.run.extend_from_slice(&number.to_le_bytes());
         }
         for number in filters {
             self.run.extend_from_slice(&number.to_le_bytes());
@@ -422,6 +439,11 @@ impl<'a> Reader<'a> {
                 let heard = u32::from_le_bytes(self.array()?);
                 let [count] = self.array()?;
                 let address = self.address(flags)?;
+                let kept = if flags & NUMBERED == 0 {
+                    None
+                } else {
+                    Some(MessageId(u64::from_le_bytes(self.array()?)))
+                };
                 let filters = match count {
                     FILTERS_MANY => None,
                     count => Some(self.take(4 * usize::from(count))?),
@@ -448,6 +470,7 @@ impl<'a> Reader<'a> {
                         publisher,
                         stamp,
                         connection: None,
+                        kept,
                     },
                     Known {
                         heard,
@@ -457,14 +480,14 @@ impl<'a> Reader<'a> {
                 ))
             }
             [INTEREST] => {
-                let [is_wanted] = self.array()?;
+                let [wanted] = self.array()?;
                 let len = u16::from_le_bytes(self.array()?);
                 let filter_id = FilterId::from_number(u32::from_le_bytes(self.array()?));
                 let filter = std::str::from_utf8(self.take(len.into())?).ok()?;
                 Some(Item::Interest {
                     filter,
                     filter_id,
-                    is_wanted: is_wanted != 0,
+                    wanted: Wanted::from_byte(wanted)?,
                 })
             }
             [DELIVERY] => {

@@ -149,6 +149,7 @@ impl Broker {
             .collect();
         let mut left = Session::new(Box::default(), None, session.publisher);
         left.subscriptions.clone_from(&session.subscriptions);
+        left.number = session.number;
         let moved = vec![false; usize::from(self.shards)].into();
         left.moving = Some(Box::new(Moving::Leaving(Leaving { to, number, moved })));
         self.sessions.leave(slot, left);
@@ -175,6 +176,7 @@ impl Broker {
             held: VecDeque::new(),
             awaited: Vec::new(),
         })));
+        let is_durable = session.number.is_some();
         let slot = self.sessions.insert(session);
         self.moving.arriving.insert(number, slot);
         let mut filters = Vec::with_capacity(subscriptions.len());
@@ -182,7 +184,7 @@ impl Broker {
             if let Ok(filter) = Filter::parse(filter) {
                 let (filter_id, _) = self.index.insert(filter, SubscriberId(slot), *subscription);
                 filters.push(filter_id);
-                self.interest_gained(filter, filter_id, out);
+                self.interest_gained(filter, filter_id, is_durable, out);
             }
         }
         filters.sort_unstable();

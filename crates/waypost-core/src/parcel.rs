@@ -7,6 +7,7 @@ use waypost_mqtt::QoS;
 use crate::group::{Memberships, Tag};
 use crate::index::{Cursor, Subscription};
 use crate::inflight::{Identifiers, Inflight, Slot, Waits};
+use crate::journal::QueueId;
 use crate::queue::{Owed, StoredMessage};
 use crate::retained::{Retained, RetainedRequest};
 use crate::session::{Delivery, Received, Session};
@@ -15,6 +16,7 @@ use crate::session::{Delivery, Received, Session};
 #[derive(Debug)]
 pub(crate) struct Parcel {
     pub client_id: Box<str>,
+    number: Option<QueueId>,
     pub user: Option<Box<str>>,
     pub publisher: u64,
     pub expiry_s: u32,
@@ -105,6 +107,7 @@ impl Parcel {
             .collect();
         Self {
             client_id: session.client_id,
+            number: session.number,
             user: session.user,
             publisher: session.publisher,
             expiry_s: session.expiry_s,
@@ -124,6 +127,7 @@ impl Parcel {
     /// Unpacks the session; its subscriptions are left to be added.
     pub fn open(self) -> (Session, Vec<(String, Subscription)>) {
         let mut session = Session::new(self.client_id, self.user, self.publisher);
+        session.number = self.number;
         session.expiry_s = self.expiry_s;
         session.received = self.received;
         session.memberships = self.memberships;

@@ -16,6 +16,8 @@ use thiserror::Error;
 use waypost_balance::Strategy;
 use waypost_mqtt::{Filter, Topic};
 
+use crate::journal::Until;
+
 /// What holds for one topic or for one group's filter, every key resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -23,6 +25,43 @@ pub struct Policy {
     pub balance: &'static Strategy,
     /// How often a group tries to deliver one message before it gives it up; 0 = for ever.
     pub max_deliveries: u32,
+    /// What an acknowledgement of a message means.
+    pub durability: Durability,
+}
+
+/// What an acknowledgement means for those who are owed the message later.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// It is on disk.
+    #[default]
+    Sync,
+    /// It is with the operating system: a crash of the machine may lose it, one of the process does not.
+    Os,
+    /// It is in memory.
+    Memory,
+}
+
+impl Durability {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Sync, Self::Os, Self::Memory];
+
+    /// As the configuration writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sync => "sync",
+            Self::Os => "os",
+            Self::Memory => "memory",
+        }
+    }
+
+    /// How far a transaction has to come before the publisher is answered; `None`: there is none.
+    pub(crate) fn until(self) -> Option<Until> {
+        match self {
+            Self::Sync => Some(Until::Durable),
+            Self::Os => Some(Until::Written),
+            Self::Memory => None,
+        }
+    }
 }
 
 impl Default for Policy {
@@ -30,6 +69,7 @@ impl Default for Policy {
         Self {
             balance: waypost_balance::default_strategy(),
             max_deliveries: 0,
+            durability: Durability::default(),
         }
     }
 }
@@ -43,6 +83,8 @@ pub struct TopicPolicy {
     pub balance: Option<&'static Strategy>,
     /// See [`Policy::max_deliveries`].
     pub max_deliveries: Option<u32>,
+    /// See [`Policy::durability`].
+    pub durability: Option<Durability>,
 }
 
 /// Why a list of policies cannot be used.
@@ -81,6 +123,8 @@ pub struct Sources {
     pub balance: Option<usize>,
     /// Who gave [`Policy::max_deliveries`].
     pub max_deliveries: Option<usize>,
+    /// Who gave [`Policy::durability`].
+    pub durability: Option<usize>,
 }
 
 /// What comes after some levels; at most [`LEVELS_MAX`] deep.
@@ -115,6 +159,10 @@ impl Policies {
                 (
                     "max_deliveries",
                     disagrees(policy, twins, &policies, |said| said.max_deliveries),
+                ),
+                (
+                    "durability",
+                    disagrees(policy, twins, &policies, |said| said.durability),
                 ),
             ];
             errors.extend(disagreements.into_iter().filter_map(|(key, first)| {
@@ -169,8 +217,13 @@ impl Policies {
                 );
                 let (value, source) = (&mut policy.max_deliveries, &mut sources.max_deliveries);
                 take(said.max_deliveries, number, value, source);
+                let (value, source) = (&mut policy.durability, &mut sources.durability);
+                take(said.durability, number, value, source);
             }
-            if sources.balance.is_some() && sources.max_deliveries.is_some() {
+            if sources.balance.is_some()
+                && sources.max_deliveries.is_some()
+                && sources.durability.is_some()
+            {
                 return ControlFlow::Break(());
             }
             ControlFlow::Continue(())

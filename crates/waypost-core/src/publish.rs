@@ -130,6 +130,7 @@ impl Broker {
                     publisher,
                     stamp: 0,
                     connection: Some(id),
+                    kept: None,
                 };
                 let matched = self.route(&message, origin, now, out);
                 self.scratch.properties = properties;

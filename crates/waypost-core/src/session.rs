@@ -10,6 +10,7 @@ use crate::group::Memberships;
 use crate::hash::Hasher;
 use crate::index::{FilterId, SubscriberId};
 use crate::inflight::Inflight;
+use crate::journal::QueueId;
 use crate::moving::Moving;
 use crate::queue::Queue;
 use crate::retained::RetainedRequest;
@@ -22,6 +23,8 @@ pub(crate) const EXPIRY_NEVER_S: u32 = u32::MAX;
 #[derive(Debug)]
 pub(crate) struct Session {
     pub client_id: Box<str>,
+    /// What it is owed messages under; `None`: it does not outlive the process.
+    pub number: Option<QueueId>,
     /// The user who made it; `None` = anonymous.
     pub user: Option<Box<str>>,
     /// The same on all shards: whose messages these are.
@@ -53,6 +56,7 @@ impl Session {
     pub fn new(client_id: Box<str>, user: Option<Box<str>>, publisher: u64) -> Self {
         Self {
             client_id,
+            number: None,
             user,
             publisher,
             connection: None,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::broker::Broker;
-use crate::effects::{Effects, Now};
+use crate::debts::Debts;
+use crate::effects::{Effects, Now, ShardId};
 use crate::journal::{MessageId, QueueId, QueueRead, Refusal, Stored, Ticket};
 
 impl Broker {
@@ -33,4 +34,13 @@ impl Broker {
         _: &mut impl Effects,
     ) {
     }
+
+    /// Another shard says who is owed a message of this one.
+    pub(crate) fn hear_owes(&mut self, _: ShardId, _: &Debts, _: Now, _: &mut impl Effects) {}
+
+    /// What a shard published up to this message, and is owed here, is written down.
+    pub(crate) fn logged(&mut self, _: ShardId, _: MessageId, _: Now, _: &mut impl Effects) {}
+
+    /// What a shard published could not be written down: nobody is owed it.
+    pub(crate) fn unlogged(&mut self, _: ShardId, _: &[MessageId], _: Now, _: &mut impl Effects) {}
 }

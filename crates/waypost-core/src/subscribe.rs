@@ -136,6 +136,7 @@ impl Broker {
             return ReasonCode::UnspecifiedError;
         };
         let SubscriptionRequest { filter, options } = request;
+        let is_durable = session.number.is_some();
         let subscriber = SubscriberId(slot);
         if session.subscription_count() >= self.limits.subscriptions_per_session_max
             && self
@@ -160,7 +161,7 @@ impl Broker {
             if let Err(at) = session.subscriptions.binary_search(&filter_id) {
                 session.subscriptions.insert(at, filter_id);
             }
-            self.interest_gained(filter, filter_id, out);
+            self.interest_gained(filter, filter_id, is_durable, out);
             if self.shards > 1 {
                 let round = self.interest.next_round();
                 self.fresh.begin(slot, filter_id, round);
@@ -330,9 +331,10 @@ impl Broker {
             return false;
         };
         session.subscriptions.remove(at);
+        let is_durable = session.number.is_some();
         self.fresh.end(slot, filter_id);
         // 5 [MQTT-3.10.4-2]; what was begun is finished, 5 [MQTT-3.10.4-3].
-        self.interest_ends(filter_id, out);
+        self.interest_ends(filter_id, is_durable, out);
         self.index.remove(filter_id, SubscriberId(slot));
         true
     }
@@ -371,9 +373,10 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(slot) else {
             return;
         };
+        let is_durable = session.number.is_some();
         self.fresh.forget(slot);
         for filter_id in std::mem::take(&mut session.subscriptions) {
-            self.interest_ends(filter_id, out);
+            self.interest_ends(filter_id, is_durable, out);
             self.index.remove(filter_id, SubscriberId(slot));
         }
     }

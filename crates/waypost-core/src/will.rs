@@ -89,6 +89,7 @@ impl Broker {
             publisher,
             stamp: 0,
             connection: None,
+            kept: None,
         };
         self.route(&message, origin, now, out);
     }

@@ -234,6 +234,7 @@ fn a_message_of_a_group_at_qos_0_allocates_nothing() {
             filter: "#".into(),
             balance: Some(strategy),
             max_deliveries: None,
+            durability: None,
         };
         let policies = Policies::new(vec![policy]).unwrap();
         broker.handle_policies(policies.into(), NOW, &mut out);

@@ -5,6 +5,7 @@ pub mod cache;
 pub mod decompress;
 pub mod encrypt_key;
 pub mod encrypt_open;
+pub mod kept_rows;
 pub mod mqtt_packet;
 pub mod mqtt_properties;
 pub mod mqtt_stream;

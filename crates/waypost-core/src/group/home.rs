@@ -191,7 +191,7 @@ impl Broker {
         let (filter_id, _) = self.index.insert(inner, subscriber, subscription);
         let seed = self.random.next();
         let slot = self.groups.insert(filter, filter_id, policy, seed);
-        self.interest_gained(inner, filter_id, out);
+        self.interest_gained(inner, filter_id, false, out);
         if self.shards > 1 {
             let round = self.interest.next_round();
             self.fresh.begin(subscriber.0, filter_id, round);
@@ -217,7 +217,7 @@ impl Broker {
         // While it is still known by its name.
         self.tell_dropped(now, out);
         if self.groups.hide(slot) {
-            self.interest_ends(filter_id, out);
+            self.interest_ends(filter_id, false, out);
             let subscriber = SubscriberId::of_group(slot);
             self.index.remove(filter_id, subscriber);
             self.fresh.forget(subscriber.0);

@@ -16,6 +16,7 @@ fn said(filter: &str, balance: Option<usize>, max_deliveries: Option<u32>) -> To
         filter: filter.to_owned(),
         balance: balance.map(|index| &registry()[index]),
         max_deliveries,
+        durability: None,
     }
 }
 
@@ -28,6 +29,7 @@ fn check(policies: &[TopicPolicy], expect: &[(&str, Option<usize>, u32)]) {
         let expect = Policy {
             balance,
             max_deliveries: *max_deliveries,
+            durability: Durability::Sync,
         };
         assert_eq!(found, expect, "{filter}");
     }
@@ -137,7 +139,8 @@ fn only_what_disagrees_is_a_conflict() {
         sources,
         Sources {
             balance: Some(0),
-            max_deliveries: Some(2)
+            max_deliveries: Some(2),
+            durability: None,
         }
     );
 }
@@ -258,6 +261,7 @@ proptest! {
             let sources = Sources {
                 balance: first(|policy| policy.balance.is_some()),
                 max_deliveries: first(|policy| policy.max_deliveries.is_some()),
+                durability: None,
             };
             let (policy, found) = built.explain(filter);
             prop_assert_eq!(found, sources, "{}", wanted);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use waypost_balance::Strategy;
-use waypost_core::{Policies, Policy, PolicyError, TopicPolicy};
+use waypost_core::{Durability, Policies, Policy, PolicyError, TopicPolicy};
 use waypost_mqtt::Filter;
 
 use super::array::{Key, Row};
@@ -66,6 +66,7 @@ impl Topics {
         [
             explained("balance", sources.balance),
             explained("max_deliveries", sources.max_deliveries),
+            explained("durability", sources.durability),
         ]
         .into_iter()
         .flatten()
@@ -106,6 +107,7 @@ pub(super) struct Draft {
     filter: String,
     balance: &'static Strategy,
     max_deliveries: u32,
+    durability: Durability,
 }
 
 impl Default for Draft {
@@ -120,6 +122,7 @@ impl From<Policy> for Draft {
             filter: String::new(),
             balance: policy.balance,
             max_deliveries: policy.max_deliveries,
+            durability: policy.durability,
         }
     }
 }
@@ -131,6 +134,7 @@ impl Row<Draft> {
             filter: value.filter.clone(),
             balance: self.given("balance").map(|_| value.balance),
             max_deliveries: self.given("max_deliveries").map(|_| value.max_deliveries),
+            durability: self.given("durability").map(|_| value.durability),
         }
     }
 
@@ -216,6 +220,7 @@ $ waypost config explain --config policies.toml '$share/workers/orders/eu/+'
 $share/workers/orders/eu/+: what holds for orders/eu/+
 balance         "ordered"  policies.toml:9, filter "orders/eu/+"
 max_deliveries  5          policies.toml:5, filter "orders/#"
+durability      "sync"     default
 ```
 
 Where nobody says anything, a group goes by least-connections: among the strategies that need to be told nothing its 99th
@@ -261,5 +266,21 @@ pub(super) const TOPIC_KEYS: &[Key<Draft>] = &[
               members go.",
         example: "5",
         field: Field::Count(number!(0, 1_000_000, max_deliveries)),
+    },
+    Key {
+        name: "durability",
+        doc: "What an acknowledgement (PUBACK, PUBREC) means for sessions and groups that are owed the \
+              message later, and for what is retained: sync, the default: it is on disk; os: it is with \
+              the operating system, and a crash of the machine may lose it; memory: it is in memory, \
+              and any crash loses it.",
+        example: r#""sync""#,
+        field: Field::Word(Word {
+            words: || Durability::ALL.map(Durability::name).to_vec(),
+            read: |draft| draft.durability.name(),
+            write: |draft, name| {
+                let found = Durability::ALL.iter().find(|one| one.name() == name);
+                found.map(|one| draft.durability = *one).is_some()
+            },
+        }),
     },
 ];

@@ -371,7 +371,8 @@ balance = \"random\"
         assert_eq!(
             explain("orders/eu/17", false),
             "balance         \"random\"  x.toml:7, filter \"orders/eu/+\"\n\
-             max_deliveries  5         x.toml:4, filter \"orders/#\"\n"
+             max_deliveries  5         x.toml:4, filter \"orders/#\"\n\
+             durability      \"sync\"    default\n"
         );
         let told = explain("$share/g/#", false);
         let lines: Vec<Vec<&str>> = told

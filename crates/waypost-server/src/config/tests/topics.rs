@@ -15,6 +15,7 @@ balance = "Round_Robin"
 
 [[topic]]
 max_deliveries = 3
+durability = "os"
 filter = "orders/#"
 "##;
 
@@ -42,6 +43,7 @@ fn each_value_is_explained_by_its_line() {
         [
             row("balance", "\"round-robin\"", 8, "orders/#"),
             row("max_deliveries", "3", 11, "orders/#"),
+            row("durability", "\"os\"", 12, "orders/#"),
         ]
     );
     let default = format!("\"{}\"", waypost_balance::default_strategy().name);
@@ -49,14 +51,19 @@ fn each_value_is_explained_by_its_line() {
         explain(&config, "mail"),
         [
             row("balance", &default, 0, ""),
-            row("max_deliveries", "9", 4, "#")
+            row("max_deliveries", "9", 4, "#"),
+            row("durability", "\"sync\"", 0, ""),
         ]
     );
     let policies = config.topics.policies();
     let policy = policies.for_filter(Filter::parse("orders/+").unwrap());
     assert_eq!(
-        (policy.balance.name, policy.max_deliveries),
-        ("round-robin", 3)
+        (
+            policy.balance.name,
+            policy.max_deliveries,
+            policy.durability
+        ),
+        ("round-robin", 3, waypost_core::Durability::Os)
     );
     assert!(!config.topics.is_empty());
     assert!(Config::default().topics.is_empty());
@@ -96,7 +103,7 @@ fn what_is_wrong_with_a_policy_is_told() {
             // The key is wrong, and so the policy says nothing.
             &format!(
                 "{unknown}\nwaypost.toml:1: [[topic]] would do nothing: it says nothing about \"a\"; add \
-                 balance = \"least-connections\" or max_deliveries = 5"
+                 balance = \"least-connections\" or max_deliveries = 5 or durability = \"sync\""
             ),
         ),
         (
