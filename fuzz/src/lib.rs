@@ -97,6 +97,11 @@ pub fn targets() -> &'static [Target] {
             decoder: "waypost_store::decode_ops",
         },
         Target {
+            name: "session_rows",
+            run: targets::session_rows::run,
+            decoder: "waypost_core::rows",
+        },
+        Target {
             name: "websocket",
             run: targets::websocket::run,
             decoder: "waypost_server::stream::websocket::Decoder",

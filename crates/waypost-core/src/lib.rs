@@ -18,6 +18,7 @@ mod alias;
 mod arrivals;
 mod auth;
 mod broker;
+mod calendar;
 mod census;
 mod clock;
 mod close;
@@ -58,6 +59,7 @@ mod waiting;
 mod will;
 
 pub use broker::{Broker, BrokerConfig, Client};
+pub use calendar::Calendar;
 pub use clock::RetainedClock;
 pub use counters::Counters;
 pub use effects::{

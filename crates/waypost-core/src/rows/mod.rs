@@ -3,8 +3,20 @@
 //! Numbers are little-endian base-128 varints, texts and bytes have their length in front. Not here: who writes them
 //! and when.
 
+mod keys;
 pub mod message;
 pub mod options;
+mod sent;
+mod session;
+mod subscription;
+
+pub use keys::{
+    RowError, decode_filter_key, decode_packet_key, decode_queue_key, filter_key, packet_key,
+    queue_key,
+};
+pub use sent::{SentRow, Stage};
+pub use session::{InFlight, SessionRow};
+pub use subscription::SubscriptionRow;
 
 /// Appends a number, seven bits a byte, the lowest first.
 pub(crate) fn put_number(mut number: u64, out: &mut Vec<u8>) {

@@ -1,0 +1,39 @@
+//! The rows of sessions: what can be read is written back byte for byte.
+//!
+//! Input: which table, then a key or a value.
+
+use waypost_core::rows::{
+    SentRow, SessionRow, SubscriptionRow, decode_filter_key, decode_packet_key, decode_queue_key,
+    filter_key, packet_key, queue_key,
+};
+
+/// Runs the target.
+pub fn run(input: &[u8]) {
+    let Some((table, bytes)) = input.split_first() else {
+        return;
+    };
+    let mut written = Vec::new();
+    let is_read = match table % 6 {
+        0 => SessionRow::decode_session(bytes)
+            .map(|row| row.encode(&mut written))
+            .is_ok(),
+        1 => SubscriptionRow::decode_subscription(bytes)
+            .map(|row| row.encode(&mut written))
+            .is_ok(),
+        2 => SentRow::decode_sent(bytes)
+            .map(|row| row.encode(&mut written))
+            .is_ok(),
+        3 => decode_queue_key(bytes)
+            .map(|queue| written.extend_from_slice(&queue_key(queue)))
+            .is_ok(),
+        4 => decode_packet_key(bytes)
+            .map(|(queue, id)| written.extend_from_slice(&packet_key(queue, id)))
+            .is_ok(),
+        _ => decode_filter_key(bytes)
+            .map(|(queue, filter)| filter_key(queue, filter, &mut written))
+            .is_ok(),
+    };
+    if is_read {
+        assert_eq!(written, bytes);
+    }
+}
