@@ -257,13 +257,13 @@ impl Broker {
             .by_number
             .iter()
             .filter(|(_, membership)| membership.home != own && !membership.is_ended);
-        let unwelcomed = elsewhere
+        let unwelcomed: Vec<_> = elsewhere
             .map(|(number, _)| *number)
             .filter(|number| {
                 inflight.is_some_and(|inflight| inflight.numbers_of(*number).next().is_some())
             })
             .collect();
-        let visit = memberships.begin_visit(unwelcomed);
+        let visit = memberships.begin_visit(&unwelcomed);
         let credit = session.window.min(credit_max).into();
         self.say_to_all(slot, |_| Word::Back { credit, visit }, now, out);
     }
@@ -402,8 +402,11 @@ impl Broker {
 
     /// A session came from another shard. Returns the members whose homes have yet to say that they know.
     pub(crate) fn members_arrive(&mut self, slot: u32) -> Vec<MemberKey> {
-        let session = self.sessions.get(slot);
-        let memberships = session.and_then(|session| session.memberships.as_ref());
+        let session = self.sessions.get_mut(slot);
+        let mut memberships = session.and_then(|session| session.memberships.as_mut());
+        if let Some(memberships) = &mut memberships {
+            memberships.arrive();
+        }
         let all: Vec<_> = memberships
             .into_iter()
             .flat_map(|memberships| &memberships.by_number)

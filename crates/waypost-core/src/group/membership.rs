@@ -52,15 +52,23 @@ pub(crate) struct Memberships {
     pub told: Room,
     /// Connections it has had.
     pub visit: u32,
-    /// Homes on other shards that have to say what of this session's they took back, before anything is sent again.
-    unwelcomed: Vec<NonZeroU32>,
+    /// Homes on other shards that have to say what of this session's they took back, before anything is sent again, and
+    /// of which visit they were told.
+    unwelcomed: Vec<(NonZeroU32, u32)>,
 }
 
 impl Memberships {
-    /// A connection came. These have something in flight from homes elsewhere.
-    pub fn begin_visit(&mut self, unwelcomed: Vec<NonZeroU32>) -> u32 {
+    /// A connection came. These have something in flight from homes elsewhere, which are told.
+    pub fn begin_visit(&mut self, unwelcomed: &[NonZeroU32]) -> u32 {
         self.visit = self.visit.wrapping_add(1);
-        self.unwelcomed = unwelcomed;
+        // Who unsubscribed is not announced again: its home's word of the visit before is still to come.
+        let by_number = &self.by_number;
+        self.unwelcomed.retain(|(number, _)| {
+            let membership = by_number.get(number);
+            membership.is_some_and(|membership| membership.is_ended)
+        });
+        let of_this = unwelcomed.iter().map(|number| (*number, self.visit));
+        self.unwelcomed.extend(of_this);
         for membership in self.by_number.values_mut() {
             membership.returned = 0;
         }
@@ -70,10 +78,13 @@ impl Memberships {
     /// A home knows that the session is back. Returns whether it was the last one.
     pub fn welcome(&mut self, number: NonZeroU32, visit: u32) -> bool {
         let before = self.unwelcomed.len();
-        if visit == self.visit {
-            self.unwelcomed.retain(|other| *other != number);
-        }
+        self.unwelcomed.retain(|other| *other != (number, visit));
         before > 0 && self.unwelcomed.is_empty()
+    }
+
+    /// The session came from another shard. Its homes have said what they took back as they heard of that.
+    pub fn arrive(&mut self) {
+        self.unwelcomed.clear();
     }
 
     /// Whether everything in flight may be sent again.
@@ -111,7 +122,7 @@ impl Memberships {
     pub fn remove(&mut self, key: MemberKey) {
         self.by_number.retain(|_, membership| membership.key != key);
         self.unwelcomed
-            .retain(|number| self.by_number.contains_key(number));
+            .retain(|(number, _)| self.by_number.contains_key(number));
         let by_number = &self.by_number;
         self.by_filter
             .retain(|_, number| by_number.contains_key(number));
