@@ -14,6 +14,7 @@ use serde_json::json;
 
 use crate::{arguments::Arguments, bench, failure::Failure, process};
 
+/// What CI runs at least of each suite.
 const SEEDS: u64 = 300;
 const MINUTES: u64 = 3;
 
@@ -24,21 +25,16 @@ const BATCH: u64 = 1000;
 struct Suite {
     name: &'static str,
     tests: &'static str,
-    /// What CI runs at least: seeds and minutes.
-    by_default: (u64, u64),
 }
 
 const SUITES: [Suite; 2] = [
     Suite {
         name: "promises",
         tests: "tests::promises::",
-        by_default: (SEEDS, MINUTES),
     },
     Suite {
         name: "groups",
         tests: "tests::group_promises::",
-        // Not by minutes: seed 9397 shows a fault that is open (docs/evidence/README.md), and a fast machine would come to it.
-        by_default: (9_000, 0),
     },
 ];
 
@@ -62,10 +58,9 @@ pub fn run(root: &Path, mut arguments: Arguments) -> Result<(), Failure> {
 
 /// What CI runs.
 pub fn default(root: &Path) -> Result<(), Failure> {
-    SUITES.iter().try_for_each(|suite| {
-        let (seeds, minutes) = suite.by_default;
-        at_least(root, suite, 0, seeds, minutes)
-    })
+    SUITES
+        .iter()
+        .try_for_each(|suite| at_least(root, suite, 0, SEEDS, MINUTES))
 }
 
 /// Runs `seeds` seeds from `from` on, and more until `minutes` have passed; stops at the first failure.

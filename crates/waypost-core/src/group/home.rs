@@ -331,6 +331,10 @@ impl Broker {
                 group.go_away(id);
                 let taken_back = group.keep_only(id, held);
                 self.seat_elsewhere(slot, id, to, taken_back, out);
+                // It is away for now: what it has not acknowledged goes before what waits.
+                if let Some(group) = self.groups.get_mut(slot) {
+                    group.relieve_the_absent(&mut after);
+                }
             }
         }
         self.follow(slot, after, now, out);

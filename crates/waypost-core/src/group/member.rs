@@ -95,7 +95,7 @@ impl Broker {
         let seat = Seat::Here(self.shard, slot);
         let at = self.join_group(seat, join, true, now, out);
         if at.is_none() {
-            self.forget_membership(slot, key);
+            self.forget_membership(slot, key, now, out);
             return Err(ReasonCode::QuotaExceeded);
         }
         if let Some(membership) = self.membership(slot, number) {
@@ -109,17 +109,27 @@ impl Broker {
         session.memberships.as_mut()?.by_number.get_mut(&number)
     }
 
-    fn forget_membership(&mut self, slot: u32, key: MemberKey) {
+    fn forget_membership(&mut self, slot: u32, key: MemberKey, now: Now, out: &mut impl Effects) {
+        if self.remove_membership(slot, key) {
+            self.pump(slot, now, out);
+            self.relieve_members(slot, now, out);
+        }
+    }
+
+    /// Returns whether what waited for its home's word can be sent again now.
+    fn remove_membership(&mut self, slot: u32, key: MemberKey) -> bool {
         self.groups.sessions.remove(&key);
         let Some(session) = self.sessions.get_mut(slot) else {
-            return;
+            return false;
         };
-        if let Some(memberships) = &mut session.memberships {
-            memberships.remove(key);
-            if memberships.by_number.is_empty() {
-                session.memberships = None;
-            }
+        let Some(memberships) = &mut session.memberships else {
+            return false;
+        };
+        let may_go_on = memberships.remove(key);
+        if memberships.by_number.is_empty() {
+            session.memberships = None;
         }
+        may_go_on
     }
 
     /// Ends a session's subscription to a group; `false` if there was none. 5 [MQTT-3.10.4-3]: what was begun is
@@ -147,7 +157,7 @@ impl Broker {
             held.extend(delivery.inflight.numbers_of(number).map(|(sent, _)| sent));
         }
         if held.is_empty() {
-            self.forget_membership(slot, key);
+            self.forget_membership(slot, key, now, out);
         }
         self.say(home, at, key, Word::Unsubscribed { held }, now, out);
         true
@@ -186,18 +196,29 @@ impl Broker {
             return;
         };
         let (key, home, at) = (membership.key, membership.home, membership.at);
-        if membership.is_ended {
-            let session = self.sessions.get_mut(slot);
-            let delivery = session.and_then(|session| session.delivery.as_deref());
-            let is_last = delivery.is_none_or(|delivery| {
-                let mut numbers = delivery.inflight.numbers_of(tag.membership);
-                numbers.next().is_none()
-            });
-            if is_last {
-                self.forget_membership(slot, key);
-            }
-        }
+        self.forget_if_finished(slot, tag.membership, now, out);
         self.say(home, at, key, word(tag.number), now, out);
+    }
+
+    /// Nothing is known any more of a subscription that ended, once nothing of it is in flight.
+    fn forget_if_finished(
+        &mut self,
+        slot: u32,
+        number: NonZeroU32,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let Some(membership) = self.membership(slot, number) else {
+            return;
+        };
+        let (key, is_ended) = (membership.key, membership.is_ended);
+        let session = self.sessions.get(slot);
+        let delivery = session.and_then(|session| session.delivery.as_deref());
+        let has_more =
+            delivery.is_some_and(|delivery| delivery.inflight.numbers_of(number).next().is_some());
+        if is_ended && !has_more {
+            self.forget_membership(slot, key, now, out);
+        }
     }
 
     /// What every home of a session's groups is to hear.
@@ -344,14 +365,14 @@ impl Broker {
         match said {
             Said::Joined { is_accepted } => {
                 if !is_accepted {
-                    self.forget_membership(slot, key);
+                    self.forget_membership(slot, key, now, out);
                 }
                 self.joined(key, is_accepted, now, out);
             }
             Said::Handed(handed) => {
                 self.give_back(slot, membership.get(), &handed.taken_back);
                 if !handed.is_member {
-                    self.forget_membership(slot, key);
+                    self.forget_membership(slot, key, now, out);
                 }
                 self.member_arrived(slot, key, now, out);
             }
@@ -363,7 +384,13 @@ impl Broker {
                     self.relieve_members(slot, now, out);
                 }
             }
-            Said::TakeBack { numbers } => self.give_back(slot, membership.get(), &numbers),
+            Said::TakeBack { numbers } => {
+                self.give_back(slot, membership.get(), &numbers);
+                self.forget_if_finished(slot, membership, now, out);
+                // Its window may be open again.
+                self.pump(slot, now, out);
+                self.relieve_members(slot, now, out);
+            }
         }
     }
 
@@ -422,12 +449,16 @@ impl Broker {
                 let at = self.seat_here(key, slot);
                 match self.membership(slot, number) {
                     Some(membership) if at.is_some() => membership.at = at,
-                    _ => self.forget_membership(slot, key),
+                    _ => {
+                        self.remove_membership(slot, key);
+                    }
                 }
                 continue;
             }
             match handed {
-                Some(handed) if !handed.is_member => self.forget_membership(slot, key),
+                Some(handed) if !handed.is_member => {
+                    self.remove_membership(slot, key);
+                }
                 known => {
                     self.groups.sessions.insert(key, (slot, number));
                     if known.is_none() {

@@ -119,12 +119,15 @@ impl Memberships {
         Some((number, membership))
     }
 
-    pub fn remove(&mut self, key: MemberKey) {
+    /// Returns whether its home was the last that had to say what it took back.
+    pub fn remove(&mut self, key: MemberKey) -> bool {
+        let was_welcome = self.is_welcome();
         self.by_number.retain(|_, membership| membership.key != key);
         self.unwelcomed
             .retain(|(number, _)| self.by_number.contains_key(number));
         let by_number = &self.by_number;
         self.by_filter
             .retain(|_, number| by_number.contains_key(number));
+        !was_welcome && self.is_welcome()
     }
 }

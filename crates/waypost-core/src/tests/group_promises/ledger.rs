@@ -65,8 +65,7 @@ pub(super) struct Entry {
     pub end: Option<End>,
     /// A refusal was told.
     is_refusal_told: bool,
-    /// The client that had it left the group, and finishes it; or its session came to another shard with it. Either way
-    /// its key may have moved on.
+    /// The client that had it left the group, and finishes it. Its key may have moved on.
     is_left: bool,
 }
 
@@ -226,13 +225,6 @@ impl Ledger {
                 .sent
                 .last()
                 .is_some_and(|sent| sent.subject == subject);
-        }
-    }
-
-    /// A client's session may come to another shard, with what it has not acknowledged.
-    pub fn moved(&mut self, subject: usize) {
-        for group in 0..GROUPS.len() {
-            self.left(group, subject);
         }
     }
 

@@ -223,9 +223,6 @@ impl Play {
         subject.is_persistent = is_persistent;
         subject.expiry_s = if is_v5 { expiry_s } else { u32::MAX };
         subject.ends_ms = None;
-        if self.flavour.shards > 1 {
-            self.ledger.moved(at);
-        }
         let wire = self.world.open_at(shard);
         self.subjects[at].wire = Some(wire);
         let subject = &self.subjects[at];
