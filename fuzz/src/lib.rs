@@ -102,6 +102,11 @@ pub fn targets() -> &'static [Target] {
             decoder: "waypost_core::rows",
         },
         Target {
+            name: "store_backup",
+            run: targets::store_backup::run,
+            decoder: "waypost_store::backup::decode_contents",
+        },
+        Target {
             name: "websocket",
             run: targets::websocket::run,
             decoder: "waypost_server::stream::websocket::Decoder",

@@ -17,6 +17,7 @@
     )
 )]
 
+pub mod backup;
 pub mod disk;
 mod record;
 

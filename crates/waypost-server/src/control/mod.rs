@@ -7,6 +7,9 @@
 //! Deliberately not here: clients' connections (`listener`, `shard`), and signals, which belong to
 //! the program.
 
+mod backup;
+#[cfg(test)]
+mod backup_tests;
 mod connections;
 pub(crate) mod data_directory;
 pub(crate) mod guard;
@@ -20,6 +23,7 @@ mod secure_tests;
 #[cfg(test)]
 mod tests;
 
+pub use backup::BackUp;
 pub use data_directory::{DataDirectory, DataDirectoryError};
 pub use listen::listen;
 pub use logger::start as start_log;
@@ -37,6 +41,7 @@ use std::time::Instant;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
 
+use self::backup::Backups;
 use crate::client_report::ClientReport;
 use crate::config::{Config, HttpConfig};
 use crate::door::{Bound, CertificateError, Door};
@@ -126,6 +131,8 @@ pub struct Context {
     pub admit_websocket: AdmitWebSocket,
     /// Asked on `/api/v1/reload` and by [`Control::reload`].
     pub reloading: Reloading,
+    /// Asked on `/api/v1/store/backup`; none where there is no store.
+    pub back_up: Option<BackUp>,
 }
 
 /// Why the control side cannot start.
@@ -210,6 +217,8 @@ impl Doors {
             admit_websocket: context.admit_websocket,
             reloading: context.reloading,
             reload_turn: Mutex::default(),
+            back_up: context.back_up,
+            backups: Backups::default(),
             http_address: self.http_address,
             http_door: self.http_door,
             socket_path: self.socket_path,
@@ -259,6 +268,8 @@ struct Shared {
     admit_websocket: AdmitWebSocket,
     reloading: Reloading,
     reload_turn: Mutex<()>,
+    back_up: Option<BackUp>,
+    backups: Backups,
     http_address: SocketAddr,
     /// What the HTTP address speaks TLS by, if it does.
     http_door: Option<Door>,

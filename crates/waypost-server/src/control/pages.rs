@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Extension, Path, Request, State};
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::backup;
 use super::guard::{self, Peer};
 use super::secure::Secure;
 use super::{Phase, Reloaded, Shared, Upgraded};
@@ -52,6 +53,10 @@ pub(super) fn router(shared: &Arc<Shared>) -> Router {
         .route("/api/v1/server", get(server))
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/clients/{client_id}", get(client))
+        .route(
+            "/api/v1/store/backup",
+            get(how_far_backup).post(begin_backup).delete(stop_backup),
+        )
         .fallback(nothing)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(guard::BODY_BYTES_MAX))
@@ -282,6 +287,42 @@ async fn reload(State(shared): State<Arc<Shared>>) -> Response {
             json!({"reloaded": false, "error": error}),
         ),
     };
+    page(status, JSON, format!("{answer:#}\n"))
+}
+
+/// How far the backup is.
+async fn how_far_backup(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+) -> Response {
+    administrators(peer, || shared.backups.describe())
+}
+
+async fn begin_backup(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    body: Bytes,
+) -> Response {
+    administrators(peer, || {
+        shared.backups.begin(&body, shared.back_up.as_ref())
+    })
+}
+
+async fn stop_backup(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+) -> Response {
+    administrators(peer, || shared.backups.stop())
+}
+
+/// What reads or writes files by a name in the request is for the socket alone.
+fn administrators(peer: Peer, answer: impl FnOnce() -> backup::Answer) -> Response {
+    if peer != Peer::Administrator {
+        let why = "this is for the administrator's socket: `waypost store backup DIR` asks there";
+        let answer = json!({ "error": why });
+        return page(StatusCode::FORBIDDEN, JSON, format!("{answer:#}\n"));
+    }
+    let (status, answer) = answer();
     page(status, JSON, format!("{answer:#}\n"))
 }
 

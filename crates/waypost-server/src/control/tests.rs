@@ -40,6 +40,19 @@ impl Running {
         admit_websocket: AdmitWebSocket,
         change: impl FnOnce(&mut Config),
     ) -> Self {
+        Self::over(admit_websocket, None, change)
+    }
+
+    /// One whose store is copied by `back_up`.
+    pub(super) fn backed_up_by(back_up: BackUp) -> Self {
+        Self::over(Box::new(|_| {}), Some(back_up), |_| {})
+    }
+
+    fn over(
+        admit_websocket: AdmitWebSocket,
+        back_up: Option<BackUp>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut config = Config::default();
         config.listen.http = "127.0.0.1:0".parse().unwrap();
@@ -64,6 +77,7 @@ impl Running {
                     let _ = publish.send(messages);
                 }),
                 find_client: Box::new(|_| tokio::sync::mpsc::channel(1).1),
+                back_up,
                 admit_websocket,
                 reloading: Reloading {
                     load: Box::new({
@@ -100,7 +114,7 @@ impl Running {
     }
 
     /// The whole answer to that whole request.
-    fn ask(&self, request: &str) -> String {
+    pub(super) fn ask(&self, request: &str) -> String {
         let mut stream = self.connect();
         stream.write_all(request.as_bytes()).unwrap();
         read_all(&mut stream)
@@ -117,11 +131,16 @@ impl Running {
     }
 
     fn get_on_socket(&self, path: &str) -> Answer {
+        self.ask_on_socket("GET", path, "")
+    }
+
+    pub(super) fn ask_on_socket(&self, method: &str, path: &str, body: &str) -> Answer {
         let mut stream = UnixStream::connect(&self.socket).unwrap();
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         write!(
             stream,
-            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
         )
         .unwrap();
         Answer::parse(&read_all(&mut stream))
@@ -135,10 +154,10 @@ pub(super) fn read_all(stream: &mut impl Read) -> String {
 }
 
 #[derive(Debug)]
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub(super) status: u16,
     head: String,
-    body: String,
+    pub(super) body: String,
 }
 
 impl Answer {
