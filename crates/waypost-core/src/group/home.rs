@@ -328,13 +328,8 @@ impl Broker {
                 }
             }
             Word::Moved { to, held } => {
-                group.go_away(id);
-                let taken_back = group.keep_only(id, held);
+                let taken_back = group.travel(id, held, now);
                 self.seat_elsewhere(slot, id, to, taken_back, out);
-                // It is away for now: what it has not acknowledged goes before what waits.
-                if let Some(group) = self.groups.get_mut(slot) {
-                    group.relieve_the_absent(&mut after);
-                }
             }
         }
         self.follow(slot, after, now, out);
@@ -375,11 +370,9 @@ impl Broker {
         out: &mut impl Effects,
     ) {
         let group = self.groups.get_mut(slot);
-        let Some(detail) = group.and_then(|group| group.seats.detail_mut(id)) else {
+        let Some(key) = group.and_then(|group| group.seats.seat(id, Seat::There(to))) else {
             return;
         };
-        detail.seat = Seat::There(to);
-        let key = detail.key;
         self.groups.remote.insert(key, (slot, id));
         let handed = Handed {
             is_member: true,
@@ -397,7 +390,7 @@ impl Broker {
     pub(crate) fn seat_here(&mut self, key: MemberKey, session: u32) -> Option<(u32, MemberId)> {
         let (slot, id) = self.groups.remote.remove(&key)?;
         let group = self.groups.get_mut(slot)?;
-        group.seats.detail_mut(id)?.seat = Seat::Here(self.shard, session);
+        group.seats.seat(id, Seat::Here(self.shard, session))?;
         Some((slot, id))
     }
 

@@ -224,6 +224,17 @@ impl Seats {
         Some(at)
     }
 
+    /// A member's session is somewhere else.
+    pub fn seat(&mut self, id: MemberId, seat: Seat) -> Option<MemberKey> {
+        let detail = self.detail_mut(id)?;
+        detail.seat = seat;
+        let key = detail.key;
+        if let Some(member) = self.online_at(id).and_then(|at| self.members.get_mut(at)) {
+            member.shard = seat.shard();
+        }
+        Some(key)
+    }
+
     /// A member is away. Returns what was kept for it, if it was online.
     pub fn go(&mut self, id: MemberId) -> Option<VecDeque<Waiting>> {
         let at = self.online_at(id)?;

@@ -467,18 +467,28 @@ impl Group {
     /// A member unsubscribed: these deliveries are its to finish, the others go back. 5 [MQTT-3.10.4-3]
     pub fn unsubscribe(&mut self, id: MemberId, held: Vec<u32>) {
         self.go_away(id);
-        self.keep_only(id, held);
+        for sent in self.take_all_but(id, &held) {
+            self.take_again(sent);
+        }
         self.seats.end(id);
     }
 
-    /// A member moves, with these deliveries; the others never came to it.
-    /// Returns those of them that it has no more.
-    pub fn keep_only(&mut self, id: MemberId, mut held: Vec<u32>) -> Vec<u32> {
-        for sent in self
-            .seats
+    fn take_all_but(&mut self, id: MemberId, held: &[u32]) -> Vec<Sent> {
+        self.seats
             .take_in_flight(id, |sent| !held.contains(&sent.number))
-        {
-            self.take_again(sent);
+    }
+
+    /// A member's session goes from shard to shard, with these deliveries; the others never came to it. It keeps what
+    /// it has, as one does that another connection of its shard took over, and has room again when it says so.
+    /// Returns which of the deliveries it has no more.
+    pub fn travel(&mut self, id: MemberId, mut held: Vec<u32>, now: Now) -> Vec<u32> {
+        self.seats.set_room(id, Room::NONE);
+        if let Some(at) = self.seats.online_at(id) {
+            // Nobody says any more what became of them.
+            self.seats.set_bytes(at, 0);
+        }
+        for sent in self.take_all_but(id, &held) {
+            self.give_again(id, sent, now);
         }
         if let Some(detail) = self.seats.detail(id) {
             let is_kept = |number: &u32| {
