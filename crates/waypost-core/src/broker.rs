@@ -13,9 +13,11 @@ use crate::effects::{ConnectionId, Effects, Frame, Message, Now, Payload, Peer, 
 use crate::fresh::Fresh;
 use crate::group::Groups;
 use crate::hash::Hasher;
+use crate::held::HeldAnswers;
 use crate::index::{MatchCache, SubscriptionIndex};
 use crate::interest::Interest;
 use crate::journal::Numbers;
+use crate::keep::By;
 use crate::limits::Limits;
 use crate::mail::Origin;
 use crate::moving::MovingSessions;
@@ -98,6 +100,7 @@ pub struct Broker {
     pub(crate) policies: Arc<Policies>,
     pub(crate) has_store: bool,
     pub(crate) numbers: Numbers,
+    pub(crate) held: HeldAnswers,
 }
 
 /// Bytes of the match cache: an estimate of what its entries take.
@@ -148,6 +151,7 @@ impl Broker {
             policies: config.policies,
             has_store: config.has_store,
             numbers: config.numbers,
+            held: HeldAnswers::default(),
             limits: config.limits,
         }
     }
@@ -354,6 +358,7 @@ impl Broker {
                 connection: None,
                 kept: None,
             },
+            By::Server,
             now,
             out,
         );

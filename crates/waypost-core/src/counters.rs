@@ -138,6 +138,13 @@ counters! {
     group_dropped_expired,
     /// Messages of groups dropped because the last member went, or with the session that had them at `QoS` 2.
     group_dropped_session_ended,
+    /// Answers to clients that waited for the store.
+    answers_held,
+    /// Times a client was not read on because as many of its answers waited for the store as it may have messages
+    /// unfinished.
+    answers_paused,
+    /// Answers that the store refused: negative, or none and the connection closed.
+    answers_refused,
     /// Messages sent to other shards.
     publishes_forwarded,
     /// Messages received from other shards.

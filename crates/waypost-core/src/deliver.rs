@@ -20,6 +20,7 @@ use crate::index::{CachedMatch, Merged, SubscriberId, SubscriptionIndex};
 use crate::inflight::Identifiers;
 use crate::interest::post;
 use crate::journal::{MessageId, QueueId};
+use crate::keep::By;
 use crate::limits::Limits;
 use crate::mail::{Known, Mail, Origin};
 use crate::moving::Moving;
@@ -34,6 +35,7 @@ pub(crate) struct Scratch {
     pub properties: Vec<u8>,
     pub packet: Vec<u8>,
     pub debts: Debts,
+    pub body: Vec<u8>,
 }
 
 /// Where a message was published.
@@ -45,15 +47,16 @@ pub(crate) enum Source<'a> {
 }
 
 impl Broker {
-    /// Sends a message to everybody who gets it, here and on other shards, and retains it if it says so. Returns
-    /// whether anybody matched.
+    /// Sends a message to everybody who gets it, here and on other shards, retains it if it says so, and answers its
+    /// publisher once it is kept for those who get it later.
     pub(crate) fn route(
         &mut self,
         message: &Message<'_>,
         mut origin: Origin,
+        by: By,
         now: Now,
         out: &mut impl Effects,
-    ) -> bool {
+    ) {
         if origin.retain {
             origin.stamp = self.stamp(message);
             self.retain(message, origin, now);
@@ -62,7 +65,7 @@ impl Broker {
         if !is_matched && origin.publisher != 0 {
             self.counters.publishes_unmatched += 1;
         }
-        is_matched
+        self.keep(message, origin, by, is_matched, now, out);
     }
 
     /// A queue is owed a message whose fan-out goes on, and is told its number. `None`: it is not kept, what is owed of
@@ -75,7 +78,7 @@ impl Broker {
         retain: bool,
         identifiers: &[u32],
     ) -> Option<MessageId> {
-        if origin.qos == QoS::AtMostOnce {
+        if origin.qos == QoS::AtMostOnce || origin.publisher == 0 {
             return None;
         }
         let mut ledger = Ledger {
@@ -121,7 +124,7 @@ impl Broker {
         } = self;
         // What nobody has to acknowledge is kept for nobody; a message of the server's own may come in between.
         let mut none = Debts::NONE;
-        let debts = if origin.qos == QoS::AtMostOnce {
+        let debts = if origin.qos == QoS::AtMostOnce || origin.publisher == 0 {
             &mut none
         } else {
             scratch.debts.begin(

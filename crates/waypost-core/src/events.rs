@@ -7,6 +7,7 @@ use waypost_mqtt::{QoS, ReasonCode};
 
 use crate::broker::Broker;
 use crate::effects::{Effects, Message, Now, Payload};
+use crate::keep::By;
 use crate::mail::Origin;
 
 /// What happened to a client.
@@ -99,7 +100,7 @@ impl Broker {
             connection: None,
             kept: None,
         };
-        self.route(&message, origin, now, out);
+        self.route(&message, origin, By::Server, now, out);
     }
 
     pub(crate) fn is_wanted(&mut self, topic: &str) -> bool {

@@ -16,7 +16,7 @@ use waypost_mqtt::{Filter, PacketId, QoS, ReasonCode, SubscriptionOptions};
 
 use crate::broker::Broker;
 use crate::counters::Counters;
-use crate::debts::Ledger;
+use crate::debts::{Debts, Ledger};
 use crate::deliver::Source;
 use crate::effects::{ConnectionId, Effects, Message, Now, ShardId};
 use crate::group::{MemberKey, Said};
@@ -548,7 +548,7 @@ impl Broker {
                     }
                     self.fan_out(&message, origin, Source::Shard(from, known), now, out);
                     if origin.kept.is_some() {
-                        let debts = std::mem::take(&mut self.scratch.debts);
+                        let debts = std::mem::replace(&mut self.scratch.debts, Debts::NONE);
                         post(from, Mail::Owes(Box::new(debts)), out);
                     }
                 }
@@ -637,6 +637,7 @@ impl Broker {
                 self.take_retained(slot, request, retained, cursor, now, out);
             }
             Mail::Owes(debts) => self.hear_owes(from, &debts, now, out),
+            Mail::Retained { stamp, is_kept } => self.hear_retained(stamp, is_kept),
             Mail::Logged { upto } => self.logged(from, upto, now, out),
             Mail::Unlogged { ids } => self.unlogged(from, &ids, now, out),
         }

@@ -66,6 +66,8 @@ pub(crate) enum Mail {
     Owes(Box<Debts>),
     /// What the receiver said it owes of the sender's messages up to this one is written down.
     Logged { upto: MessageId },
+    /// A retained message the sender published is kept, or is not. To the owner of its topic.
+    Retained { stamp: u64, is_kept: bool },
     /// The sender's messages that could not be written down: nobody is owed them.
     Unlogged { ids: Vec<MessageId> },
 }

@@ -1,15 +1,19 @@
 //! PUBLISH from clients: checks, aliases, acknowledgement, and on to everybody.
 
-use waypost_mqtt::{
-    Ack, Packet, PacketId, Properties, Property, PropertyBuffer, Publish, QoS, ReasonCode,
-};
+use waypost_mqtt::{Ack, Properties, Publish, QoS, ReasonCode};
 
 use crate::alias::AliasesIn;
 use crate::broker::Broker;
+use crate::connection::Connection;
 use crate::effects::{ConnectionId, Effects, Frame, Message, Now, Payload};
 use crate::events::Event;
+use crate::held::{Answer, Promise, Wait};
+use crate::journal::{Table, Until};
+use crate::keep::By;
 use crate::mail::Origin;
 use crate::permit::{Action, Verdict};
+use crate::rows::packet_key;
+use crate::session::{ReceivedId, Session};
 use crate::topics::{has_reserved_property, is_server_topic, levels_exceed};
 
 /// What becomes of a PUBLISH that breaks no rule of the protocol.
@@ -86,15 +90,18 @@ impl Broker {
             // 5 [MQTT-4.3.3-10], 3.1.1 [MQTT-4.3.3-2]: a repeat gets PUBREC again and goes nowhere.
             if session.has_received(packet_id.value()) {
                 self.counters.publishes_repeated += 1;
-                self.send(
-                    id,
-                    &Packet::PubRec(Ack::new(packet_id, ReasonCode::Success)),
-                    out,
-                );
+                let is_unsure = session.unstored > 0;
+                self.answer_repeat(id, packet_id, is_unsure, out);
                 return;
             }
+        }
+        if publish.qos != QoS::AtMostOnce {
+            let held = usize::from(connection.held.unfinished);
+            let received = self.sessions.get(slot).map_or(0, Session::received_count);
+            // One at QoS 1 is finished at once, unless others wait before it.
+            let is_counted = publish.qos == QoS::ExactlyOnce || held > 0;
+            let unfinished = if is_counted { received + held } else { 0 };
             // 5 §3.3.4: more than Receive Maximum. 3.1.1 has none: its identifiers are the bound.
-            let unfinished = session.received_count();
             if is_v5 && unfinished >= usize::from(self.limits.receive_maximum) {
                 self.counters.receive_maximum_exceeded += 1;
                 self.disconnect(id, ReasonCode::ReceiveMaximumExceeded, now, out);
@@ -132,24 +139,41 @@ impl Broker {
                     connection: Some(id),
                     kept: None,
                 };
-                let matched = self.route(&message, origin, now, out);
+                let by = publish
+                    .packet_id
+                    .map_or(By::Client, |packet_id| By::Waiting {
+                        id,
+                        slot,
+                        packet_id,
+                        is_v5,
+                    });
+                self.count_acknowledged(publish.qos);
+                self.route(&message, origin, by, now, out);
                 self.scratch.properties = properties;
-                if let Some(packet_id) = publish.packet_id {
-                    let reason = if matched || !is_v5 {
-                        ReasonCode::Success
-                    } else {
-                        ReasonCode::NoMatchingSubscribers
-                    };
-                    self.acknowledge_publish(id, slot, publish.qos, packet_id, reason, "", out);
-                }
             }
             Decision::Refuse(reason, why) => {
                 self.announce_denied(slot, id, reason, why, now, out);
                 if let Some(packet_id) = publish.packet_id {
-                    self.acknowledge_publish(id, slot, publish.qos, packet_id, reason, why, out);
+                    self.count_acknowledged(publish.qos);
+                    let answer = Answer::Publish {
+                        qos: publish.qos,
+                        packet_id,
+                        reason,
+                        why,
+                    };
+                    // 5 [MQTT-4.3.3-9]: after a refusal the identifier is free.
+                    self.answer_when(id, answer, Wait::Nothing, Promise::default(), out);
                 }
             }
             Decision::Park => self.park_for_permit(id, frame, Vec::new(), out),
+        }
+    }
+
+    fn count_acknowledged(&mut self, qos: QoS) {
+        match qos {
+            QoS::AtMostOnce => {}
+            QoS::AtLeastOnce => self.counters.publishes_received_qos1 += 1,
+            QoS::ExactlyOnce => self.counters.publishes_received_qos2 += 1,
         }
     }
 
@@ -193,55 +217,8 @@ impl Broker {
         }
     }
 
-    /// PUBACK or PUBREC, with what they mean for the session.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "an acknowledgement and what it is for"
-    )]
-    fn acknowledge_publish(
-        &mut self,
-        id: ConnectionId,
-        slot: u32,
-        qos: QoS,
-        packet_id: PacketId,
-        reason: ReasonCode,
-        why: &str,
-        out: &mut impl Effects,
-    ) {
-        let Some(connection) = self.connections.get(id) else {
-            return;
-        };
-        let is_v5 = connection.is_v5();
-        let mut buffer = PropertyBuffer::new();
-        // 5 [MQTT-3.1.2-29]
-        if is_v5 && !why.is_empty() && connection.problem_information {
-            buffer.push(Property::ReasonString(why));
-        }
-        // 3.1.1 [MQTT-3.3.5-2]: acknowledged as ever; the message went nowhere.
-        let reason = if is_v5 { reason } else { ReasonCode::Success };
-        let ack = Ack {
-            packet_id,
-            reason,
-            properties: buffer.as_properties(),
-        };
-        if qos == QoS::AtLeastOnce {
-            self.counters.publishes_received_qos1 += 1;
-            // 5 [MQTT-4.3.2-4], 3.1.1 [MQTT-4.3.2-2]
-            self.send(id, &Packet::PubAck(ack), out);
-        } else {
-            self.counters.publishes_received_qos2 += 1;
-            // 5 [MQTT-4.3.3-9]: after a refusal the identifier is free.
-            if !reason.is_error()
-                && let Some(session) = self.sessions.get_mut(slot)
-            {
-                session.receive(packet_id.value());
-            }
-            // 5 [MQTT-4.3.3-8], 3.1.1 [MQTT-4.3.3-2]
-            self.send(id, &Packet::PubRec(ack), out);
-        }
-    }
-
-    /// The publisher releases a `QoS` 2 message.
+    /// The publisher releases a `QoS` 2 message. That is kept before PUBCOMP goes: else the identifier, used again, would
+    /// be taken for a repeat.
     pub(crate) fn handle_pubrel(
         &mut self,
         id: ConnectionId,
@@ -252,18 +229,31 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(slot) else {
             return;
         };
-        let released = session.release_received(ack.packet_id.value());
-        let is_v5 = self
-            .connections
-            .get(id)
-            .is_some_and(super::connection::Connection::is_v5);
-        let reason = if released || !is_v5 {
+        let packet_id = ack.packet_id.value();
+        let released = session.release_received(packet_id);
+        let number = session.number.filter(|_| released == Some(true));
+        let publisher = session.publisher;
+        let is_v5 = self.connections.get(id).is_some_and(Connection::is_v5);
+        let reason = if released.is_some() || !is_v5 {
             ReasonCode::Success
         } else {
             ReasonCode::PacketIdentifierNotFound
         };
-        // 5 [MQTT-4.3.3-11], 3.1.1 [MQTT-4.3.3-2]
-        self.send(id, &Packet::PubComp(Ack::new(ack.packet_id, reason)), out);
+        let mut promise = Promise::default();
+        let mut wait = Wait::Nothing;
+        if let Some(queue) = number {
+            let key = packet_key(queue, packet_id);
+            out.journal().delete(Table::RECEIVED, &key);
+            wait = Wait::For(self.end(Until::Durable, out), Until::Durable);
+            promise.released = Some(ReceivedId {
+                slot,
+                publisher,
+                packet_id,
+            });
+        }
+        let packet_id = ack.packet_id;
+        let answer = Answer::Release { packet_id, reason };
+        self.answer_when(id, answer, wait, promise, out);
     }
 
     /// Whether a packet has more User Properties than it may, and counts it.

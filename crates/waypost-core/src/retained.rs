@@ -24,6 +24,7 @@ use crate::parcel::RetainedParcel;
 use crate::queue::{Owed, StoredMessage};
 use crate::timers::{NEVER, Timer, Timers};
 use crate::topics::is_server_topic;
+use crate::unsure::Unsure;
 
 /// What is retained on one topic.
 #[derive(Clone, Debug)]
@@ -58,6 +59,7 @@ pub(crate) struct RetainedStore {
     clock: RetainedClock,
     shard: ShardId,
     arrivals: Arrivals,
+    pub unsure: Unsure,
     /// How many of them are the server's own, and their bytes: these are always kept.
     own: (usize, usize),
 }
@@ -73,6 +75,7 @@ impl RetainedStore {
             clock,
             shard,
             arrivals: Arrivals::new(seed, shards),
+            unsure: Unsure::default(),
             own: (0, 0),
         }
     }
@@ -170,6 +173,23 @@ impl RetainedStore {
         let topic = Rc::clone(&retained.message);
         if let Some(old) = self.tree.insert(topic.topic(), retained) {
             self.gone(&old);
+        }
+    }
+
+    pub fn get(&self, topic: &str) -> Option<&Retained> {
+        self.tree.get(topic)
+    }
+
+    /// A change is taken back. It is counted anew.
+    pub fn put_back(&mut self, topic: &str, before: Option<Retained>) {
+        match before {
+            Some(before) => {
+                self.clock.census().add(topic);
+                self.insert(before);
+            }
+            None => {
+                self.remove(topic);
+            }
         }
     }
 
@@ -349,6 +369,8 @@ impl Broker {
             self.discount(message);
             return;
         }
+        self.remember_retained(message, origin);
+        let kept = self.retained.tree.get(message.topic);
         // 5 [MQTT-3.3.1-6], [MQTT-3.3.1-7], 3.1.1 [MQTT-3.3.1-10], [MQTT-3.3.1-11]
         if message.payload.bytes.is_empty() {
             self.counters.retained_removed += u64::from(self.retained.clear(

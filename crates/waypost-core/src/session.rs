@@ -48,6 +48,8 @@ pub(crate) struct Session {
     pub delivery: Option<Box<Delivery>>,
     /// `QoS` 2 messages taken over and not released, in the order they came.
     pub received: Option<Box<Received>>,
+    /// How many of these are not kept yet, and will be.
+    pub unstored: u16,
     /// While it changes shards.
     pub moving: Option<Box<Moving>>,
 }
@@ -71,6 +73,7 @@ impl Session {
             memberships: None,
             delivery: None,
             received: None,
+            unstored: 0,
             moving: None,
         }
     }
@@ -104,7 +107,7 @@ impl Session {
     pub fn has_received(&self, packet_id: u16) -> bool {
         self.received
             .as_ref()
-            .is_some_and(|received| received.ids.contains(&packet_id))
+            .is_some_and(|received| received.ids.iter().any(|(id, _)| *id == packet_id))
     }
 
     /// `QoS` 2 messages taken over and not released.
@@ -114,27 +117,29 @@ impl Session {
             .map_or(0, |received| received.ids.len())
     }
 
-    /// A `QoS` 2 message is taken over.
-    pub fn receive(&mut self, packet_id: u16) {
+    /// A `QoS` 2 message is taken over; `has_row` says whether that is written down.
+    pub fn receive(&mut self, packet_id: u16, has_row: bool) {
         self.received
             .get_or_insert_default()
             .ids
-            .push_back(packet_id);
+            .push_back((packet_id, has_row));
     }
 
-    /// The client released it; `false` if there was nothing to release.
-    pub fn release_received(&mut self, packet_id: u16) -> bool {
-        let Some(received) = &mut self.received else {
-            return false;
-        };
-        let Some(at) = received.ids.iter().position(|id| *id == packet_id) else {
-            return false;
-        };
-        received.ids.remove(at);
+    /// The client released it; says whether it has a row. `None` if there was nothing to release.
+    pub fn release_received(&mut self, packet_id: u16) -> Option<bool> {
+        let received = self.received.as_mut()?;
+        let at = received.ids.iter().position(|(id, _)| *id == packet_id)?;
+        let (_, has_row) = received.ids.remove(at)?;
         if received.ids.is_empty() && received.ids.capacity() > 64 {
             self.received = None;
         }
-        true
+        Some(has_row)
+    }
+
+    /// Those of them that have rows.
+    pub fn received_rows(&self) -> impl Iterator<Item = u16> {
+        let ids = self.received.iter().flat_map(|received| &received.ids);
+        ids.filter(|(_, has_row)| *has_row).map(|(id, _)| *id)
     }
 }
 
@@ -142,7 +147,17 @@ impl Session {
 /// one have it.
 #[derive(Debug, Default)]
 pub(crate) struct Received {
-    ids: VecDeque<u16>,
+    /// Each with whether it has a row.
+    ids: VecDeque<(u16, bool)>,
+}
+
+/// A `QoS` 2 message of a session of this shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ReceivedId {
+    pub slot: u32,
+    /// Another session may be in the slot by now.
+    pub publisher: u64,
+    pub packet_id: u16,
 }
 
 /// Everything on its way to one client at `QoS` 1 and 2. Only sessions that ever had such a message have it.
@@ -313,6 +328,12 @@ impl Sessions {
     /// A session on its way.
     pub fn moving(&mut self, slot: u32) -> Option<&mut Moving> {
         self.get_mut(slot)?.moving.as_deref_mut()
+    }
+
+    /// The session that published this, if it is still there.
+    pub fn received_by(&mut self, received: ReceivedId) -> Option<&mut Session> {
+        let session = self.get_mut(received.slot)?;
+        (session.publisher == received.publisher).then_some(session)
     }
 
     #[inline]

@@ -3,23 +3,25 @@
 use std::sync::Arc;
 
 use crate::broker::Broker;
-use crate::debts::Debts;
 use crate::effects::{Effects, Now, ShardId};
 use crate::journal::{MessageId, QueueId, QueueRead, Refusal, Stored, Ticket};
 
 impl Broker {
     /// Transactions came as far as this.
-    pub fn handle_stored(&mut self, _: Stored, _: Now, _: &mut impl Effects) {}
+    pub fn handle_stored(&mut self, stored: Stored, now: Now, out: &mut impl Effects) {
+        self.release_answers(stored, now, out);
+    }
 
     /// Transactions from the first to the last are not kept.
     pub fn handle_not_stored(
         &mut self,
-        _: Ticket,
-        _: Ticket,
-        _: Refusal,
-        _: Now,
-        _: &mut impl Effects,
+        first: Ticket,
+        last: Ticket,
+        why: Refusal,
+        now: Now,
+        out: &mut impl Effects,
     ) {
+        self.refuse_answers(first, last, why, now, out);
     }
 
     /// What a queue is owed was read.
@@ -34,9 +36,6 @@ impl Broker {
         _: &mut impl Effects,
     ) {
     }
-
-    /// Another shard says who is owed a message of this one.
-    pub(crate) fn hear_owes(&mut self, _: ShardId, _: &Debts, _: Now, _: &mut impl Effects) {}
 
     /// What a shard published up to this message, and is owed here, is written down.
     pub(crate) fn logged(&mut self, _: ShardId, _: MessageId, _: Now, _: &mut impl Effects) {}

@@ -4,6 +4,7 @@ use waypost_mqtt::{QoS, Will as WillPacket};
 
 use crate::broker::Broker;
 use crate::effects::{Effects, Message, Now, Payload};
+use crate::keep::By;
 use crate::mail::Origin;
 use crate::permit::{Action, Verdict, Who};
 use crate::timers::NEVER;
@@ -91,6 +92,6 @@ impl Broker {
             connection: None,
             kept: None,
         };
-        self.route(&message, origin, now, out);
+        self.route(&message, origin, By::Will(None), now, out);
     }
 }

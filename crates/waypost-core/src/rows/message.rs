@@ -5,9 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use waypost_mqtt::QoS;
 
 use super::{Reader, put_bytes, put_number};
-use crate::effects::{Message, Now};
+use crate::effects::Message;
 use crate::queue::StoredMessage;
-use crate::timers::NEVER;
 
 const QOS: u8 = 0b11;
 const EXPIRES: u8 = 0b100;
@@ -30,13 +29,17 @@ pub struct KeptMessage<'a> {
     pub publisher: u64,
     /// The publisher's address: some strategies of groups ask for it.
     pub address: Option<IpAddr>,
+    /// When it was published, in milliseconds since 1970.
+    pub date_wall_ms: u64,
     /// When it expires, in milliseconds since 1970; `u64::MAX` = never.
     pub expires_wall_ms: u64,
 }
 
 /// When a message expires, in milliseconds since 1970; `u64::MAX` = never.
-pub(crate) fn expires_wall_ms(expiry_s: Option<u32>, now: Now) -> u64 {
-    expiry_s.map_or(u64::MAX, |s| now.wall_ms + u64::from(s) * 1_000)
+pub(crate) fn expires_wall_ms(expiry_s: Option<u32>, date_wall_ms: u64) -> u64 {
+    expiry_s.map_or(u64::MAX, |s| {
+        date_wall_ms.saturating_add(u64::from(s) * 1_000)
+    })
 }
 
 pub(crate) fn encode(
@@ -44,7 +47,7 @@ pub(crate) fn encode(
     qos: QoS,
     publisher: u64,
     address: Option<IpAddr>,
-    now: Now,
+    date_wall_ms: u64,
     out: &mut Vec<u8>,
 ) {
     let expires = if message.expiry_s.is_some() {
@@ -64,8 +67,9 @@ pub(crate) fn encode(
         Some(IpAddr::V4(address)) => out.extend_from_slice(&address.octets()),
         Some(IpAddr::V6(address)) => out.extend_from_slice(&address.octets()),
     }
-    if message.expiry_s.is_some() {
-        put_number(expires_wall_ms(message.expiry_s, now), out);
+    put_number(date_wall_ms, out);
+    if let Some(expiry_s) = message.expiry_s {
+        put_number(expiry_s.into(), out);
     }
     put_bytes(message.topic.as_bytes(), out);
     put_bytes(message.properties, out);
@@ -86,10 +90,11 @@ pub fn decode_message(body: &[u8]) -> Option<KeptMessage<'_>> {
         IPV6 => Some(Ipv6Addr::from(reader.array::<16>()?).into()),
         _ => return None,
     };
-    let expires_wall_ms = if flags & EXPIRES == 0 {
-        u64::MAX
+    let date_wall_ms = reader.number()?;
+    let expiry_s = if flags & EXPIRES == 0 {
+        None
     } else {
-        reader.number()?
+        Some(u32::try_from(reader.number()?).ok()?)
     };
     Some(KeptMessage {
         topic: reader.text()?,
@@ -98,19 +103,14 @@ pub fn decode_message(body: &[u8]) -> Option<KeptMessage<'_>> {
         qos: QoS::try_from(flags & QOS).ok()?,
         publisher,
         address,
-        expires_wall_ms,
+        date_wall_ms,
+        expires_wall_ms: expires_wall_ms(expiry_s, date_wall_ms),
     })
 }
 
 impl KeptMessage<'_> {
-    /// As it is held in memory. What expired by the wall clock meanwhile has expired.
-    pub(crate) fn to_stored(self, now: Now) -> StoredMessage {
-        let expires_ms = if self.expires_wall_ms == u64::MAX {
-            NEVER
-        } else {
-            let left_ms = self.expires_wall_ms.saturating_sub(now.wall_ms);
-            now.monotonic_ms.saturating_add(left_ms)
-        };
+    /// As it is held in memory; it expires at this time of the monotonic clock.
+    pub(crate) fn to_stored(self, expires_ms: u64) -> StoredMessage {
         StoredMessage::from_parts(
             self.topic.into(),
             self.properties.into(),
@@ -125,10 +125,7 @@ mod tests {
     use super::*;
     use crate::effects::Payload;
 
-    const NOW: Now = Now {
-        monotonic_ms: 5_000,
-        wall_ms: 1_700_000_000_000,
-    };
+    const DATE: u64 = 1_700_000_000_000;
 
     fn message<'a>(payload: &'a [u8], properties: &'a [u8], expiry_s: Option<u32>) -> Message<'a> {
         Message {
@@ -153,7 +150,7 @@ mod tests {
         for (address, expiry_s, qos) in cases {
             let message = message(b"payload", b"\x01\x01", expiry_s);
             let mut body = Vec::new();
-            encode(&message, qos, 77, address, NOW, &mut body);
+            encode(&message, qos, 77, address, DATE, &mut body);
             let kept = decode_message(&body).unwrap();
             assert_eq!(
                 kept,
@@ -164,7 +161,8 @@ mod tests {
                     qos,
                     publisher: 77,
                     address,
-                    expires_wall_ms: expires_wall_ms(expiry_s, NOW),
+                    date_wall_ms: DATE,
+                    expires_wall_ms: expires_wall_ms(expiry_s, DATE),
                 }
             );
             let head = body.len() - b"payload".len();
@@ -175,29 +173,5 @@ mod tests {
         assert_eq!(decode_message(&[0x20; 40]), None);
         assert_eq!(decode_message(&[IPV4 | IPV6; 40]), None);
         assert_eq!(decode_message(&[3; 40]), None);
-    }
-
-    #[test]
-    fn the_wall_clock_counts_while_the_server_is_down() {
-        let mut body = Vec::new();
-        encode(
-            &message(b"", b"", Some(9)),
-            QoS::AtLeastOnce,
-            0,
-            None,
-            NOW,
-            &mut body,
-        );
-        let kept = decode_message(&body).unwrap();
-        let check = |wall_ms, expires_ms| {
-            let now = Now {
-                monotonic_ms: 100,
-                wall_ms,
-            };
-            assert_eq!(kept.to_stored(now).expires_ms, expires_ms);
-        };
-        check(NOW.wall_ms + 4_000, 5_100);
-        check(NOW.wall_ms + 9_000, 100);
-        check(NOW.wall_ms + 99_000, 100);
     }
 }

@@ -1,0 +1,638 @@
+//! Answers that wait until what they promise is kept.
+//!
+//! PUBACK and PUBREC promise that everybody gets a message who must get it later, PUBCOMP that an identifier is free.
+//! They wait in one line per shard, each for its transaction; an answer of a connection that has others in the line
+//! queues behind these, so that a client is answered in the order it asked. A message whose debtors other shards have yet
+//! to name waits in a line before that, and so do the answers behind it. What is refused by the store is put right here:
+//! nobody is owed it, nothing is retained of it, its identifier is free.
+//!
+//! Not here: CONNACK, SUBACK and UNSUBACK, and what clients are sent and acknowledge.
+
+use std::collections::VecDeque;
+
+use waypost_mqtt::{Ack, Packet, PacketId, Properties, Property, PropertyBuffer, QoS, ReasonCode};
+
+use crate::broker::Broker;
+use crate::effects::{ConnectionId, Effects, Now, ShardId};
+use crate::interest::post;
+use crate::journal::{MessageId, Refusal, Stored, Ticket, Until};
+use crate::keep::PendingPublish;
+use crate::mail::{Claim, Mail};
+use crate::session::ReceivedId;
+
+/// An answer to a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// PUBACK or PUBREC.
+    Publish {
+        qos: QoS,
+        packet_id: PacketId,
+        reason: ReasonCode,
+        /// Reason String; empty = none.
+        why: &'static str,
+    },
+    /// PUBREC for a message that came again.
+    Repeat { packet_id: PacketId },
+    /// PUBCOMP.
+    Release {
+        packet_id: PacketId,
+        reason: ReasonCode,
+    },
+}
+
+impl Answer {
+    /// Whether the client counts the message as unfinished until this comes. A PUBREC leaves it so.
+    fn finishes(self) -> bool {
+        match self {
+            Self::Publish { qos, .. } => qos == QoS::AtLeastOnce,
+            Self::Repeat { .. } => false,
+            Self::Release { .. } => true,
+        }
+    }
+}
+
+/// What an answer waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Only for the answers before it.
+    Nothing,
+    For(Ticket, Until),
+    /// For all that somebody waits for by now.
+    Last,
+    /// It will never come.
+    Refused(Refusal),
+}
+
+/// One connection out of all that have been in its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Recipient {
+    id: ConnectionId,
+    opened: u32,
+}
+
+/// What a transaction changed, to be put right if it is not kept.
+#[derive(Debug, Default)]
+pub(crate) struct Promise {
+    pub message: Option<MessageId>,
+    /// Other shards that owe it.
+    pub owing: Vec<ShardId>,
+    /// A `QoS` 2 message taken over.
+    pub received: Option<ReceivedId>,
+    /// One released.
+    pub released: Option<ReceivedId>,
+    /// The stamp of a retained message, and its owner.
+    pub retained: Option<(ShardId, u64)>,
+}
+
+impl Promise {
+    pub fn is_empty(&self) -> bool {
+        self.message.is_none()
+            && self.received.is_none()
+            && self.released.is_none()
+            && self.retained.is_none()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Held {
+    ticket: Ticket,
+    to: Option<Recipient>,
+    answer: Option<Answer>,
+    promise: Promise,
+    refusal: Option<Refusal>,
+}
+
+/// What waits for other shards to name their debtors, and what waits behind it.
+#[derive(Debug)]
+pub(crate) enum Pending {
+    Publish(Box<PendingPublish>),
+    Answer {
+        to: Recipient,
+        answer: Answer,
+        wait: Wait,
+        promise: Promise,
+    },
+}
+
+/// How many answers of one connection wait, and where the last of them does.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HeldCounts {
+    pending: u16,
+    written: u16,
+    durable: u16,
+    /// Of all these, those the client's Receive Maximum counts.
+    pub unfinished: u16,
+    /// Nothing more is read until some have gone.
+    is_paused: bool,
+}
+
+impl HeldCounts {
+    fn total(self) -> usize {
+        usize::from(self.pending) + usize::from(self.written) + usize::from(self.durable)
+    }
+}
+
+/// The answers of a shard that wait.
+#[derive(Debug, Default)]
+pub(crate) struct HeldAnswers {
+    pending: VecDeque<Pending>,
+    /// For the operating system.
+    written: VecDeque<Held>,
+    /// For the disk.
+    durable: VecDeque<Held>,
+    stored: Stored,
+    /// The last transaction somebody waits for.
+    last: Ticket,
+    /// The last one that was refused.
+    refused: Ticket,
+    /// Sessions to give up once their `QoS` 2 messages are kept.
+    pub yields: Vec<Claim>,
+}
+
+impl HeldAnswers {
+    /// Answers that wait, and transactions without one.
+    pub fn len(&self) -> usize {
+        self.pending.len() + self.written.len() + self.durable.len()
+    }
+
+    pub fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    pub fn push_pending(&mut self, pending: Pending) {
+        self.pending.push_back(pending);
+    }
+
+    /// Other shards are asked under this number.
+    pub fn pending_publish(&mut self, id: MessageId) -> Option<&mut PendingPublish> {
+        self.pending.iter_mut().find_map(|pending| match pending {
+            Pending::Publish(publish) if publish.debts.id == Some(id) => Some(&mut **publish),
+            _ => None,
+        })
+    }
+
+    /// The first one that waits for no other shard any more.
+    pub fn next_pending(&mut self) -> Option<Pending> {
+        self.pending.pop_front_if(|pending| match pending {
+            Pending::Publish(publish) => publish.debts.asked == 0,
+            Pending::Answer { .. } => true,
+        })
+    }
+
+    /// The first answer whose transaction came far enough, or not at all; whether it waited for the disk.
+    fn next_due(&mut self) -> Option<(Held, bool)> {
+        let Stored { written, durable } = self.stored;
+        let is_due = |held: &mut Held, upto| held.refusal.is_some() || held.ticket <= upto;
+        let is_written = |held: &mut Held| is_due(held, written.max(durable));
+        if let Some(held) = self.written.pop_front_if(is_written) {
+            return Some((held, false));
+        }
+        let held = self.durable.pop_front_if(|held| is_due(held, durable))?;
+        Some((held, true))
+    }
+
+    fn has_come(&self, ticket: Ticket, until: Until) -> bool {
+        let upto = match until {
+            Until::Durable => self.stored.durable,
+            Until::Written | Until::Whenever => self.stored.written.max(self.stored.durable),
+        };
+        // Refused or not: who waits for the last one looks for itself what became of it.
+        ticket <= upto.max(self.refused)
+    }
+
+    fn refuse(&mut self, first: Ticket, last: Ticket, why: Refusal) {
+        self.refused = self.refused.max(last);
+        let is_meant = |ticket: Ticket| first <= ticket && ticket <= last;
+        for held in self.written.iter_mut().chain(&mut self.durable) {
+            if is_meant(held.ticket) {
+                held.refusal = Some(why);
+            }
+        }
+        for pending in &mut self.pending {
+            if let Pending::Answer { wait, .. } = pending
+                && matches!(wait, Wait::For(ticket, _) if is_meant(*ticket))
+            {
+                *wait = Wait::Refused(why);
+            }
+        }
+    }
+}
+
+impl Broker {
+    /// Ends a transaction for which somebody waits, or nobody.
+    pub(crate) fn end(&mut self, until: Until, out: &mut impl Effects) -> Ticket {
+        let ticket = out.journal().end(until);
+        if until != Until::Whenever {
+            self.held.last = ticket;
+        }
+        ticket
+    }
+
+    /// The connection, to be recognised when its answer can go.
+    pub(crate) fn recipient(&self, id: ConnectionId) -> Option<Recipient> {
+        let opened = self.connections.get(id)?.opened;
+        Some(Recipient { id, opened })
+    }
+
+    /// Answers a client, once what the answer promises is kept and all answers before it have gone.
+    pub(crate) fn answer_when(
+        &mut self,
+        id: ConnectionId,
+        answer: Answer,
+        wait: Wait,
+        promise: Promise,
+        out: &mut impl Effects,
+    ) {
+        let Some(to) = self.recipient(id) else {
+            return;
+        };
+        let is_behind = |counts: &mut HeldCounts| counts.pending > 0;
+        if self.held_counts(Some(to)).is_some_and(is_behind) {
+            self.push_answer(to, answer, wait, promise, out);
+        } else {
+            self.queue_answer(Some(to), Some(answer), wait, promise, out);
+        }
+    }
+
+    /// PUBREC for a message that came again: whether the first one is kept, is known when everything before is.
+    pub(crate) fn answer_repeat(
+        &mut self,
+        id: ConnectionId,
+        packet_id: PacketId,
+        is_unsure: bool,
+        out: &mut impl Effects,
+    ) {
+        let answer = Answer::Repeat { packet_id };
+        let Some(to) = self.recipient(id).filter(|_| is_unsure) else {
+            self.answer_when(id, answer, Wait::Nothing, Promise::default(), out);
+            return;
+        };
+        if self.held.has_pending() {
+            // The first one may be among them, of an earlier connection.
+            self.push_answer(to, answer, Wait::Last, Promise::default(), out);
+        } else {
+            self.answer_when(id, answer, Wait::Last, Promise::default(), out);
+        }
+    }
+
+    fn push_answer(
+        &mut self,
+        to: Recipient,
+        answer: Answer,
+        wait: Wait,
+        promise: Promise,
+        out: &mut impl Effects,
+    ) {
+        self.held.pending.push_back(Pending::Answer {
+            to,
+            answer,
+            wait,
+            promise,
+        });
+        self.count_pending(Some(to), Some(answer), out);
+    }
+
+    /// A client's answer waits for other shards.
+    pub(crate) fn count_pending(
+        &mut self,
+        to: Option<Recipient>,
+        answer: Option<Answer>,
+        out: &mut impl Effects,
+    ) {
+        if let Some(counts) = self.held_counts(to) {
+            counts.pending = counts.pending.saturating_add(1);
+            let finishes = answer.is_some_and(Answer::finishes);
+            counts.unfinished = counts.unfinished.saturating_add(finishes.into());
+        }
+        if let Some(to) = to {
+            self.pause(to.id, out);
+        }
+    }
+
+    /// It waits for them no more.
+    pub(crate) fn count_pending_less(&mut self, to: Option<Recipient>, answer: Option<Answer>) {
+        if let Some(counts) = self.held_counts(to) {
+            counts.pending = counts.pending.saturating_sub(1);
+            let finishes = answer.is_some_and(Answer::finishes);
+            counts.unfinished = counts.unfinished.saturating_sub(finishes.into());
+        }
+    }
+
+    fn held_counts(&mut self, to: Option<Recipient>) -> Option<&mut HeldCounts> {
+        let to = to?;
+        let connection = self.connections.get_mut(to.id)?;
+        (connection.opened == to.opened).then_some(&mut connection.held)
+    }
+
+    /// Puts an answer, or a transaction without one, where it waits for the store; sends it if there is nothing to wait
+    /// for.
+    pub(crate) fn queue_answer(
+        &mut self,
+        to: Option<Recipient>,
+        answer: Option<Answer>,
+        wait: Wait,
+        promise: Promise,
+        out: &mut impl Effects,
+    ) {
+        if to.is_none() && promise.is_empty() {
+            return;
+        }
+        let (ticket, until, refusal) = match wait {
+            Wait::Nothing => (Ticket::default(), Until::Whenever, None),
+            Wait::For(ticket, until) => (ticket, until, None),
+            Wait::Last if self.held.has_come(self.held.last, Until::Durable) => {
+                (Ticket::default(), Until::Whenever, None)
+            }
+            Wait::Last => (self.held.last, Until::Durable, None),
+            Wait::Refused(why) => (Ticket::default(), Until::Whenever, Some(why)),
+        };
+        let is_kept = refusal.is_none() && self.held.has_come(ticket, until);
+        let counts = self.held_counts(to).copied();
+        let is_first = counts.is_none_or(|counts| counts.written == 0 && counts.durable == 0);
+        if is_kept && is_first && promise.is_empty() {
+            if let (Some(to), Some(answer), Some(_)) = (to, answer, counts) {
+                self.send_answer(to.id, answer, out);
+            }
+            return;
+        }
+        // Behind the last one of its connection, whatever that waits for.
+        let is_behind_durable = counts.is_some_and(|counts| counts.durable > 0);
+        let is_written = until != Until::Durable && !is_behind_durable;
+        if let Some(counts) = self.held_counts(to) {
+            let count = if is_written {
+                &mut counts.written
+            } else {
+                &mut counts.durable
+            };
+            *count = count.saturating_add(1);
+            let finishes = answer.is_some_and(Answer::finishes);
+            counts.unfinished = counts.unfinished.saturating_add(finishes.into());
+            self.counters.answers_held += 1;
+        }
+        let held = Held {
+            ticket,
+            to,
+            answer,
+            promise,
+            refusal,
+        };
+        if is_written {
+            self.held.written.push_back(held);
+        } else {
+            self.held.durable.push_back(held);
+        }
+        if let Some(to) = to {
+            self.pause(to.id, out);
+        }
+    }
+
+    /// Reads no more from a client with as many answers in line as it may have messages unfinished. In MQTT 5 it is the
+    /// client's fault if that many are of messages, and found by its next one.
+    fn pause(&mut self, id: ConnectionId, out: &mut impl Effects) {
+        let max = usize::from(self.limits.receive_maximum.max(1));
+        let Some(connection) = self.connections.get_mut(id) else {
+            return;
+        };
+        let max = max + usize::from(connection.is_v5());
+        if connection.held.total() >= max && !connection.held.is_paused {
+            connection.held.is_paused = true;
+            self.counters.answers_paused += 1;
+            out.read(id, false);
+        }
+    }
+
+    fn read_on(&mut self, to: Recipient, out: &mut impl Effects) {
+        let max = usize::from(self.limits.receive_maximum);
+        if let Some(counts) = self.held_counts(Some(to))
+            && counts.is_paused
+            && counts.total() <= max / 2
+        {
+            counts.is_paused = false;
+            // It may be parked besides.
+            let connection = self.connections.get(to.id);
+            if connection.is_some_and(|connection| connection.waiting.is_none()) {
+                out.read(to.id, true);
+            }
+        }
+    }
+
+    /// Transactions came as far as this.
+    pub(crate) fn release_answers(&mut self, stored: Stored, now: Now, out: &mut impl Effects) {
+        let known = &mut self.held.stored;
+        known.written = known.written.max(stored.written);
+        known.durable = known.durable.max(stored.durable);
+        self.release_due(now, out);
+    }
+
+    /// Transactions from the first to the last are not kept.
+    pub(crate) fn refuse_answers(
+        &mut self,
+        first: Ticket,
+        last: Ticket,
+        why: Refusal,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        self.held.refuse(first, last, why);
+        self.release_due(now, out);
+    }
+
+    pub(crate) fn release_due(&mut self, now: Now, out: &mut impl Effects) {
+        let mut refused: Vec<(ShardId, Vec<MessageId>)> = Vec::new();
+        while let Some((held, is_durable)) = self.held.next_due() {
+            let Held {
+                to,
+                answer,
+                promise,
+                refusal,
+                ticket: _,
+            } = held;
+            self.count_released(to, answer, is_durable);
+            if let Some(why) = refusal {
+                self.break_promise(promise, &mut refused, out);
+                if let (Some(to), Some(answer)) = (to, answer)
+                    && self.held_counts(Some(to)).is_some()
+                {
+                    self.refuse_answer(to.id, answer, why, now, out);
+                }
+            } else {
+                self.fulfil_promise(&promise, out);
+                if let (Some(to), Some(answer)) = (to, answer)
+                    && self.held_counts(Some(to)).is_some()
+                {
+                    self.send_answer(to.id, answer, out);
+                }
+            }
+            if let Some(to) = to {
+                self.read_on(to, out);
+            }
+        }
+        for (shard, ids) in refused {
+            if shard == self.shard {
+                self.unlogged(shard, &ids, now, out);
+            } else {
+                post(shard, Mail::Unlogged { ids }, out);
+            }
+        }
+        self.moving.to_yield.append(&mut self.held.yields);
+    }
+
+    fn count_released(&mut self, to: Option<Recipient>, answer: Option<Answer>, is_durable: bool) {
+        if let Some(counts) = self.held_counts(to) {
+            let count = if is_durable {
+                &mut counts.durable
+            } else {
+                &mut counts.written
+            };
+            *count = count.saturating_sub(1);
+            let finishes = answer.is_some_and(Answer::finishes);
+            counts.unfinished = counts.unfinished.saturating_sub(finishes.into());
+        }
+    }
+
+    fn fulfil_promise(&mut self, promise: &Promise, out: &mut impl Effects) {
+        if let Some(received) = promise.received
+            && let Some(session) = self.sessions.received_by(received)
+        {
+            session.unstored = session.unstored.saturating_sub(1);
+        }
+        if let Some((owner, stamp)) = promise.retained {
+            self.tell_retained(owner, stamp, true, out);
+        }
+    }
+
+    fn break_promise(
+        &mut self,
+        promise: Promise,
+        refused: &mut Vec<(ShardId, Vec<MessageId>)>,
+        out: &mut impl Effects,
+    ) {
+        if let Some(id) = promise.message {
+            for shard in promise.owing.into_iter().chain([self.shard]) {
+                match refused.iter_mut().find(|(known, _)| *known == shard) {
+                    Some((_, ids)) => ids.push(id),
+                    None => refused.push((shard, vec![id])),
+                }
+            }
+        }
+        // 5 [MQTT-4.3.3-9]: after a refusal the identifier is free.
+        if let Some(received) = promise.received
+            && let Some(session) = self.sessions.received_by(received)
+        {
+            session.unstored = session.unstored.saturating_sub(1);
+            session.release_received(received.packet_id);
+        }
+        // On disk it is in use as before.
+        if let Some(released) = promise.released
+            && let Some(session) = self.sessions.received_by(released)
+            && !session.has_received(released.packet_id)
+        {
+            session.receive(released.packet_id, true);
+        }
+        if let Some((owner, stamp)) = promise.retained {
+            self.tell_retained(owner, stamp, false, out);
+        }
+    }
+
+    /// Sends an answer.
+    pub(crate) fn send_answer(&mut self, id: ConnectionId, answer: Answer, out: &mut impl Effects) {
+        let Some(connection) = self.connections.get(id) else {
+            return;
+        };
+        let is_v5 = connection.is_v5();
+        match answer {
+            Answer::Publish {
+                qos,
+                packet_id,
+                reason,
+                why,
+            } => {
+                let mut buffer = PropertyBuffer::new();
+                // 5 [MQTT-3.1.2-29]
+                if is_v5 && !why.is_empty() && connection.problem_information {
+                    buffer.push(Property::ReasonString(why));
+                }
+                // 3.1.1 [MQTT-3.3.5-2]: acknowledged as ever; the message went nowhere.
+                let reason = if is_v5 { reason } else { ReasonCode::Success };
+                let ack = Ack {
+                    packet_id,
+                    reason,
+                    properties: buffer.as_properties(),
+                };
+                let packet = if qos == QoS::AtLeastOnce {
+                    // 5 [MQTT-4.3.2-4], 3.1.1 [MQTT-4.3.2-2]
+                    Packet::PubAck(ack)
+                } else {
+                    // 5 [MQTT-4.3.3-8], 3.1.1 [MQTT-4.3.3-2]
+                    Packet::PubRec(ack)
+                };
+                self.send(id, &packet, out);
+            }
+            Answer::Repeat { packet_id } => {
+                let session = self.sessions.get(connection.session);
+                let is_kept =
+                    session.is_some_and(|session| session.has_received(packet_id.value()));
+                let reason = if is_kept || !is_v5 {
+                    ReasonCode::Success
+                } else {
+                    // The first one was refused meanwhile.
+                    ReasonCode::UnspecifiedError
+                };
+                self.send(id, &Packet::PubRec(Ack::new(packet_id, reason)), out);
+            }
+            Answer::Release { packet_id, reason } => {
+                // 5 [MQTT-4.3.3-11], 3.1.1 [MQTT-4.3.3-2]
+                self.send(id, &Packet::PubComp(Ack::new(packet_id, reason)), out);
+            }
+        }
+    }
+
+    /// Tells a client that what it asked for is not kept. 3.1.1 has no word for that but the end of the connection.
+    #[cold]
+    fn refuse_answer(
+        &mut self,
+        id: ConnectionId,
+        answer: Answer,
+        why: Refusal,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        self.counters.answers_refused += 1;
+        let is_v5 = self
+            .connections
+            .get(id)
+            .is_some_and(super::connection::Connection::is_v5);
+        let reason = why.reason();
+        if !is_v5 {
+            self.break_off(id, now, out);
+            return;
+        }
+        let ack = |packet_id| Ack {
+            packet_id,
+            reason,
+            properties: Properties::EMPTY,
+        };
+        match answer {
+            Answer::Publish {
+                qos: QoS::AtLeastOnce,
+                packet_id,
+                ..
+            } => self.send(id, &Packet::PubAck(ack(packet_id)), out),
+            Answer::Publish { packet_id, .. } | Answer::Repeat { packet_id } => {
+                self.send(id, &Packet::PubRec(ack(packet_id)), out);
+            }
+            // PUBCOMP cannot say it: the client asks again on its next connection.
+            Answer::Release { .. } => self.disconnect(id, reason, now, out),
+        }
+    }
+}
+
+impl Refusal {
+    /// As MQTT 5 says it.
+    pub(crate) fn reason(self) -> ReasonCode {
+        match self {
+            Self::Full => ReasonCode::QuotaExceeded,
+            Self::Failed => ReasonCode::UnspecifiedError,
+        }
+    }
+}

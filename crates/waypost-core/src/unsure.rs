@@ -1,0 +1,98 @@
+//! Retained messages that may yet be taken back: who publishes one is told by the store whether it is kept.
+//!
+//! What is retained changes at once, so that whoever subscribes after the live copies went gets it. Until the publisher's
+//! shard says that it is kept, its owner remembers what it replaced.
+
+use std::collections::VecDeque;
+
+use crate::broker::Broker;
+use crate::effects::{Effects, Message, ShardId};
+use crate::interest::post;
+use crate::mail::{Mail, Origin};
+use crate::retained::Retained;
+
+/// What each unsure change replaced, in the order they were made.
+#[derive(Debug, Default)]
+pub(crate) struct Unsure(VecDeque<Change>);
+
+#[derive(Debug)]
+struct Change {
+    stamp: u64,
+    topic: Box<str>,
+    before: Option<Retained>,
+}
+
+impl Unsure {
+    pub fn push(&mut self, topic: &str, stamp: u64, before: Option<Retained>) {
+        self.0.push_back(Change {
+            stamp,
+            topic: topic.into(),
+            before,
+        });
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn take(&mut self, stamp: u64) -> Option<Change> {
+        let at = self.0.iter().position(|change| change.stamp == stamp)?;
+        self.0.remove(at)
+    }
+
+    /// Takes a change out that is not kept. Returns its topic and what is retained there again, unless there is a later
+    /// change: that has replaced what was before this one.
+    fn take_back(&mut self, stamp: u64) -> Option<(Box<str>, Option<Retained>)> {
+        let at = self.0.iter().position(|change| change.stamp == stamp)?;
+        let Change { topic, before, .. } = self.0.remove(at)?;
+        let mut later = self.0.iter_mut().skip(at);
+        match later.find(|change| change.topic == topic) {
+            Some(later) => {
+                later.before = before;
+                None
+            }
+            None => Some((topic, before)),
+        }
+    }
+}
+
+impl Broker {
+    /// Whether the publisher's shard will say what became of a retained message.
+    pub(crate) fn is_unsure(&self, origin: Origin) -> bool {
+        self.has_store && origin.publisher != 0 && origin.qos != waypost_mqtt::QoS::AtMostOnce
+    }
+
+    /// As the publisher's shard: a retained message is kept, or not.
+    pub(crate) fn tell_retained(
+        &mut self,
+        owner: ShardId,
+        stamp: u64,
+        is_kept: bool,
+        out: &mut impl Effects,
+    ) {
+        if owner == self.shard {
+            self.hear_retained(stamp, is_kept);
+        } else {
+            post(owner, Mail::Retained { stamp, is_kept }, out);
+        }
+    }
+
+    /// As owner: likewise.
+    pub(crate) fn hear_retained(&mut self, stamp: u64, is_kept: bool) {
+        if is_kept {
+            self.retained.unsure.take(stamp);
+        } else if let Some((topic, before)) = self.retained.unsure.take_back(stamp) {
+            self.retained.put_back(&topic, before);
+            self.retained.arm(&mut self.timers);
+        }
+    }
+
+    /// As owner: a change is about to be made.
+    pub(crate) fn remember_retained(&mut self, message: &Message<'_>, origin: Origin) {
+        if self.is_unsure(origin) {
+            let before = self.retained.get(message.topic).cloned();
+            let (topic, stamp) = (message.topic, origin.stamp);
+            self.retained.unsure.push(topic, stamp, before);
+        }
+    }
+}
