@@ -6,7 +6,7 @@
 //! Beside the files stands `BACKUP`, written last: every file with its length and CRC32C. A directory without it is no
 //! backup, or half of one.
 
-use std::{fmt::Write as _, io};
+use std::{fmt::Write as _, io, sync::Arc};
 
 use thiserror::Error;
 
@@ -30,7 +30,7 @@ pub struct Original<F> {
     /// Its name.
     pub name: String,
     /// The file, open.
-    pub file: F,
+    pub file: Arc<F>,
     /// So many of its bytes.
     pub length: u64,
 }
@@ -164,7 +164,7 @@ pub fn restore(from: &impl Disk, to: &impl Disk, go_on: GoOn<'_>) -> Result<Cont
     removing_leftovers(to, contents.bytes(), |copy| {
         for expect in &contents.files {
             let original = Original {
-                file: open(from, &expect.name)?,
+                file: Arc::new(open(from, &expect.name)?),
                 name: expect.name.clone(),
                 length: expect.length,
             };
@@ -431,7 +431,7 @@ mod tests {
     fn original(disk: &RealDisk, name: &str, length: u64) -> Original<crate::disk::RealFile> {
         Original {
             name: name.to_owned(),
-            file: disk.open(name).unwrap(),
+            file: Arc::new(disk.open(name).unwrap()),
             length,
         }
     }

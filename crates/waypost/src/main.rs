@@ -57,6 +57,8 @@ enum Command {
     Config(commands::config::Args),
     /// Manage who may log in and what they may do
     Users(commands::users::Args),
+    /// Check, repair, measure, back up or restore what a server keeps on disk
+    Store(commands::store::Args),
     /// List the strategies there are, by family
     Strategies(commands::strategies::Args),
     /// Compare balance strategies: who in a group gets a message
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
         Command::Bench(arguments) => commands::bench::run(&arguments),
         Command::Config(arguments) => commands::config::run(&arguments),
         Command::Users(arguments) => commands::users::run(&arguments),
+        Command::Store(arguments) => commands::store::run(&arguments),
         Command::Strategies(arguments) => commands::strategies::run(&arguments),
         Command::Balance(arguments) => commands::balance::run(&arguments),
         Command::Completions(arguments) => {

@@ -24,7 +24,7 @@ fn store(directory: &Path, begin: Receiver<()>) -> BackUp {
         begin.lock().unwrap().recv().unwrap();
         let original = Original {
             name: "00000001.log".to_owned(),
-            file: store.open("00000001.log").unwrap(),
+            file: Arc::new(store.open("00000001.log").unwrap()),
             length: 100,
         };
         backup::back_up(&[original], 1_790_000_000_000, to, go_on)

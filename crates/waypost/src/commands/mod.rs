@@ -1,5 +1,6 @@
 //! One file per command: its arguments, its help, its `run`.
 
+pub mod administration;
 pub mod balance;
 pub mod bench;
 pub mod completions;
@@ -11,6 +12,7 @@ pub mod publish;
 pub mod reconnect;
 pub mod replay;
 pub mod serve;
+pub mod store;
 pub mod strategies;
 pub mod subscribe;
 pub mod users;

@@ -7,13 +7,12 @@ use std::fmt::Write as _;
 use std::fs::DirBuilder;
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
 
 use serde_json::json;
 use waypost_auth::{EditError, ListedUser};
 use waypost_server::auth::{UsersFile, UsersFileError};
-use waypost_server::config::{Config, Flag, Sources};
 
+use super::administration::Place;
 use crate::Failure;
 use server::Told;
 
@@ -42,12 +41,8 @@ Exit codes:
 pub struct Args {
     #[command(subcommand)]
     action: Action,
-    /// Read the server's settings from this TOML file
-    #[arg(long, value_name = "FILE", global = true)]
-    config: Option<PathBuf>,
-    /// The server's data directory [default: ./waypost-data]
-    #[arg(long, value_name = "DIR", global = true)]
-    data_dir: Option<String>,
+    #[command(flatten)]
+    place: Place,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -112,7 +107,7 @@ impl NewUser {
 }
 
 pub fn run(arguments: &Args) -> Result<(), Failure> {
-    let config = arguments.read_config()?;
+    let config = arguments.place.settings()?;
     let file = UsersFile::of(&config);
     let done = match &arguments.action {
         Action::Add { user, password } => {
@@ -158,23 +153,6 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
         Told::Refused(why) => Err(Failure::new(format!(
             "{done}: {path}, but the running server keeps its old users: {why}"
         ))),
-    }
-}
-
-impl Args {
-    /// Where the server's files are; whether its doors may be open is not for this command to say.
-    fn read_config(&self) -> Result<Config, Failure> {
-        let data_dir = self.data_dir.clone().map(|value| Flag {
-            name: "--data-dir".to_owned(),
-            key: "server.data_dir".to_owned(),
-            value,
-        });
-        let sources = Sources {
-            file: self.config.clone(),
-            environment: std::env::vars_os().collect(),
-            flags: data_dir.into_iter().collect(),
-        };
-        Config::read(&sources).map_err(|error| Failure::usage(error.to_string()))
     }
 }
 
