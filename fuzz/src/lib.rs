@@ -92,6 +92,11 @@ pub fn targets() -> &'static [Target] {
             decoder: "waypost_server::decode_proxy_header",
         },
         Target {
+            name: "store_log",
+            run: targets::store_log::run,
+            decoder: "waypost_store::log::Recovery",
+        },
+        Target {
             name: "store_records",
             run: targets::store_records::run,
             decoder: "waypost_store::decode_ops",

@@ -19,6 +19,7 @@
 
 pub mod backup;
 pub mod disk;
+pub mod log;
 mod record;
 
 pub use disk::{Disk, DiskFile};

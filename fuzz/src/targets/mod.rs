@@ -13,5 +13,6 @@ pub mod mqtt_topic;
 pub mod proxy_header;
 pub mod session_rows;
 pub mod store_backup;
+pub mod store_log;
 pub mod store_records;
 pub mod websocket;

@@ -4,8 +4,10 @@
 //! [`Disk::sync_directory`]. Deliberately not here: paths, permissions, buffering.
 
 mod real;
+mod simulated;
 
 pub use real::{RealDisk, RealFile};
+pub use simulated::{Fault, SimulatedDisk, SimulatedFile};
 
 use std::{fmt::Debug, io};
 
