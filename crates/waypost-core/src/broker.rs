@@ -314,8 +314,7 @@ impl Broker {
                 }
                 Timer::Session(slot) => self.session_due(slot, due_ms, now, out),
                 Timer::Retained => {
-                    self.counters.retained_expired += self.retained.expire(due_ms, now) as u64;
-                    self.retained.arm(&mut self.timers);
+                    self.retained_due(due_ms, now, out);
                 }
             }
         }

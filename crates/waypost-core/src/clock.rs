@@ -28,6 +28,11 @@ impl RetainedClock {
         self.0.last.fetch_add(1, Ordering::AcqRel) + 1
     }
 
+    /// Goes on behind a number that was given before a start.
+    pub(crate) fn follow(&self, number: u64) {
+        self.0.last.fetch_max(number, Ordering::AcqRel);
+    }
+
     /// The last number given.
     pub(crate) fn last(&self) -> u64 {
         self.0.last.load(Ordering::Acquire)

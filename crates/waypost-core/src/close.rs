@@ -35,7 +35,7 @@ impl Broker {
         }
         // 5 [MQTT-3.14.4-3], 3.1.1 [MQTT-3.14.4-3]: the will goes unpublished.
         if disconnect.reason == ReasonCode::NORMAL_DISCONNECTION {
-            session.will = None;
+            self.drop_will(slot, out);
         }
         self.lose(id, disconnect.reason, now, out);
         out.close(id);

@@ -322,9 +322,9 @@ impl Broker {
         }
         // One with expiry 0 ended with its connection.
         let session = self.sessions.get_mut(slot)?;
-        // 5 [MQTT-3.1.3-9]: back before the Will Delay has passed.
-        session.will = None;
         session.ends_ms = NEVER;
+        // 5 [MQTT-3.1.3-9]: back before the Will Delay has passed.
+        self.drop_will(slot, out);
         Some(slot)
     }
 

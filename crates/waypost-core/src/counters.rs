@@ -110,6 +110,8 @@ counters! {
     retained_expired,
     /// Retained messages not stored because the store was full.
     retained_refused,
+    /// Retained messages that could not be read at a start.
+    retained_unreadable,
     /// Retained messages sent because of a SUBSCRIBE.
     retained_sent,
     /// Filters whose retained messages were left out because `retained_pending_max` filters already waited for theirs.

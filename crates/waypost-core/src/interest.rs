@@ -99,11 +99,12 @@ struct Unconfirmed {
 }
 
 impl Unconfirmed {
-    fn is_ready(&self) -> bool {
+    fn is_ready(&self, is_restoring: bool) -> bool {
         match &self.answer {
             Answer::SubAck(answer) => {
                 self.is_reading
                     && answer.joins.is_empty()
+                    && (answer.requests.is_empty() || !is_restoring)
                     && answer.requests.iter().all(|request| request.asked == 0)
             }
             Answer::UnsubAck(..) => !self.clocks.contains(&UNKNOWN),
@@ -476,13 +477,14 @@ impl Broker {
     /// Sends the SUBACKs and UNSUBACKs that need not wait. What is published after a SUBACK must not take the place
     /// of what was retained before, so that is read first, as far as it is not too much.
     pub(crate) fn answer_confirmed(&mut self, now: Now, out: &mut impl Effects) {
+        let is_restoring = self.retained.restoring.is_going_on();
         loop {
             self.read_for_subacks(out);
             if !self
                 .interest
                 .unconfirmed
                 .front()
-                .is_some_and(Unconfirmed::is_ready)
+                .is_some_and(|unconfirmed| unconfirmed.is_ready(is_restoring))
             {
                 return;
             }

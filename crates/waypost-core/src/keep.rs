@@ -15,7 +15,7 @@ use crate::journal::{Journal, MessageId, QueueId, Table, Until};
 use crate::mail::{Mail, Origin};
 use crate::retained::owner_of;
 use crate::rows::message::{encode, expires_wall_ms};
-use crate::rows::{packet_key, queue_key};
+use crate::rows::{RetainedRow, packet_key, queue_key};
 use crate::session::ReceivedId;
 
 /// Who publishes.
@@ -77,7 +77,11 @@ impl Writing<'_> {
             is_cleared,
         }) = self.retains
         {
-            let (key, value) = (topic.as_bytes(), stamp.to_le_bytes());
+            let row = RetainedRow {
+                stamp,
+                expires_wall_ms: self.expires_wall_ms,
+            };
+            let (key, value) = (topic.as_bytes(), row.encode());
             let id = self.id.filter(|_| !is_cleared);
             journal.hold(Table::RETAINED, key, stamp, &value, id);
         }
@@ -229,6 +233,11 @@ impl Broker {
 
     fn owner(&self, topic: &str) -> ShardId {
         ShardId(owner_of(topic, self.shards))
+    }
+
+    /// Whether what is retained on a topic has a row.
+    pub(crate) fn is_written_down(&mut self, topic: &str) -> bool {
+        self.durability_of(topic, false).is_some()
     }
 
     fn number_of(&self, slot: u32) -> Option<QueueId> {

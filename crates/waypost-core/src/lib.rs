@@ -48,6 +48,7 @@ mod policy;
 mod publish;
 mod queue;
 mod registrar;
+mod restoring;
 mod retained;
 pub mod rows;
 mod rules;

@@ -22,6 +22,7 @@ use crate::interest::post;
 use crate::mail::{Mail, Origin, RetainedAsk};
 use crate::parcel::RetainedParcel;
 use crate::queue::{Owed, StoredMessage};
+use crate::restoring::Restoring;
 use crate::timers::{NEVER, Timer, Timers};
 use crate::topics::is_server_topic;
 use crate::unsure::Unsure;
@@ -37,7 +38,7 @@ pub(crate) struct Retained {
 }
 
 /// The shard's number in the low bits of a stamp, the clock's above.
-const STAMP_SHARD_BITS: u32 = 16;
+pub(crate) const STAMP_SHARD_BITS: u32 = 16;
 /// Branches of the tree looked at in one step, at most.
 const STEP_BRANCHES: usize = 256;
 /// Retained messages read before SUBACK, about.
@@ -60,6 +61,7 @@ pub(crate) struct RetainedStore {
     shard: ShardId,
     arrivals: Arrivals,
     pub unsure: Unsure,
+    pub restoring: Restoring,
     /// How many of them are the server's own, and their bytes: these are always kept.
     own: (usize, usize),
 }
@@ -76,12 +78,14 @@ impl RetainedStore {
             shard,
             arrivals: Arrivals::new(seed, shards),
             unsure: Unsure::default(),
+            restoring: Restoring::default(),
             own: (0, 0),
         }
     }
 
     /// Nothing is retained on a topic from this stamp on. Returns whether something was.
     fn clear(&mut self, topic: &str, stamp: u64, shards: u16) -> bool {
+        self.restoring.clear(topic);
         if shards > 1 {
             let mailed = self.clock.mailed_to(self.shard, shards);
             self.arrivals.clear(topic, stamp, mailed);
@@ -120,6 +124,9 @@ impl RetainedStore {
             return Step::Stop;
         }
         if request.owner == self.shard.0 {
+            if self.restoring.is_going_on() {
+                return Step::Stop;
+            }
             let RetainedRequest {
                 filter,
                 cursor,
@@ -158,7 +165,7 @@ impl RetainedStore {
         self.bytes
     }
 
-    fn insert(&mut self, retained: Retained) {
+    pub fn insert(&mut self, retained: Retained) {
         let message = &retained.message;
         self.bytes += message.bytes();
         if is_server_topic(message.topic()) {
@@ -236,23 +243,26 @@ impl RetainedStore {
         self.armed_ms == due_ms
     }
 
-    /// Removes what has expired; returns how many.
-    pub fn expire(&mut self, due_ms: u64, now: Now) -> usize {
+    /// Removes what has expired; returns topics and stamps.
+    pub fn expire(&mut self, due_ms: u64, now: Now) -> Vec<(Box<str>, u64)> {
+        let mut expired = Vec::new();
         if due_ms != self.armed_ms {
-            return 0;
+            return expired;
         }
         self.armed_ms = NEVER;
-        let mut expired = 0;
         while let Some(Reverse((expires_ms, _))) = self.expiries.peek()
             && *expires_ms <= now.monotonic_ms
             && let Some(Reverse((_, topic))) = self.expiries.pop()
         {
-            if self
+            let stamp = self
                 .tree
                 .get(&topic)
-                .is_some_and(|kept| kept.message.is_expired(now))
+                .filter(|kept| kept.message.is_expired(now))
+                .map(|kept| kept.stamp);
+            if let Some(stamp) = stamp
+                && self.remove(&topic)
             {
-                expired += usize::from(self.remove(&topic));
+                expired.push((topic, stamp));
             }
         }
         expired
@@ -511,9 +521,14 @@ impl Broker {
         let store = &mut self.retained;
         store.arrivals.count(from);
         if !store.arrivals.early.is_empty() {
-            for (to, ask) in std::mem::take(&mut store.arrivals.early) {
-                self.take_retained_ask(to, ask, out);
-            }
+            self.answer_early(out);
+        }
+    }
+
+    /// As owner: answers those that waited, if they need wait no more.
+    pub(crate) fn answer_early(&mut self, out: &mut impl Effects) {
+        for (to, ask) in std::mem::take(&mut self.retained.arrivals.early) {
+            self.take_retained_ask(to, ask, out);
         }
     }
 
@@ -524,7 +539,7 @@ impl Broker {
         ask: RetainedAsk,
         out: &mut impl Effects,
     ) {
-        if self.retained.arrivals.has_come(&ask.mailed) {
+        if self.retained.arrivals.has_come(&ask.mailed) && !self.retained.restoring.is_going_on() {
             self.answer_retained(to, ask, out);
         } else {
             self.retained.arrivals.early.push((to, ask));

@@ -42,6 +42,7 @@ pub(crate) struct Session {
     /// When its queue is to be sent on, though nothing happened.
     pub resume_ms: u64,
     pub will: Option<Box<Will>>,
+    pub has_will_row: bool,
     /// In ascending order.
     pub subscriptions: Vec<FilterId>,
     pub memberships: Option<Box<Memberships>>,
@@ -69,6 +70,7 @@ impl Session {
             ends_ms: NEVER,
             resume_ms: NEVER,
             will: None,
+            has_will_row: false,
             subscriptions: Vec::new(),
             memberships: None,
             delivery: None,

@@ -30,11 +30,12 @@ impl Broker {
     /// A message's content was read; `None`: it is damaged.
     pub fn handle_message_read(
         &mut self,
-        _: MessageId,
-        _: Option<Arc<[u8]>>,
-        _: Now,
-        _: &mut impl Effects,
+        id: MessageId,
+        body: Option<Arc<[u8]>>,
+        now: Now,
+        out: &mut impl Effects,
     ) {
+        self.retained_read(id, body, now, out);
     }
 
     /// What a shard published up to this message, and is owed here, is written down.

@@ -6,10 +6,11 @@
 use std::collections::VecDeque;
 
 use crate::broker::Broker;
-use crate::effects::{Effects, Message, ShardId};
+use crate::effects::{Effects, Message, Now, ShardId};
 use crate::interest::post;
 use crate::mail::{Mail, Origin};
 use crate::retained::Retained;
+use crate::topics::is_server_topic;
 
 /// What each unsure change replaced, in the order they were made.
 #[derive(Debug, Default)]
@@ -84,6 +85,18 @@ impl Broker {
         } else if let Some((topic, before)) = self.retained.unsure.take_back(stamp) {
             self.retained.put_back(&topic, before);
             self.retained.arm(&mut self.timers);
+        }
+    }
+
+    /// As owner: something has expired.
+    pub(crate) fn retained_due(&mut self, due_ms: u64, now: Now, out: &mut impl Effects) {
+        let expired = self.retained.expire(due_ms, now);
+        self.counters.retained_expired += expired.len() as u64;
+        self.retained.arm(&mut self.timers);
+        for (topic, stamp) in expired {
+            if self.has_store && !is_server_topic(&topic) && self.is_written_down(&topic) {
+                self.forget_retained_row(&topic, stamp, out);
+            }
         }
     }
 

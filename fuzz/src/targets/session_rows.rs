@@ -3,8 +3,8 @@
 //! Input: which table, then a key or a value.
 
 use waypost_core::rows::{
-    SentRow, SessionRow, SubscriptionRow, decode_filter_key, decode_packet_key, decode_queue_key,
-    filter_key, packet_key, queue_key,
+    RetainedRow, SentRow, SessionRow, SubscriptionRow, WillRow, decode_filter_key,
+    decode_packet_key, decode_queue_key, filter_key, packet_key, queue_key,
 };
 
 /// Runs the target.
@@ -13,7 +13,7 @@ pub fn run(input: &[u8]) {
         return;
     };
     let mut written = Vec::new();
-    let is_read = match table % 6 {
+    let is_read = match table % 8 {
         0 => SessionRow::decode_session(bytes)
             .map(|row| row.encode(&mut written))
             .is_ok(),
@@ -28,6 +28,12 @@ pub fn run(input: &[u8]) {
             .is_ok(),
         4 => decode_packet_key(bytes)
             .map(|(queue, id)| written.extend_from_slice(&packet_key(queue, id)))
+            .is_ok(),
+        5 => WillRow::decode_will(bytes)
+            .map(|row| row.encode(&mut written))
+            .is_ok(),
+        6 => RetainedRow::decode_retained(bytes)
+            .map(|row| written.extend_from_slice(&row.encode()))
             .is_ok(),
         _ => decode_filter_key(bytes)
             .map(|(queue, filter)| filter_key(queue, filter, &mut written))

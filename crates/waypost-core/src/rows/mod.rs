@@ -6,17 +6,21 @@
 mod keys;
 pub mod message;
 pub mod options;
+mod retained;
 mod sent;
 mod session;
 mod subscription;
+mod will;
 
 pub use keys::{
     RowError, decode_filter_key, decode_packet_key, decode_queue_key, filter_key, packet_key,
     queue_key,
 };
+pub use retained::RetainedRow;
 pub use sent::{SentRow, Stage};
 pub use session::{InFlight, SessionRow};
 pub use subscription::SubscriptionRow;
+pub use will::WillRow;
 
 /// Appends a number, seven bits a byte, the lowest first.
 pub(crate) fn put_number(mut number: u64, out: &mut Vec<u8>) {

@@ -222,6 +222,7 @@ metrics! {
         retained_removed: "Retained messages removed by an empty payload.",
         retained_expired: "Retained messages that expired.",
         retained_refused: "Retained messages not stored because the store was full.",
+        retained_unreadable: "Retained messages lost at a start because the store could not read them.",
         retained_sent: "Retained messages sent because of a SUBSCRIBE.",
         retained_pending_exceeded: "Filters whose retained messages were left out because limits.retained_pending_max filters already waited for theirs.",
         topic_levels_exceeded: "Topics and filters refused for more levels than limits.topic_levels_max.",
