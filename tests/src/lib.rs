@@ -19,6 +19,7 @@
 
 pub mod bytes;
 mod certificates;
+pub mod ledger;
 mod programs;
 mod raw_client;
 mod server;

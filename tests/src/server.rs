@@ -22,8 +22,11 @@ fn default_shards() -> u16 {
 }
 
 /// What a test wants to be different from `waypost serve --mqtt 127.0.0.1:0 --http 127.0.0.1:0 --shards 1`.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct ServerOptions {
+    under: Vec<String>,
+    data_dir: Option<PathBuf>,
+    mqtt_port: u16,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     configuration: Option<String>,
@@ -64,22 +67,49 @@ impl ServerOptions {
         self
     }
 
+    /// Keeps its data there, where the next server of the same options finds them again.
+    #[must_use]
+    pub fn data_dir(mut self, data_dir: &Path) -> Self {
+        self.data_dir = Some(data_dir.to_owned());
+        self
+    }
+
+    /// Listens for MQTT on that port instead of a free one, so that clients find the next server there too.
+    #[must_use]
+    pub fn mqtt_port(mut self, port: u16) -> Self {
+        self.mqtt_port = port;
+        self
+    }
+
+    /// Starts the server as the last arguments of another program, such as `strace`.
+    #[must_use]
+    pub fn under<const N: usize>(mut self, program: [&str; N]) -> Self {
+        self.under = program.map(str::to_owned).into();
+        self
+    }
+
     /// Starts the server and waits until it has printed its addresses.
     pub fn start(self) -> Server {
         let directory = tempfile::tempdir().expect("a temporary directory");
+        let data_dir = self
+            .data_dir
+            .unwrap_or_else(|| directory.path().join("data"));
         let mut command = waypost();
+        if let Some((program, arguments)) = self.under.split_first() {
+            let mut outer = Command::new(program);
+            outer.args(arguments).arg(command.get_program());
+            for (name, _) in command.get_envs() {
+                outer.env_remove(name);
+            }
+            command = outer;
+        }
         command
-            .args([
-                "serve",
-                "--mqtt",
-                "127.0.0.1:0",
-                "--http",
-                "127.0.0.1:0",
-                "--shards",
-            ])
+            .args(["serve", "--mqtt"])
+            .arg(format!("127.0.0.1:{}", self.mqtt_port))
+            .args(["--http", "127.0.0.1:0", "--shards"])
             .arg(self.shards.unwrap_or_else(default_shards).to_string())
             .arg("--data-dir")
-            .arg(directory.path().join("data"));
+            .arg(&data_dir);
         if let Some(toml) = self.configuration {
             let file = directory.path().join("waypost.toml");
             std::fs::write(&file, toml).expect("the configuration file is written");
@@ -91,7 +121,7 @@ impl ServerOptions {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        Server::spawn(command, directory)
+        Server::spawn(command, directory, data_dir)
     }
 }
 
@@ -101,7 +131,9 @@ pub struct Server {
     log: Arc<Mutex<Vec<String>>>,
     mqtt: SocketAddr,
     http: SocketAddr,
-    directory: TempDir,
+    data_dir: PathBuf,
+    /// Where its configuration is, and its data where the test has not said where.
+    _directory: TempDir,
 }
 
 impl Server {
@@ -110,7 +142,7 @@ impl Server {
         ServerOptions::new().start()
     }
 
-    fn spawn(mut command: Command, directory: TempDir) -> Self {
+    fn spawn(mut command: Command, directory: TempDir, data_dir: PathBuf) -> Self {
         let mut child = command.spawn().expect("waypost starts");
         let log = Arc::default();
         collect_lines(child.stdout.take().expect("a piped stdout"), &log);
@@ -135,7 +167,8 @@ impl Server {
             log,
             mqtt,
             http,
-            directory,
+            data_dir,
+            _directory: directory,
         }
     }
 
@@ -158,7 +191,7 @@ impl Server {
 
     /// Its data directory.
     pub fn data_dir(&self) -> PathBuf {
-        self.directory.path().join("data")
+        self.data_dir.clone()
     }
 
     /// Its process id.

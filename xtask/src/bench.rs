@@ -50,7 +50,7 @@ pub fn run(root: &Path, mut arguments: Arguments) -> Result<(), Failure> {
 }
 
 /// Appends a line of figures to a file of evidence.
-fn keep(root: &Path, evidence: &str, line: &Value) -> Result<(), Failure> {
+pub fn keep(root: &Path, evidence: &str, line: &Value) -> Result<(), Failure> {
     let path = root.join(evidence);
     let append = || {
         let mut file = std::fs::OpenOptions::new()

@@ -16,6 +16,7 @@
 mod arguments;
 mod bench;
 mod conformance;
+mod crash;
 mod failure;
 mod fuzz;
 mod lint;
@@ -42,6 +43,9 @@ cargo xtask TASK: everything a developer runs
   conformance                  writes docs/conformance.md from the statement lists and the tests; --check only compares
   simulate                     the core's deterministic simulation, each suite (promises, groups) or --suite NAME, at least
                                --seeds N (300) and --minutes M (3), --from SEED
+  crash                        kills a server under load at random moments, starts it again and checks what clients then
+                               get; --rounds N (5; from 100 on a line is kept), --seconds S, --seed K, --from ROUND,
+                               --shards N, --config FILE, --dir DIRECTORY, --debug (no release build), --json (keeps nothing)
   bench                        runs the benchmarks and appends a JSON line to docs/evidence/bench.jsonl;
                                --seconds N per phase (3), --macro-only, --print (appends nothing)
   bench storm                  what storms of connections do to live traffic, and what a TLS handshake costs;
@@ -76,6 +80,7 @@ fn run(task: &str, arguments: Arguments) -> Result<(), Failure> {
         "fuzz" => fuzz::run(&root, arguments),
         "conformance" => conformance::run(&root, arguments),
         "simulate" => simulate::run(&root, arguments),
+        "crash" => crash::run(&root, arguments),
         "bench" => bench::run(&root, arguments),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

@@ -1,0 +1,209 @@
+"""The crew of `cargo xtask crash` that speaks through paho: python crash_crew.py PORT.
+
+Commands are lines on stdin, reports are lines on stdout, both words with blanks between them; main() has the commands.
+Clients connect again by themselves when the server is gone; publishers repeat what was not acknowledged, as paho does.
+"""
+
+import random
+import sys
+import threading
+import time
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+HOST = "127.0.0.1"
+SESSION_EXPIRY_S = 86_400
+IN_FLIGHT_MAX = 20
+RECONNECT_S = 0.02, 0.1
+PAUSE_S = 0.004
+
+port = int(sys.argv[1])
+said = threading.Lock()
+
+
+def say(*words):
+    with said:
+        sys.stdout.write(" ".join(map(str, words)) + "\n")
+        sys.stdout.flush()
+
+
+class Client:
+    """A durable client: its session outlives its connections and the server's process."""
+
+    def __init__(self, name, version, filters=(), qos=0, entry=None, clean=False):
+        self.name, self.filters, self.qos, self.entry = name, filters, qos, entry or name
+        self.connection = 0
+        self.is_off = False
+        is_v5 = version == "5"
+        self.client = mqtt.Client(
+            mqtt.CallbackAPIVersion.VERSION2,
+            client_id=name,
+            protocol=mqtt.MQTTv5 if is_v5 else mqtt.MQTTv311,
+            **({} if is_v5 else {"clean_session": clean}),
+        )
+        self.client.max_inflight_messages_set(IN_FLIGHT_MAX)
+        self.client.reconnect_delay_set(*RECONNECT_S)
+        self.client.on_connect = self.on_connect
+        self.client.on_disconnect = self.on_disconnect
+        self.client.on_message = self.on_message
+        self.client.on_subscribe = self.on_subscribe
+        self.client.on_unsubscribe = lambda c, u, mid, reasons, p: say("unsuback", name, mid)
+        self.prepare()
+        options = {}
+        if is_v5:
+            properties = Properties(PacketTypes.CONNECT)
+            if not clean:
+                properties.SessionExpiryInterval = SESSION_EXPIRY_S
+            options = {"clean_start": clean, "properties": properties}
+        self.client.connect_async(HOST, port, keepalive=60, **options)
+        self.client.loop_start()
+
+    def prepare(self):
+        """What is to be done before each CONNECT."""
+
+    def on_connect(self, client, user, flags, reason, properties):
+        if reason.is_failure:
+            say("refused-connect", self.name, reason.value)
+            return
+        self.connection += 1
+        say("on", self.name, self.connection, int(flags.session_present))
+        if not flags.session_present:
+            for topic_filter in self.filters:
+                client.subscribe(topic_filter, self.qos)
+
+    def on_disconnect(self, client, user, flags, reason, properties):
+        say("off", self.name, self.connection)
+        self.prepare()
+
+    def on_message(self, client, user, message):
+        text = message.payload.decode(errors="replace")
+        say("got", self.name, self.entry, self.connection, message.qos, int(message.retain), message.topic, text)
+
+    def on_subscribe(self, client, user, mid, reasons, properties):
+        say("suback", self.name, mid, *(reason.value for reason in reasons))
+
+    def leave(self, how):
+        self.is_off = True
+        if how == "bye":
+            self.client.disconnect()
+        self.client.loop_stop()
+        if how == "cut":
+            self.client._sock_close()
+            say("off", self.name, self.connection)
+            self.prepare()
+
+    def come(self):
+        while self.is_off:
+            try:
+                self.client.reconnect()
+                self.client.loop_start()
+                self.is_off = False
+            except OSError:
+                time.sleep(RECONNECT_S[0])
+
+
+class Publisher(Client):
+    def __init__(self, name, version, qos, topic, retain=False):
+        self.publish_qos, self.topic, self.retain = qos, topic, retain
+        self.numbers = {}
+        self.number = 0
+        self.lock = threading.Condition()
+        self.is_on = False
+        super().__init__(name, version)
+        self.client.on_publish = self.on_publish
+        threading.Thread(target=self.work, daemon=True).start()
+
+    def message(self):
+        """The topic and payload of the present number."""
+        return self.topic, f"{self.name} {self.number} {'x' * random.randrange(40)}"
+
+    def work(self):
+        while True:
+            with self.lock:
+                self.lock.wait_for(lambda: self.is_on and len(self.numbers) < IN_FLIGHT_MAX)
+                self.number += 1
+                say("sent", self.name, self.number, self.connection)
+                topic, payload = self.message()
+                info = self.client.publish(topic, payload, self.publish_qos, retain=self.retain)
+                self.numbers[info.mid] = self.number
+            time.sleep(random.random() * PAUSE_S)
+
+    def on_publish(self, client, user, mid, reason, properties):
+        with self.lock:
+            number = self.numbers.pop(mid)
+            if reason.is_failure:
+                say("refused", self.name, number, reason.value)
+            else:
+                say("acked", self.name, number, self.connection)
+            self.lock.notify()
+
+    def switch(self, is_on):
+        with self.lock:
+            self.is_on = is_on
+            self.lock.notify()
+
+
+class Retainer(Publisher):
+    """Number n goes to topic n mod 4; two sets, then a deletion."""
+
+    def message(self):
+        topic = f"{self.topic}/{self.number % 4}"
+        return topic, "" if self.number // 4 % 3 == 2 else f"{self.name} {self.number} "
+
+
+class Mortal(Client):
+    """Its will is the number of the connection that it would come from."""
+
+    def prepare(self):
+        self.client.will_set(f"will/{self.name}", f"{self.name} {self.connection + 1} ", 1)
+
+
+def main():
+    publishers = [
+        Publisher("paho1", "5", 1, "crash/paho1"),
+        Publisher("paho2", "3.1.1", 2, "crash/paho2"),
+        Retainer("keeper", "5", 1, "kept"),
+    ]
+    clients = {
+        "steady": Client("steady", "5", ["crash/#", "will/#"], 2),
+        "flapper": Client("flapper", "3.1.1", ["crash/#", "will/#"], 2),
+        "sleeper": Client("sleeper", "5", ["crash/#", "will/#"], 2),
+        "changer": Client("changer", "5"),
+        "mortal": Mortal("mortal", "5"),
+    }
+    for number, version in (1, "5"), (2, "3.1.1"), (3, "5"):
+        name = f"member{number}"
+        clients[name] = Client(name, version, ["$share/group/crash/#"], 2, entry="group")
+    changer = clients["changer"].client
+    lookers = []
+    for line in sys.stdin:
+        command, *words = line.split()
+        if command == "publish":
+            for publisher in publishers:
+                publisher.switch(True)
+        elif command == "pause":
+            for publisher in publishers:
+                publisher.switch(False)
+            say("paused")
+        elif command == "leave":
+            clients[words[0]].leave(words[1])
+        elif command == "come":
+            threading.Thread(target=clients[words[0]].come, daemon=True).start()
+        elif command == "subscribe":
+            say("asked", words[0], changer.subscribe(words[0], 1)[1])
+        elif command == "unsubscribe":
+            say("asked", words[0], changer.unsubscribe(words[0])[1])
+        elif command == "tell":
+            changer.publish(words[0], "changer 0 ", 1)
+        elif command == "look":
+            lookers.append(Client(words[0], "3.1.1", ["kept/#"], 1, entry="look", clean=True))
+        elif command == "unlook":
+            while lookers:
+                looker = lookers.pop()
+                looker.client.disconnect()
+                looker.client.loop_stop()
+
+
+main()

@@ -1,0 +1,233 @@
+//! Kills a server at random moments under load, starts it again on the same data, and holds what clients of four
+//! libraries then get against a model of what was acknowledged.
+//!
+//! `cargo xtask crash` builds and runs it; it prints one line of JSON. A *life* is one data directory with one set of
+//! clients; it lasts for many rounds, or until one fails. The seed says when and how in each round; what the processes
+//! make of it depends on the machine, so a seed repeats a plan, not a schedule.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+mod mosquitto;
+mod paho;
+mod plan;
+mod report;
+mod rumq;
+mod scene;
+
+use std::{
+    net::{Ipv4Addr, TcpListener},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicU64},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use tempfile::TempDir;
+use waypost_tests::{Server, ServerOptions};
+
+use plan::Plan;
+use scene::Scene;
+
+/// Rounds of one life.
+const LIFE_ROUNDS: u64 = 100;
+/// Lives that may fail before a run gives up.
+const FAILURES_MAX: usize = 10;
+/// Findings that are printed and kept.
+const FINDINGS_MAX: usize = 20;
+
+struct Options {
+    rounds: u64,
+    from: u64,
+    seconds: u64,
+    seed: u64,
+    shards: u16,
+    configuration: Option<String>,
+    directory: PathBuf,
+}
+
+fn option(name: &str) -> Option<String> {
+    std::env::args().skip_while(|word| word != name).nth(1)
+}
+
+impl Options {
+    fn read() -> Self {
+        let number = |name: &str, default: u64| {
+            option(name).map_or(default, |word| word.parse().expect("a number"))
+        };
+        Self {
+            rounds: number("--rounds", 5),
+            from: number("--from", 0),
+            seconds: number("--seconds", u64::MAX),
+            seed: number("--seed", 1),
+            shards: u16::try_from(number("--shards", 2)).expect("a number of shards"),
+            configuration: option("--config")
+                .map(|file| std::fs::read_to_string(file).expect("a configuration")),
+            directory: option("--dir").map_or_else(std::env::temp_dir, PathBuf::from),
+        }
+    }
+}
+
+/// One data directory, the server on it and its clients.
+struct Life {
+    options: ServerOptions,
+    server: Option<Server>,
+    scene: Scene,
+    _directory: TempDir,
+}
+
+impl Life {
+    fn begin(options: &Options) -> Self {
+        let directory = tempfile::tempdir_in(&options.directory).expect("a temporary directory");
+        let port =
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
+        let port = port.expect("a free port").port();
+        let mut server = ServerOptions::new()
+            .shards(options.shards)
+            .mqtt_port(port)
+            .data_dir(&directory.path().join("data"));
+        if let Some(toml) = &options.configuration {
+            server = server.configuration(toml);
+        }
+        let running = server.clone().start();
+        let mut scene = Scene::new(port, Arc::new(AtomicU64::new(0)));
+        scene.gather();
+        Self {
+            options: server,
+            server: Some(running),
+            scene,
+            _directory: directory,
+        }
+    }
+
+    /// Kills the server where it stands and starts the next on what it left.
+    fn kill(&mut self) -> Result<(), String> {
+        // Dropping it is SIGKILL and waiting for its end.
+        self.server = None;
+        self.scene.next_era();
+        let options = self.options.clone();
+        let started = catch_unwind(AssertUnwindSafe(|| options.start()));
+        self.server = Some(started.map_err(|_| "the server does not start again".to_owned())?);
+        Ok(())
+    }
+
+    /// One round; what went wrong in it.
+    fn round(&mut self, plan: &Plan) -> Vec<String> {
+        self.scene.publish(plan.round);
+        let start = Instant::now();
+        let mut steps = plan.steps.iter().peekable();
+        while start.elapsed() < plan.load {
+            while let Some(step) = steps.next_if(|step| step.at <= start.elapsed()) {
+                match step.what {
+                    plan::What::Leave { which, is_polite } => self.scene.leave(which, is_polite),
+                    plan::What::Sleep => self.scene.sleep(),
+                    plan::What::ChangeFilters => self.scene.change_filters(plan.round),
+                }
+            }
+            self.scene.publish_line();
+            self.scene.hear();
+            thread::sleep(plan::LINE_EVERY.min(plan.load.saturating_sub(start.elapsed())));
+        }
+        self.scene.end_mpub();
+        self.server = None;
+        self.scene.remember_kept();
+        for after in [Some(Duration::ZERO), plan.kill_again_after]
+            .into_iter()
+            .flatten()
+        {
+            thread::sleep(after);
+            if let Err(failure) = self.kill() {
+                return vec![failure];
+            }
+        }
+        self.scene.look(plan.round);
+        self.scene.return_all(plan.wakes_sleeper);
+        self.scene.pause();
+        self.scene.judge()
+    }
+}
+
+fn main() -> ExitCode {
+    let options = Options::read();
+    let start = Instant::now();
+    let (mut kills, mut lives) = (0, 0);
+    let (mut acked, mut received, mut repeated) = (0, 0, 0);
+    let mut failed = Vec::new();
+    let mut findings = Vec::new();
+    let mut next = options.from;
+    let goes_on = |next: u64, failed: &Vec<u64>| {
+        next < options.from + options.rounds
+            && start.elapsed() < Duration::from_secs(options.seconds)
+            && failed.len() < FAILURES_MAX
+    };
+    while goes_on(next, &failed) {
+        let mut life = Life::begin(&options);
+        lives += 1;
+        let end = next + LIFE_ROUNDS;
+        let mut is_good = true;
+        while is_good && next < end && goes_on(next, &failed) {
+            let plan = Plan::new(options.seed, next);
+            let wrong = life.round(&plan);
+            kills += 1 + u64::from(plan.kill_again_after.is_some());
+            is_good = wrong.is_empty();
+            if !is_good {
+                failed.push(next);
+                eprintln!(
+                    "round {next} failed; again: --seed {} --from {next} --rounds 1",
+                    options.seed
+                );
+                if let Some(server) = &life.server {
+                    eprintln!("--- the server said ---\n{}\n---", server.log());
+                }
+            }
+            for what in wrong
+                .into_iter()
+                .take(FINDINGS_MAX.saturating_sub(findings.len()))
+            {
+                eprintln!("round {next}: {what}");
+                findings.push(format!("round {next}: {what}"));
+            }
+            next += 1;
+            if next.is_multiple_of(10) {
+                eprintln!(
+                    "{next} rounds, {} failed, {:.0} s",
+                    failed.len(),
+                    start.elapsed().as_secs_f64()
+                );
+            }
+        }
+        let counts = life.scene.counts();
+        acked += counts.acked;
+        received += counts.received;
+        repeated += counts.repeated;
+    }
+    let line = json!({
+        "seed": options.seed,
+        "from": options.from,
+        "rounds": next - options.from,
+        "next": next,
+        "seconds": start.elapsed().as_secs(),
+        "shards": options.shards,
+        "configuration": options.configuration,
+        "lives": lives,
+        "kills": kills,
+        "acknowledged": acked,
+        "received": received,
+        "repeated_at_qos_1": repeated,
+        "failures": failed.len(),
+        "failed_rounds": failed,
+        "findings": findings,
+    });
+    println!("{line}");
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

@@ -1,0 +1,97 @@
+//! `cargo xtask crash`: a server that is killed at random moments under load keeps what it has acknowledged.
+//!
+//! The clients and the model are `waypost-crash`, in the crate of the end-to-end tests. A run of 100 rounds or more
+//! appends its JSON line to `docs/evidence/crash.jsonl`; `next` in it is where `--from` goes on.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+
+use crate::{arguments::Arguments, bench, failure::Failure, process};
+
+const EVIDENCE: &str = "docs/evidence/crash.jsonl";
+
+/// Rounds without `--rounds`, and those of `cargo xtask test`.
+const ROUNDS: u64 = 5;
+/// A run of so many rounds is evidence.
+const ROUNDS_KEPT: u64 = 100;
+
+/// What is passed on with its value.
+const OPTIONS: &[&str] = &[
+    "--seed",
+    "--from",
+    "--seconds",
+    "--shards",
+    "--config",
+    "--dir",
+    "--disk",
+];
+
+pub fn run(root: &Path, mut arguments: Arguments) -> Result<(), Failure> {
+    let profile = if arguments.flag("--debug") {
+        "debug"
+    } else {
+        "release"
+    };
+    let json_only = arguments.flag("--json");
+    let rounds = arguments.option::<u64>("--rounds")?.unwrap_or(ROUNDS);
+    let mut options = vec!["--rounds".to_owned(), rounds.to_string()];
+    for name in OPTIONS {
+        if let Some(value) = arguments.option::<String>(name)? {
+            options.extend([(*name).to_owned(), value]);
+        }
+    }
+    arguments.finish()?;
+    play(root, profile, &options, !json_only && rounds >= ROUNDS_KEPT)
+}
+
+fn play(root: &Path, profile: &str, options: &[String], is_evidence: bool) -> Result<(), Failure> {
+    let mut build = vec![
+        "build",
+        "--locked",
+        "--package",
+        "waypost",
+        "--package",
+        "waypost-tests",
+        "--bins",
+    ];
+    if profile == "release" {
+        build.push("--release");
+    }
+    process::run(root, env!("CARGO"), &build)?;
+    let programs = process::target_directory(root)?.join(profile);
+    let mut command = Command::new(programs.join("waypost-crash"));
+    command
+        .args(options)
+        .env("TEST_WAYPOST", programs.join("waypost"))
+        .env("TEST_CLIENTS", "required")
+        .current_dir(root);
+    let shown = process::shown(&command);
+    eprintln!("$ {shown}");
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| Failure::new(format!("{shown}: cannot be started: {error}")))?;
+    let mut line: Value = serde_json::from_slice(&output.stdout)
+        .map_err(|error| Failure::new(format!("{shown}: no JSON: {error}")))?;
+    if let Value::Object(line) = &mut line {
+        line.insert("task".to_owned(), json!("crash"));
+        line.insert("commit".to_owned(), json!(bench::commit(root)));
+        line.insert("machine".to_owned(), json!(bench::machine()));
+    }
+    println!("{line}");
+    if is_evidence {
+        bench::keep(root, EVIDENCE, &line)?;
+    }
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(Failure::new(
+            "acknowledged messages were not where they belong; the rounds are above",
+        ))
+    }
+}
