@@ -44,6 +44,9 @@ pub fn run(root: &Path, mut arguments: Arguments) -> Result<(), Failure> {
             options.extend([(*name).to_owned(), value]);
         }
     }
+    if arguments.flag("--calm") {
+        options.push("--calm".to_owned());
+    }
     arguments.finish()?;
     play(root, profile, &options, !json_only && rounds >= ROUNDS_KEPT)
 }

@@ -4,6 +4,7 @@ Commands are lines on stdin, reports are lines on stdout, both words with blanks
 Clients connect again by themselves when the server is gone; publishers repeat what was not acknowledged, as paho does.
 """
 
+import queue
 import random
 import sys
 import threading
@@ -105,14 +106,15 @@ class Client:
 
 
 class Publisher(Client):
+    """Publishes on a thread of its own, which also reports the answers: paho holds its locks while it calls back."""
+
     def __init__(self, name, version, qos, topic, retain=False):
         self.publish_qos, self.topic, self.retain = qos, topic, retain
-        self.numbers = {}
         self.number = 0
-        self.lock = threading.Condition()
         self.is_on = False
+        self.todo = queue.Queue()
         super().__init__(name, version)
-        self.client.on_publish = self.on_publish
+        self.client.on_publish = lambda c, u, mid, reason, p: self.todo.put((mid, reason, self.connection))
         threading.Thread(target=self.work, daemon=True).start()
 
     def message(self):
@@ -120,29 +122,31 @@ class Publisher(Client):
         return self.topic, f"{self.name} {self.number} {'x' * random.randrange(40)}"
 
     def work(self):
+        numbers = {}
         while True:
-            with self.lock:
-                self.lock.wait_for(lambda: self.is_on and len(self.numbers) < IN_FLIGHT_MAX)
-                self.number += 1
-                say("sent", self.name, self.number, self.connection)
-                topic, payload = self.message()
-                info = self.client.publish(topic, payload, self.publish_qos, retain=self.retain)
-                self.numbers[info.mid] = self.number
-            time.sleep(random.random() * PAUSE_S)
-
-    def on_publish(self, client, user, mid, reason, properties):
-        with self.lock:
-            number = self.numbers.pop(mid)
+            try:
+                answer = self.todo.get(timeout=random.random() * PAUSE_S)
+            except queue.Empty:
+                if self.is_on and len(numbers) < IN_FLIGHT_MAX:
+                    self.number += 1
+                    say("sent", self.name, self.number, self.connection)
+                    topic, payload = self.message()
+                    info = self.client.publish(topic, payload, self.publish_qos, retain=self.retain)
+                    numbers[info.mid] = self.number
+                continue
+            if answer is None:
+                self.is_on = False
+                say("paused", self.name)
+                continue
+            mid, reason, connection = answer
+            number = numbers.pop(mid)
             if reason.is_failure:
                 say("refused", self.name, number, reason.value)
             else:
-                say("acked", self.name, number, self.connection)
-            self.lock.notify()
+                say("acked", self.name, number, connection)
 
-    def switch(self, is_on):
-        with self.lock:
-            self.is_on = is_on
-            self.lock.notify()
+    def pause(self):
+        self.todo.put(None)
 
 
 class Retainer(Publisher):
@@ -164,7 +168,7 @@ def main():
     publishers = [
         Publisher("paho1", "5", 1, "crash/paho1"),
         Publisher("paho2", "3.1.1", 2, "crash/paho2"),
-        Retainer("keeper", "5", 1, "kept"),
+        Retainer("keeper", "5", 1, "kept", retain=True),
     ]
     clients = {
         "steady": Client("steady", "5", ["crash/#", "will/#"], 2),
@@ -182,11 +186,10 @@ def main():
         command, *words = line.split()
         if command == "publish":
             for publisher in publishers:
-                publisher.switch(True)
+                publisher.is_on = True
         elif command == "pause":
             for publisher in publishers:
-                publisher.switch(False)
-            say("paused")
+                publisher.pause()
         elif command == "leave":
             clients[words[0]].leave(words[1])
         elif command == "come":

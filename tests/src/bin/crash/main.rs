@@ -50,6 +50,8 @@ struct Options {
     shards: u16,
     configuration: Option<String>,
     directory: PathBuf,
+    /// Kills nobody: what is wrong then is wrong with the server as it runs, or with the model.
+    is_calm: bool,
 }
 
 fn option(name: &str) -> Option<String> {
@@ -70,6 +72,7 @@ impl Options {
             configuration: option("--config")
                 .map(|file| std::fs::read_to_string(file).expect("a configuration")),
             directory: option("--dir").map_or_else(std::env::temp_dir, PathBuf::from),
+            is_calm: std::env::args().any(|word| word == "--calm"),
         }
     }
 }
@@ -118,7 +121,7 @@ impl Life {
     }
 
     /// One round; what went wrong in it.
-    fn round(&mut self, plan: &Plan) -> Vec<String> {
+    fn round(&mut self, plan: &Plan, is_calm: bool) -> Vec<String> {
         self.scene.publish(plan.round);
         let start = Instant::now();
         let mut steps = plan.steps.iter().peekable();
@@ -135,12 +138,13 @@ impl Life {
             thread::sleep(plan::LINE_EVERY.min(plan.load.saturating_sub(start.elapsed())));
         }
         self.scene.end_mpub();
-        self.server = None;
+        let kills = [Some(Duration::ZERO), plan.kill_again_after];
+        let kills = if is_calm { &[][..] } else { &kills[..] };
+        if !is_calm {
+            self.server = None;
+        }
         self.scene.remember_kept();
-        for after in [Some(Duration::ZERO), plan.kill_again_after]
-            .into_iter()
-            .flatten()
-        {
+        for after in kills.iter().flatten().copied() {
             thread::sleep(after);
             if let Err(failure) = self.kill() {
                 return vec![failure];
@@ -173,8 +177,10 @@ fn main() -> ExitCode {
         let mut is_good = true;
         while is_good && next < end && goes_on(next, &failed) {
             let plan = Plan::new(options.seed, next);
-            let wrong = life.round(&plan);
-            kills += 1 + u64::from(plan.kill_again_after.is_some());
+            let wrong = life.round(&plan, options.is_calm);
+            if !options.is_calm {
+                kills += 1 + u64::from(plan.kill_again_after.is_some());
+            }
             is_good = wrong.is_empty();
             if !is_good {
                 failed.push(next);

@@ -38,7 +38,7 @@ pub enum Report {
     },
     /// A message that the client of changing subscriptions got.
     Told { topic: String },
-    /// All paho publishers have stopped.
+    /// A publisher has stopped.
     Paused,
 }
 

@@ -58,7 +58,7 @@ pub struct Scene {
     /// Clients whose subscriptions were granted: from then on their sessions must be there.
     granted: HashSet<String>,
     away: HashSet<&'static str>,
-    is_paused: bool,
+    paused: usize,
     kept: Kept,
     filters: Filters,
     wrong: Vec<String>,
@@ -127,7 +127,7 @@ impl Scene {
             online: HashSet::new(),
             granted: HashSet::new(),
             away: HashSet::new(),
-            is_paused: true,
+            paused: 0,
             kept: Kept::default(),
             filters: Filters::default(),
             wrong: Vec::new(),
@@ -177,7 +177,7 @@ impl Scene {
     /// Lets all publishers publish.
     pub fn publish(&mut self, round: u64) {
         self.deadline = Instant::now() + PATIENCE;
-        self.is_paused = false;
+        self.paused = 0;
         self.paho.tell("publish");
         for publisher in &self.publishers {
             publisher.switch(true);
@@ -198,7 +198,9 @@ impl Scene {
         for publisher in &self.publishers {
             publisher.switch(false);
         }
-        self.until("the publishers to stop", |scene| scene.is_paused);
+        self.until("the publishers to stop", |scene| {
+            scene.paused >= REPEATING.len()
+        });
     }
 
     /// A client goes offline, politely or not, until [`Scene::return_all`].
@@ -344,7 +346,7 @@ impl Scene {
             Report::Told { topic } => {
                 self.filters.told.insert(topic);
             }
-            Report::Paused => self.is_paused = true,
+            Report::Paused => self.paused += 1,
         }
     }
 
