@@ -21,6 +21,7 @@ pub mod backup;
 pub mod disk;
 pub mod log;
 mod record;
+mod views;
 
 pub use disk::{Disk, DiskFile};
 pub use record::{

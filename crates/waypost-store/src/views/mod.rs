@@ -1,0 +1,350 @@
+//! What the operations of the log come to: rows, queues and where the messages are that somebody refers to.
+//!
+//! A fold in two layers. [`overlay`] has what happened since the last commit, in memory and bounded; a kept embedded store
+//! (redb, on a file of our disk) has the rest, with the position of the log that it reflects in the same commit. While an
+//! overlay is committed it stays readable, and a new one takes what happens meanwhile. Every commit is durable, so that
+//! an error or a crash takes back no more than the overlays hold, which the log has.
+//!
+//! Deliberately not here: the log, the messages' contents, what rows and options mean.
+
+mod backend;
+mod chunk;
+mod cloak;
+mod commit;
+mod number;
+mod overlay;
+mod read;
+mod tables;
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use redb::Database;
+
+use self::{backend::Backend, cloak::Cloak, commit::Base, overlay::Overlay};
+pub(crate) use self::{
+    commit::{Moved, Segments},
+    overlay::Covers,
+    read::{Located, Page, PageEntry},
+};
+pub use self::{
+    number::Unreadable,
+    read::{Queues, Row, Rows},
+    tables::{QueueState, SegmentFigures},
+};
+use crate::{
+    disk::DiskFile,
+    record::{Damage, MessageId, QueueId, decode_ops},
+};
+
+/// The name of the views' file.
+pub(crate) const FILE: &str = "views.redb";
+
+/// Memory of the embedded store for pages that were read or are to be written.
+const CACHE_BYTES: usize = 24 << 20;
+
+/// A commit is due with this many things in the overlay.
+pub(crate) const OVERLAY_ENTRIES_MAX: usize = 400_000;
+/// Or with this much memory in it.
+pub(crate) const OVERLAY_BYTES_MAX: usize = 16 << 20;
+/// Or when this much of the log would have to be read again.
+pub(crate) const LAG_BYTES_MAX: u64 = 64 << 20;
+/// Or after this time.
+pub(crate) const LAG_MS_MAX: u64 = 5_000;
+
+/// The last block that is reflected, and how many debts its segment had up to there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Position {
+    /// 0 = nothing yet.
+    pub segment: u32,
+    pub block: u32,
+    pub ordinal: u32,
+}
+
+impl Position {
+    /// The place in queues of the debt that was counted last: ascending through the log.
+    fn place(self) -> u64 {
+        u64::from(self.segment) << 32 | u64::from(self.ordinal)
+    }
+
+    /// The segment that says what is owed at a place.
+    fn segment_of(place: u64) -> u32 {
+        u32::try_from(place >> 32).unwrap_or(u32::MAX)
+    }
+}
+
+/// The views do not work.
+#[derive(Debug, thiserror::Error)]
+pub enum ViewsError {
+    /// The embedded store says so. The log has everything: open the views again, or make them anew.
+    #[error("the views' store: {0}")]
+    Store(Box<redb::Error>),
+    /// What is in it cannot be read.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// They are of another format, or their key is another.
+    #[error("the views are of another format or key")]
+    Other,
+    /// They are being opened again.
+    #[error("the views are closed after an error")]
+    Closed,
+}
+
+macro_rules! from_redb {
+    ($($error:ty),*) => {$(
+        impl From<$error> for ViewsError {
+            fn from(error: $error) -> Self {
+                Self::Store(Box::new(error.into()))
+            }
+        }
+    )*};
+}
+
+from_redb!(
+    redb::DatabaseError,
+    redb::TransactionError,
+    redb::TableError,
+    redb::StorageError,
+    redb::CommitError,
+    redb::SetDurabilityError
+);
+
+/// The views. One thread applies and commits; any may read.
+pub(crate) struct Views {
+    cloak: Cloak,
+    shared: RwLock<Shared>,
+    /// Held while a commit goes on.
+    committing: Mutex<()>,
+    read_bytes: Arc<AtomicU64>,
+}
+
+struct Shared {
+    db: Option<Arc<Database>>,
+    base: Arc<Base>,
+    /// What is being committed.
+    frozen: Option<Arc<Overlay>>,
+    active: Overlay,
+    /// When the last commit was, in the caller's milliseconds.
+    committed_at_ms: u64,
+}
+
+impl fmt::Debug for Views {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Views")
+    }
+}
+
+/// How much is in the views.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ViewsFigures {
+    /// Things in memory that are not committed.
+    pub overlay_entries: usize,
+    /// Memory they take, about.
+    pub overlay_bytes: usize,
+    /// Bytes of log that are not committed.
+    pub lag_bytes: u64,
+    /// Commits so far.
+    pub commits: u64,
+    /// Bytes read of the views' file so far.
+    pub read_bytes: u64,
+}
+
+impl Views {
+    /// Opens the views in a file, or begins them if it is empty.
+    pub(crate) fn open<F: DiskFile>(file: F, now_ms: u64) -> Result<Self, ViewsError> {
+        let read_bytes = Arc::new(AtomicU64::new(0));
+        let (db, base) = open_store(file, &read_bytes)?;
+        let views = Self {
+            cloak: Cloak::None,
+            shared: RwLock::new(Shared {
+                active: Overlay::after(base.header.number + 1, base.header.position),
+                db: Some(Arc::new(db)),
+                base: Arc::new(base),
+                frozen: None,
+                committed_at_ms: now_ms,
+            }),
+            committing: Mutex::new(()),
+            read_bytes,
+        };
+        if views.base().header.format == 0 {
+            // All tables are there from now on.
+            views.commit(&Segments::default(), now_ms)?;
+        }
+        Ok(views)
+    }
+
+    /// Opens them again after an error of the embedded store. What was not committed is still in memory.
+    pub(crate) fn reopen<F: DiskFile>(&self, file: F) -> Result<(), ViewsError> {
+        let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        shared.db = None;
+        let (db, base) = open_store(file, &self.read_bytes)?;
+        // A commit that ended in an error may be there all the same.
+        if shared.frozen.as_ref().is_some_and(|frozen| frozen.number <= base.header.number) {
+            shared.frozen = None;
+        }
+        shared.base = Arc::new(base);
+        shared.db = Some(Arc::new(db));
+        Ok(())
+    }
+
+    /// Folds a block. Blocks come in the order of the log; one that is reflected already is passed over.
+    pub(crate) fn apply(
+        &self,
+        segment: u32,
+        block: u32,
+        wall_ms: u64,
+        records: &[u8],
+    ) -> Result<(), Damage> {
+        let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        let overlay = &mut shared.active;
+        let at = overlay.position;
+        if (segment, block) <= (at.segment, at.block) {
+            return Ok(());
+        }
+        let ordinal = if segment == at.segment { at.ordinal } else { 0 };
+        overlay.position = Position {
+            segment,
+            block,
+            ordinal,
+        };
+        overlay.wall_ms = overlay.wall_ms.max(wall_ms);
+        overlay.log_bytes += records.len() as u64;
+        *overlay.written.entry(segment).or_default() += records.len() as u64;
+        for op in decode_ops(records) {
+            overlay.apply(op?, segment, block, wall_ms);
+        }
+        Ok(())
+    }
+
+    /// Whether it is time to commit.
+    pub(crate) fn is_due(&self, now_ms: u64) -> bool {
+        let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
+        let overlay = &shared.active;
+        !overlay.is_empty()
+            && (overlay.entries() >= OVERLAY_ENTRIES_MAX
+                || overlay.bytes() >= OVERLAY_BYTES_MAX
+                || overlay.log_bytes >= LAG_BYTES_MAX
+                || now_ms.saturating_sub(shared.committed_at_ms) >= LAG_MS_MAX)
+    }
+
+    /// Commits everything that was applied before the call.
+    pub(crate) fn commit(&self, segments: &Segments<'_>, now_ms: u64) -> Result<(), ViewsError> {
+        let _one = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that failed goes first.
+        if self.frozen().is_some() {
+            self.commit_frozen(&Segments::default(), now_ms)?;
+        }
+        {
+            let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+            let next = Overlay::after(shared.active.number + 1, shared.active.position);
+            shared.frozen = Some(Arc::new(std::mem::replace(&mut shared.active, next)));
+        }
+        self.commit_frozen(segments, now_ms)
+    }
+
+    fn commit_frozen(&self, segments: &Segments<'_>, now_ms: u64) -> Result<(), ViewsError> {
+        let (db, base, frozen) = {
+            let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
+            let db = shared.db.clone().ok_or(ViewsError::Closed)?;
+            let Some(frozen) = shared.frozen.clone() else {
+                return Ok(());
+            };
+            (db, shared.base.clone(), frozen)
+        };
+        let base = commit::commit(&db, &frozen, &base, &self.cloak, segments)?;
+        let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        shared.base = Arc::new(base);
+        shared.committed_at_ms = now_ms;
+        shared.frozen = None;
+        drop(shared);
+        // The overlay's memory is given back outside the lock.
+        drop(frozen);
+        Ok(())
+    }
+
+    fn frozen(&self) -> Option<Arc<Overlay>> {
+        self.shared
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .frozen
+            .clone()
+    }
+
+    fn base(&self) -> Arc<Base> {
+        self.shared
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .base
+            .clone()
+    }
+
+    /// The last block that a commit reflects.
+    pub(crate) fn committed(&self) -> Position {
+        self.base().header.position
+    }
+
+    /// What lives in the segments, as of the last commit.
+    pub(crate) fn segments(&self) -> std::collections::BTreeMap<u32, SegmentFigures> {
+        self.base().segments.clone()
+    }
+
+    /// What is still said of other segments, by whom and of whom, as of the last commit.
+    pub(crate) fn covers(&self) -> std::collections::BTreeMap<(u32, u32), Covers> {
+        self.base().covers.clone()
+    }
+
+    /// The highest numbers and the latest wall time that ever occurred.
+    pub(crate) fn highest(&self) -> (MessageId, QueueId, u64) {
+        let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
+        let (mut message, mut queue, mut wall_ms) = (
+            shared.base.header.highest_message,
+            shared.base.header.highest_queue,
+            shared.base.header.wall_ms,
+        );
+        for overlay in shared.frozen.iter().map(Arc::as_ref).chain([&shared.active]) {
+            message = message.max(overlay.highest_message);
+            queue = queue.max(overlay.highest_queue);
+            wall_ms = wall_ms.max(overlay.wall_ms);
+        }
+        (MessageId(message), QueueId(queue), wall_ms)
+    }
+
+    /// How much is in them.
+    pub(crate) fn figures(&self) -> ViewsFigures {
+        let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
+        let mut figures = ViewsFigures {
+            commits: shared.base.header.number,
+            read_bytes: self.read_bytes.load(Ordering::Relaxed),
+            ..ViewsFigures::default()
+        };
+        for overlay in shared.frozen.iter().map(Arc::as_ref).chain([&shared.active]) {
+            figures.overlay_entries += overlay.entries();
+            figures.overlay_bytes += overlay.bytes();
+            figures.lag_bytes += overlay.log_bytes;
+        }
+        figures
+    }
+}
+
+fn open_store<F: DiskFile>(
+    file: F,
+    read_bytes: &Arc<AtomicU64>,
+) -> Result<(Database, Base), ViewsError> {
+    let backend = Backend {
+        file,
+        read_bytes: read_bytes.clone(),
+    };
+    let db = Database::builder()
+        .set_cache_size(CACHE_BYTES)
+        .create_with_backend(backend)?;
+    let base = Base::read(&db)?.unwrap_or_default();
+    if base.header.format != 0 && base.header.format != tables::FORMAT {
+        return Err(ViewsError::Other);
+    }
+    Ok((db, base))
+}
