@@ -2,8 +2,8 @@
 
 use std::{
     io,
-    sync::atomic::{AtomicU64, Ordering},
     sync::Arc,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use crate::disk::DiskFile;
@@ -21,7 +21,8 @@ impl<F: DiskFile> redb::StorageBackend for Backend<F> {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.read_bytes.fetch_add(out.len() as u64, Ordering::Relaxed);
+        self.read_bytes
+            .fetch_add(out.len() as u64, Ordering::Relaxed);
         self.file.read_at(offset, out)
     }
 

@@ -37,6 +37,25 @@ pub(super) enum Cloak {
 }
 
 impl Cloak {
+    /// What says in the views themselves how they are written: nothing, or the salt and what stands for the key.
+    pub(super) fn note(key: Option<&MasterKey>) -> Result<Vec<u8>, Unreadable> {
+        let Some(key) = key else {
+            return Ok(Vec::new());
+        };
+        let mut salt = [0; SALT_BYTES];
+        getrandom::fill(&mut salt).map_err(|_| Unreadable("source of randomness"))?;
+        Ok([salt.as_slice(), key.id().0.as_slice()].concat())
+    }
+
+    /// What is written as a note says; `None` if that takes another key, or none.
+    pub(super) fn of_note(note: &[u8], key: Option<&MasterKey>) -> Option<Self> {
+        match (key, note.split_first_chunk::<SALT_BYTES>()) {
+            (None, None) => note.is_empty().then_some(Self::None),
+            (Some(key), Some((salt, id))) => (key.id().0 == *id).then(|| Self::new(key, salt)),
+            _ => None,
+        }
+    }
+
     /// With keys of their own for these views.
     pub(super) fn new(master: &MasterKey, salt: &[u8; SALT_BYTES]) -> Self {
         Self::Sealed {
@@ -71,7 +90,8 @@ impl Cloak {
                 put(&mut both, key.len() as u64);
                 both.extend_from_slice(key);
                 both.extend_from_slice(value);
-                self.seal(&both).map(|sealed| Cow::Owned(sealed.into_owned()))
+                self.seal(&both)
+                    .map(|sealed| Cow::Owned(sealed.into_owned()))
             }
         }
     }
@@ -91,7 +111,10 @@ impl Cloak {
                 if self.key(own).as_ref() != key {
                     return Err(SEALED);
                 }
-                Ok((Cow::Owned(own.to_vec()), Cow::Owned(numbers.rest().to_vec())))
+                Ok((
+                    Cow::Owned(own.to_vec()),
+                    Cow::Owned(numbers.rest().to_vec()),
+                ))
             }
         }
     }

@@ -25,6 +25,9 @@ const DELTAS_MAX: usize = 65_536;
 /// A row that holds nothing is forgotten this many commits after its own.
 const TOMBSTONE_COMMITS: u64 = 2;
 
+/// Where in [`META`] the note of the key is.
+const NOTE: &str = "key";
+
 /// What the embedded store reflects, as far as it is kept in memory too.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Base {
@@ -34,8 +37,8 @@ pub(super) struct Base {
 }
 
 impl Base {
-    /// Reads it; `None` if nothing was ever committed.
-    pub(super) fn read(db: &Database) -> Result<Option<Self>, ViewsError> {
+    /// Reads it and the note of the views' key; `None` if the store is new.
+    pub(super) fn read(db: &Database) -> Result<Option<(Self, Vec<u8>)>, ViewsError> {
         use redb::ReadableDatabase;
         let transaction = db.begin_read()?;
         let meta = match transaction.open_table(META) {
@@ -43,8 +46,12 @@ impl Base {
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
+        let note = match meta.get(NOTE)? {
+            Some(note) => note.value().to_vec(),
+            None => return Ok(None),
+        };
         let Some(header) = meta.get(Header::KEY)? else {
-            return Ok(None);
+            return Ok(Some((Self::default(), note)));
         };
         let mut base = Self {
             header: Header::decode(header.value())?,
@@ -57,10 +64,19 @@ impl Base {
         }
         for row in transaction.open_table(COVERS)?.iter()? {
             let (pair, covers) = row?;
-            base.covers.insert(pair.value(), decode_covers(covers.value())?);
+            base.covers
+                .insert(pair.value(), decode_covers(covers.value())?);
         }
-        Ok(Some(base))
+        Ok(Some((base, note)))
     }
+}
+
+/// Writes the note of the views' key into a new store.
+pub(super) fn begin(db: &Database, note: &[u8]) -> Result<(), ViewsError> {
+    let transaction = db.begin_write()?;
+    transaction.open_table(META)?.insert(NOTE, note)?;
+    transaction.commit()?;
+    Ok(())
 }
 
 fn decode_covers(bytes: &[u8]) -> Result<Covers, Unreadable> {
@@ -166,7 +182,9 @@ impl<'t, 'o> Commit<'t, 'o> {
         }
         for &gone in segments.gone {
             self.base.segments.remove(&gone);
-            self.base.covers.retain(|&(by, of), _| by != gone && of != gone);
+            self.base
+                .covers
+                .retain(|&(by, of), _| by != gone && of != gone);
         }
         self.write_base(transaction, &before)?;
         Ok(self.base)

@@ -15,16 +15,19 @@ mod number;
 mod overlay;
 mod read;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use redb::Database;
+use waypost_encrypt::MasterKey;
 
 use self::{backend::Backend, cloak::Cloak, commit::Base, overlay::Overlay};
 pub(crate) use self::{
@@ -51,7 +54,7 @@ const CACHE_BYTES: usize = 24 << 20;
 /// A commit is due with this many things in the overlay.
 pub(crate) const OVERLAY_ENTRIES_MAX: usize = 400_000;
 /// Or with this much memory in it.
-pub(crate) const OVERLAY_BYTES_MAX: usize = 16 << 20;
+pub(crate) const OVERLAY_BYTES_MAX: usize = 24 << 20;
 /// Or when this much of the log would have to be read again.
 pub(crate) const LAG_BYTES_MAX: u64 = 64 << 20;
 /// Or after this time.
@@ -116,7 +119,6 @@ from_redb!(
 
 /// The views. One thread applies and commits; any may read.
 pub(crate) struct Views {
-    cloak: Cloak,
     shared: RwLock<Shared>,
     /// Held while a commit goes on.
     committing: Mutex<()>,
@@ -124,6 +126,7 @@ pub(crate) struct Views {
 }
 
 struct Shared {
+    cloak: Arc<Cloak>,
     db: Option<Arc<Database>>,
     base: Arc<Base>,
     /// What is being committed.
@@ -155,15 +158,20 @@ pub struct ViewsFigures {
 }
 
 impl Views {
-    /// Opens the views in a file, or begins them if it is empty.
-    pub(crate) fn open<F: DiskFile>(file: F, now_ms: u64) -> Result<Self, ViewsError> {
+    /// Opens the views in a file, or begins them if it is empty. With a key they are sealed.
+    pub(crate) fn open<F: DiskFile>(
+        file: F,
+        key: Option<&MasterKey>,
+        now_ms: u64,
+    ) -> Result<Self, ViewsError> {
         let read_bytes = Arc::new(AtomicU64::new(0));
-        let (db, base) = open_store(file, &read_bytes)?;
+        let opened = Opened::new(file, key, &read_bytes)?;
+        let base = opened.base;
         let views = Self {
-            cloak: Cloak::None,
             shared: RwLock::new(Shared {
+                cloak: Arc::new(opened.cloak),
                 active: Overlay::after(base.header.number + 1, base.header.position),
-                db: Some(Arc::new(db)),
+                db: Some(Arc::new(opened.db)),
                 base: Arc::new(base),
                 frozen: None,
                 committed_at_ms: now_ms,
@@ -179,16 +187,30 @@ impl Views {
     }
 
     /// Opens them again after an error of the embedded store. What was not committed is still in memory.
-    pub(crate) fn reopen<F: DiskFile>(&self, file: F) -> Result<(), ViewsError> {
-        let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn reopen<F: DiskFile>(
+        &self,
+        file: F,
+        key: Option<&MasterKey>,
+    ) -> Result<(), ViewsError> {
+        let mut shared = self.write();
+        // One at a time has the file.
         shared.db = None;
-        let (db, base) = open_store(file, &self.read_bytes)?;
+        let opened = Opened::new(file, key, &self.read_bytes)?;
+        let number = opened.base.header.number;
+        if number < shared.base.header.number {
+            return Err(ViewsError::Other);
+        }
         // A commit that ended in an error may be there all the same.
-        if shared.frozen.as_ref().is_some_and(|frozen| frozen.number <= base.header.number) {
+        if shared
+            .frozen
+            .as_ref()
+            .is_some_and(|frozen| frozen.number <= number)
+        {
             shared.frozen = None;
         }
-        shared.base = Arc::new(base);
-        shared.db = Some(Arc::new(db));
+        shared.base = Arc::new(opened.base);
+        shared.cloak = Arc::new(opened.cloak);
+        shared.db = Some(Arc::new(opened.db));
         Ok(())
     }
 
@@ -200,7 +222,7 @@ impl Views {
         wall_ms: u64,
         records: &[u8],
     ) -> Result<(), Damage> {
-        let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = self.write();
         let overlay = &mut shared.active;
         let at = overlay.position;
         if (segment, block) <= (at.segment, at.block) {
@@ -223,7 +245,7 @@ impl Views {
 
     /// Whether it is time to commit.
     pub(crate) fn is_due(&self, now_ms: u64) -> bool {
-        let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
+        let shared = self.shared();
         let overlay = &shared.active;
         !overlay.is_empty()
             && (overlay.entries() >= OVERLAY_ENTRIES_MAX
@@ -234,13 +256,16 @@ impl Views {
 
     /// Commits everything that was applied before the call.
     pub(crate) fn commit(&self, segments: &Segments<'_>, now_ms: u64) -> Result<(), ViewsError> {
-        let _one = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self
+            .committing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         // One that failed goes first.
         if self.frozen().is_some() {
             self.commit_frozen(&Segments::default(), now_ms)?;
         }
         {
-            let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+            let mut shared = self.write();
             let next = Overlay::after(shared.active.number + 1, shared.active.position);
             shared.frozen = Some(Arc::new(std::mem::replace(&mut shared.active, next)));
         }
@@ -248,16 +273,16 @@ impl Views {
     }
 
     fn commit_frozen(&self, segments: &Segments<'_>, now_ms: u64) -> Result<(), ViewsError> {
-        let (db, base, frozen) = {
-            let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
+        let (db, base, cloak, frozen) = {
+            let shared = self.shared();
             let db = shared.db.clone().ok_or(ViewsError::Closed)?;
             let Some(frozen) = shared.frozen.clone() else {
                 return Ok(());
             };
-            (db, shared.base.clone(), frozen)
+            (db, shared.base.clone(), shared.cloak.clone(), frozen)
         };
-        let base = commit::commit(&db, &frozen, &base, &self.cloak, segments)?;
-        let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        let base = commit::commit(&db, &frozen, &base, &cloak, segments)?;
+        let mut shared = self.write();
         shared.base = Arc::new(base);
         shared.committed_at_ms = now_ms;
         shared.frozen = None;
@@ -267,20 +292,20 @@ impl Views {
         Ok(())
     }
 
+    fn shared(&self) -> RwLockReadGuard<'_, Shared> {
+        self.shared.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Shared> {
+        self.shared.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn frozen(&self) -> Option<Arc<Overlay>> {
-        self.shared
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .frozen
-            .clone()
+        self.shared().frozen.clone()
     }
 
     fn base(&self) -> Arc<Base> {
-        self.shared
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .base
-            .clone()
+        self.shared().base.clone()
     }
 
     /// The last block that a commit reflects.
@@ -300,13 +325,18 @@ impl Views {
 
     /// The highest numbers and the latest wall time that ever occurred.
     pub(crate) fn highest(&self) -> (MessageId, QueueId, u64) {
-        let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
+        let shared = self.shared();
         let (mut message, mut queue, mut wall_ms) = (
             shared.base.header.highest_message,
             shared.base.header.highest_queue,
             shared.base.header.wall_ms,
         );
-        for overlay in shared.frozen.iter().map(Arc::as_ref).chain([&shared.active]) {
+        for overlay in shared
+            .frozen
+            .iter()
+            .map(Arc::as_ref)
+            .chain([&shared.active])
+        {
             message = message.max(overlay.highest_message);
             queue = queue.max(overlay.highest_queue);
             wall_ms = wall_ms.max(overlay.wall_ms);
@@ -316,13 +346,18 @@ impl Views {
 
     /// How much is in them.
     pub(crate) fn figures(&self) -> ViewsFigures {
-        let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
+        let shared = self.shared();
         let mut figures = ViewsFigures {
             commits: shared.base.header.number,
             read_bytes: self.read_bytes.load(Ordering::Relaxed),
             ..ViewsFigures::default()
         };
-        for overlay in shared.frozen.iter().map(Arc::as_ref).chain([&shared.active]) {
+        for overlay in shared
+            .frozen
+            .iter()
+            .map(Arc::as_ref)
+            .chain([&shared.active])
+        {
             figures.overlay_entries += overlay.entries();
             figures.overlay_bytes += overlay.bytes();
             figures.lag_bytes += overlay.log_bytes;
@@ -331,20 +366,38 @@ impl Views {
     }
 }
 
-fn open_store<F: DiskFile>(
-    file: F,
-    read_bytes: &Arc<AtomicU64>,
-) -> Result<(Database, Base), ViewsError> {
-    let backend = Backend {
-        file,
-        read_bytes: read_bytes.clone(),
-    };
-    let db = Database::builder()
-        .set_cache_size(CACHE_BYTES)
-        .create_with_backend(backend)?;
-    let base = Base::read(&db)?.unwrap_or_default();
-    if base.header.format != 0 && base.header.format != tables::FORMAT {
-        return Err(ViewsError::Other);
+/// The embedded store and what is to be known of it at once.
+struct Opened {
+    db: Database,
+    base: Base,
+    cloak: Cloak,
+}
+
+impl Opened {
+    fn new<F: DiskFile>(
+        file: F,
+        key: Option<&MasterKey>,
+        read_bytes: &Arc<AtomicU64>,
+    ) -> Result<Self, ViewsError> {
+        let backend = Backend {
+            file,
+            read_bytes: read_bytes.clone(),
+        };
+        let db = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(backend)?;
+        let (base, note) = match Base::read(&db)? {
+            Some(read) => read,
+            None => {
+                let note = Cloak::note(key)?;
+                commit::begin(&db, &note)?;
+                (Base::default(), note)
+            }
+        };
+        if base.header.format != 0 && base.header.format != tables::FORMAT {
+            return Err(ViewsError::Other);
+        }
+        let cloak = Cloak::of_note(&note, key).ok_or(ViewsError::Other)?;
+        Ok(Self { db, base, cloak })
     }
-    Ok((db, base))
 }

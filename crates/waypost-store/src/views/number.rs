@@ -76,7 +76,10 @@ impl<'a> Numbers<'a> {
 
     pub(super) fn bytes(&mut self) -> Result<&'a [u8], Unreadable> {
         let len = usize::try_from(self.next()?).map_err(|_| Unreadable(self.what))?;
-        let (bytes, rest) = self.rest.split_at_checked(len).ok_or(Unreadable(self.what))?;
+        let (bytes, rest) = self
+            .rest
+            .split_at_checked(len)
+            .ok_or(Unreadable(self.what))?;
         self.rest = rest;
         Ok(bytes)
     }

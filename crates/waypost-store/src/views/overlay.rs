@@ -151,14 +151,16 @@ impl Overlay {
                 body,
             } => {
                 self.highest_message = self.highest_message.max(id);
-                self.messages.entry(id).or_insert(MessageChange::New(NewMessage {
-                    segment,
-                    block,
-                    bytes: u32::try_from(body.len()).unwrap_or(u32::MAX),
-                    owe_bytes: 0,
-                    expires_wall_ms,
-                    references: 0,
-                }));
+                self.messages
+                    .entry(id)
+                    .or_insert(MessageChange::New(NewMessage {
+                        segment,
+                        block,
+                        bytes: u32::try_from(body.len()).unwrap_or(u32::MAX),
+                        owe_bytes: 0,
+                        expires_wall_ms,
+                        references: 0,
+                    }));
             }
             Op::Owe {
                 id: MessageId(id),

@@ -1,6 +1,6 @@
 //! Reading the views: both layers at once.
 
-use std::sync::PoisonError;
+use std::sync::Arc;
 
 use redb::{ReadTransaction, ReadableDatabase};
 
@@ -121,7 +121,7 @@ impl Views {
         count_max: usize,
         bytes_max: u64,
     ) -> Result<Page, ViewsError> {
-        let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
+        let shared = self.shared();
         let layers = Layers::of(&shared)?;
         let mut page = Gathering {
             layers: &layers,
@@ -131,20 +131,20 @@ impl Views {
             bytes: 0,
             is_full: false,
         };
-        page.is_full = !page.gather(queue.0, after, &self.cloak)?;
+        page.is_full = !page.gather(queue.0, after, &shared.cloak)?;
         page.page.is_end = !page.is_full;
         Ok(page.page)
     }
 
     /// Where a message is.
     pub(crate) fn locate(&self, MessageId(id): MessageId) -> Result<Option<Located>, ViewsError> {
-        let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
+        let shared = self.shared();
         Layers::of(&shared)?.locate(id)
     }
 
     /// The rows of a table, as of the last commit, in no order.
-    pub(crate) fn rows(&self, table: Table) -> Result<Rows<'_>, ViewsError> {
-        let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn rows(&self, table: Table) -> Result<Rows, ViewsError> {
+        let shared = self.shared();
         let db = shared.db.as_ref().ok_or(ViewsError::Closed)?;
         let rows = db.begin_read()?.open_table(ROWS)?;
         let from = [table.0];
@@ -155,13 +155,13 @@ impl Views {
         };
         Ok(Rows {
             range,
-            cloak: &self.cloak,
+            cloak: shared.cloak.clone(),
         })
     }
 
     /// The queues that are owed something, as of the last commit, ascending.
     pub(crate) fn queues(&self) -> Result<Queues, ViewsError> {
-        let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
+        let shared = self.shared();
         let db = shared.db.as_ref().ok_or(ViewsError::Closed)?;
         let queues = db.begin_read()?.open_table(QUEUES)?;
         Ok(Queues {
@@ -213,7 +213,10 @@ impl Gathering<'_, '_> {
                 }
             }
         }
-        let newer = [(layers.frozen, frozen, active), (Some(layers.active), active, None)];
+        let newer = [
+            (layers.frozen, frozen, active),
+            (Some(layers.active), active, None),
+        ];
         for (overlay, change, later) in newer {
             let (Some(overlay), Some(change)) = (overlay, change) else {
                 continue;
@@ -265,18 +268,18 @@ pub struct Row {
 }
 
 /// The rows of a table.
-pub struct Rows<'v> {
+pub struct Rows {
     range: redb::Range<'static, &'static [u8], &'static [u8]>,
-    cloak: &'v Cloak,
+    cloak: Arc<Cloak>,
 }
 
-impl Iterator for Rows<'_> {
+impl Iterator for Rows {
     type Item = Result<Row, ViewsError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let row = match self.range.next()? {
-                Ok((key, value)) => row(self.cloak, key.value(), value.value()),
+                Ok((key, value)) => row(&self.cloak, key.value(), value.value()),
                 Err(error) => Err(error.into()),
             };
             // Who holds nothing is no row.

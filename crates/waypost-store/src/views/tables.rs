@@ -286,7 +286,8 @@ mod tests {
             let queue = QueueState { count: c, bytes: d, oldest_wall_ms: c };
             prop_assert_eq!(QueueState::decode(&queue.encode()), Ok(queue));
             let row = RowEntry { segment: a, weight: b, hold: held.map(|id| (c, id)), value: b"value" };
-            prop_assert_eq!(RowEntry::decode(&row.encode()), Ok(row));
+            let bytes = row.encode();
+            prop_assert_eq!(RowEntry::decode(&bytes), Ok(row));
             let segment = SegmentFigures { file: a, whole_bytes: c, messages: d, message_bytes: c, rows: d, row_bytes: c };
             prop_assert_eq!(SegmentFigures::decode(&segment.encode()), Ok(segment));
             let header = Header { format: c, number: d, position: Position { segment: a, block: b, ordinal: a }, highest_message: c, highest_queue: d, wall_ms: c };
