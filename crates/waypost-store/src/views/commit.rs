@@ -168,6 +168,9 @@ impl<'t, 'o> Commit<'t, 'o> {
             let figures = self.base.segments.entry(segment).or_default();
             figures.whole_bytes += bytes;
         }
+        for (&segment, &file) in &self.overlay.files {
+            self.base.segments.entry(segment).or_default().file = file;
+        }
         for (&pair, covers) in &self.overlay.covers {
             let all = self.base.covers.entry(pair).or_default();
             all.entries += covers.entries;

@@ -19,7 +19,8 @@ mod tables;
 mod tests;
 
 use std::{
-    fmt,
+    collections::BTreeMap,
+    fmt, io,
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
@@ -32,7 +33,7 @@ use waypost_encrypt::MasterKey;
 use self::{backend::Backend, cloak::Cloak, commit::Base, overlay::Overlay};
 pub(crate) use self::{
     commit::{Moved, Segments},
-    overlay::Covers,
+    overlay::{Covers, FILES},
     read::{Located, Page, PageEntry},
 };
 pub use self::{
@@ -93,9 +94,28 @@ pub enum ViewsError {
     /// They are of another format, or their key is another.
     #[error("the views are of another format or key")]
     Other,
+    /// Their file cannot be used.
+    #[error("the views' file: {0}")]
+    File(#[from] io::Error),
     /// They are being opened again.
     #[error("the views are closed after an error")]
     Closed,
+}
+
+impl ViewsError {
+    /// Whether room on the disk would help.
+    pub fn is_full(&self) -> bool {
+        let error = match self {
+            Self::File(error) => error,
+            Self::Store(error) => match &**error {
+                redb::Error::Io(error) => error,
+                _ => return false,
+            },
+            _ => return false,
+        };
+        let kind = error.kind();
+        matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
 }
 
 macro_rules! from_redb {
@@ -237,10 +257,15 @@ impl Views {
         overlay.wall_ms = overlay.wall_ms.max(wall_ms);
         overlay.log_bytes += records.len() as u64;
         *overlay.written.entry(segment).or_default() += records.len() as u64;
-        for op in decode_ops(records) {
+        decode_ops(records).try_for_each(|op| {
             overlay.apply(op?, segment, block, wall_ms);
-        }
-        Ok(())
+            Ok(())
+        })
+    }
+
+    /// From the next block on, the segment in this place of the log is in another file than its own.
+    pub(crate) fn stands_for(&self, segment: u32, file: u32) {
+        self.write().active.files.insert(segment, file);
     }
 
     /// Whether it is time to commit.
@@ -314,12 +339,12 @@ impl Views {
     }
 
     /// What lives in the segments, as of the last commit.
-    pub(crate) fn segments(&self) -> std::collections::BTreeMap<u32, SegmentFigures> {
+    pub(crate) fn segments(&self) -> BTreeMap<u32, SegmentFigures> {
         self.base().segments.clone()
     }
 
     /// What is still said of other segments, by whom and of whom, as of the last commit.
-    pub(crate) fn covers(&self) -> std::collections::BTreeMap<(u32, u32), Covers> {
+    pub(crate) fn covers(&self) -> BTreeMap<(u32, u32), Covers> {
         self.base().covers.clone()
     }
 

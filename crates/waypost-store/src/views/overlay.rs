@@ -13,6 +13,9 @@ use crate::record::{MessageId, Op, QueueId, Queues, Table};
 type Hasher = foldhash::fast::RandomState;
 pub(super) type Map<K, V> = HashMap<K, V, Hasher>;
 
+/// The table that is not the core's: what a file of the log says of itself.
+pub(crate) const FILES: Table = Table(u8::MAX);
+
 /// Something a queue is owed since the last commit.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Owed {
@@ -93,6 +96,8 @@ pub(super) struct Overlay {
     pub rows: Map<Box<[u8]>, RowChange>,
     /// By the segment that says something and the one it says it of.
     pub covers: Map<(u32, u32), Covers>,
+    /// Segments that are in other files than their own.
+    pub files: Map<u32, u32>,
     /// Bytes of records by segment.
     pub written: Map<u32, u64>,
     /// Options that occurred.
@@ -174,6 +179,8 @@ impl Overlay {
             Op::EndQueue {
                 queue: QueueId(queue),
             } => self.end_queue(queue, segment),
+            // What a file says of itself.
+            Op::Put { table: FILES, .. } => {}
             Op::Put { table, key, value } => {
                 self.row(table, key, segment, RowKind::Put(value.into()));
             }
