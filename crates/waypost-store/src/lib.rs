@@ -21,6 +21,7 @@ pub mod backup;
 pub mod disk;
 pub mod log;
 mod record;
+mod store;
 mod views;
 
 pub use disk::{Disk, DiskFile};
@@ -28,3 +29,8 @@ pub use record::{
     Batch, Damage, MessageId, Op, Ops, QueueId, Queues, TRANSACTION_BYTES_MAX, Table, Transaction,
     Transactions, decode_ops, decode_transactions,
 };
+pub use store::{
+    Appended, QueueEntry, QueueRead, Recovered, Refused, Store, StoreError, StoreOptions,
+    StoreWriter, ViewsAtStart,
+};
+pub use views::{OwedQueues, QueueState, Row, Rows, SegmentFigures, ViewsError, ViewsFigures};

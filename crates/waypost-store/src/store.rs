@@ -8,6 +8,7 @@
 
 mod open;
 mod read;
+mod retire;
 
 use std::{
     io,
@@ -24,7 +25,7 @@ use crate::{
     disk::Disk,
     log::{BlockPosition, LogError, LogOptions, LogReader, LogWriter},
     record::{Damage, MessageId, QueueId, Table},
-    views::{self, QueueState, Queues, Row, Rows, Segments, Views, ViewsError, ViewsFigures},
+    views::{self, OwedQueues, Rows, Segments, Views, ViewsError},
 };
 
 /// After an error of the views, how long until they are tried again, in milliseconds.
@@ -144,6 +145,7 @@ pub struct Store<D: Disk> {
     views: Views,
     cache: Mutex<Cached<Arc<[u8]>>>,
     trouble: Mutex<Trouble>,
+    retirement: Mutex<retire::Retirement<D>>,
 }
 
 /// The views did not work.
@@ -206,7 +208,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// The queues that are owed something as of the last commit: at a start, all.
-    pub fn queues(&self) -> Result<Queues, StoreError> {
+    pub fn queues(&self) -> Result<OwedQueues, StoreError> {
         Ok(self.views.queues()?)
     }
 

@@ -109,9 +109,16 @@ impl<D: Disk> Store<D> {
             log,
             views,
             trouble: Mutex::new(Trouble::default()),
+            retirement: Mutex::default(),
         };
         Ok((store, StoreWriter { log: writer }, recovered))
     }
+}
+
+fn is_segment(name: &str) -> bool {
+    [".log", ".kept"]
+        .into_iter()
+        .any(|extension| name.ends_with(extension))
 }
 
 /// Opens the views; those that cannot be used are thrown away.
@@ -123,7 +130,7 @@ fn open_views<D: Disk>(
     let key = options.log.key.as_deref();
     let names = disk.list()?;
     let has_views = names.iter().any(|name| name == views::FILE);
-    let mut at_start = if names.iter().any(|name| crate::log::is_segment(name)) {
+    let mut at_start = if names.iter().any(|name| is_segment(name)) {
         ViewsAtStart::MadeAgain("they were not there".to_owned())
     } else {
         ViewsAtStart::New

@@ -98,8 +98,6 @@ pub(crate) struct Moved {
     pub expired: Vec<u64>,
     /// What was said of the old file when its rewriting began: it is in none any more.
     pub covers_before: Vec<(u32, Covers)>,
-    /// What the new file says of others is no more needed.
-    pub says_nothing: bool,
 }
 
 /// What is to become of segments with a commit.
@@ -560,9 +558,7 @@ impl<'t, 'o> Commit<'t, 'o> {
                 covers.rows = covers.rows.saturating_sub(before.rows);
             }
         }
-        self.base.covers.retain(|&(by, _), covers| {
-            *covers != Covers::default() && !(moved.says_nothing && by == moved.segment)
-        });
+        self.base.covers.retain(|_, covers| *covers != Covers::default());
         Ok(())
     }
 

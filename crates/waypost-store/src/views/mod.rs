@@ -14,6 +14,7 @@ mod commit;
 mod number;
 mod overlay;
 mod read;
+mod snapshot;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -34,11 +35,12 @@ use self::{backend::Backend, cloak::Cloak, commit::Base, overlay::Overlay};
 pub(crate) use self::{
     commit::{Moved, Segments},
     overlay::{Covers, FILES},
-    read::{Located, Page, PageEntry},
+    read::Located,
+    snapshot::Snapshot,
 };
 pub use self::{
     number::Unreadable,
-    read::{Queues, Row, Rows},
+    read::{OwedQueues, Row, Rows},
     tables::{QueueState, SegmentFigures},
 };
 use crate::{

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 use super::Position;
 use crate::record::{MessageId, Op, QueueId, Queues, Table};
@@ -341,22 +341,6 @@ impl Overlay {
             .ok()
             .and_then(|index| self.options.get(index))
             .map_or(&[], |options| options)
-    }
-
-    /// Whether what `queue` was owed before is settled since.
-    pub(super) fn has_settled(&self, queue: u64, id: u64) -> bool {
-        self.queues
-            .get(&queue)
-            .is_some_and(|change| change.ended.is_some() || change.settled.contains_key(&id))
-    }
-
-    /// The messages that are new and referred to.
-    pub(super) fn new_messages(&self) -> HashSet<u64, Hasher> {
-        self.messages
-            .iter()
-            .filter(|(_, change)| matches!(change, MessageChange::New(_)))
-            .map(|(id, _)| *id)
-            .collect()
     }
 }
 

@@ -160,11 +160,11 @@ impl Views {
     }
 
     /// The queues that are owed something, as of the last commit, ascending.
-    pub(crate) fn queues(&self) -> Result<Queues, ViewsError> {
+    pub(crate) fn queues(&self) -> Result<OwedQueues, ViewsError> {
         let shared = self.shared();
         let db = shared.db.as_ref().ok_or(ViewsError::Closed)?;
         let queues = db.begin_read()?.open_table(QUEUES)?;
-        Ok(Queues {
+        Ok(OwedQueues {
             range: queues.range::<u64>(..)?,
         })
     }
@@ -304,11 +304,11 @@ fn row(cloak: &Cloak, key: &[u8], value: &[u8]) -> Result<Option<Row>, ViewsErro
 }
 
 /// The queues that are owed something.
-pub struct Queues {
+pub struct OwedQueues {
     range: redb::Range<'static, u64, &'static [u8]>,
 }
 
-impl Iterator for Queues {
+impl Iterator for OwedQueues {
     type Item = Result<(QueueId, QueueState), ViewsError>;
 
     fn next(&mut self) -> Option<Self::Item> {

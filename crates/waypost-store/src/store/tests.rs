@@ -1,0 +1,183 @@
+use std::{path::Path, sync::Arc};
+
+use super::*;
+use crate::{disk::RealDisk, log::LogOptions, record::Batch, views::QueueState};
+
+fn open(path: &Path) -> (Store<RealDisk>, StoreWriter<RealDisk>, Recovered) {
+    let disk = Arc::new(RealDisk::open(path).unwrap());
+    Store::open(disk, StoreOptions::default(), 1_000).unwrap()
+}
+
+fn bodies(store: &Store<RealDisk>, queue: u64) -> Vec<(u64, Vec<u8>)> {
+    let read = store.read_queue(QueueId(queue), 0, 1_000, u64::MAX).unwrap();
+    assert!(read.is_end);
+    read.entries
+        .into_iter()
+        .map(|entry| (entry.id.0, entry.body.unwrap().to_vec()))
+        .collect()
+}
+
+fn append(store: &Store<RealDisk>, writer: &mut StoreWriter<RealDisk>, batch: &mut Batch) {
+    let appended = writer.append(&[batch.take()], 2_000).unwrap();
+    writer.sync().unwrap();
+    store.apply(&appended).unwrap();
+}
+
+fn some_work(store: &Store<RealDisk>, writer: &mut StoreWriter<RealDisk>) {
+    let mut batch = Batch::new();
+    for id in 1..=10 {
+        batch.message(MessageId(id), u64::MAX, format!("body {id}").as_bytes());
+        batch.owe(MessageId(id), b"o", [QueueId(1), QueueId(2)]);
+        batch.end();
+    }
+    append(store, writer, &mut batch);
+    for id in 1..=9 {
+        batch.settle(QueueId(1), MessageId(id));
+        batch.end();
+    }
+    batch.put(Table(1), b"key", b"value");
+    batch.hold(Table(6), b"topic", 4, b"", Some(MessageId(3)));
+    batch.end();
+    append(store, writer, &mut batch);
+}
+
+fn check(store: &Store<RealDisk>) {
+    assert_eq!(bodies(store, 1), [(10, b"body 10".to_vec())]);
+    assert_eq!(bodies(store, 2).len(), 10);
+    assert_eq!(store.message(MessageId(3)).unwrap().unwrap()[..], b"body 3"[..]);
+    assert!(store.message(MessageId(11)).unwrap().is_none());
+}
+
+fn check_at_start(store: &Store<RealDisk>, recovered: &Recovered) {
+    check(store);
+    assert_eq!((recovered.highest_message.0, recovered.highest_queue.0), (10, 2));
+    assert_eq!(recovered.last_wall_ms, Some(2_000));
+    let rows: Vec<_> = store.rows(Table(1)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), 1);
+    assert_eq!((&rows[0].key[..], &rows[0].value[..]), (&b"key"[..], &b"value"[..]));
+    let held = store.rows(Table(6)).unwrap().next().unwrap().unwrap();
+    assert_eq!(held.message, Some(MessageId(3)));
+    let queues: Vec<_> = store.queues().unwrap().map(Result::unwrap).collect();
+    let state = |count, bytes| QueueState {
+        count,
+        bytes,
+        oldest_wall_ms: 2_000,
+    };
+    assert_eq!(queues, [(QueueId(1), state(1, 7)), (QueueId(2), state(10, 61))]);
+}
+
+#[test]
+fn what_was_appended_is_there_after_a_start() {
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let (store, mut writer, recovered) = open(directory.path());
+        assert_eq!(recovered.views, ViewsAtStart::New);
+        assert_eq!(recovered.last_wall_ms, None);
+        some_work(&store, &mut writer);
+        check(&store);
+    }
+    // Without and with a commit of the views.
+    let (store, _, recovered) = open(directory.path());
+    check_at_start(&store, &recovered);
+    drop(store);
+    let (store, _, recovered) = open(directory.path());
+    assert_eq!(recovered.views, ViewsAtStart::Found);
+    check_at_start(&store, &recovered);
+}
+
+#[test]
+fn views_that_are_lost_or_damaged_are_made_again() {
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let (store, mut writer, _) = open(directory.path());
+        some_work(&store, &mut writer);
+        store.commit(0).unwrap();
+    }
+    let file = directory.path().join(views::FILE);
+    std::fs::remove_file(&file).unwrap();
+    let (store, writer, recovered) = open(directory.path());
+    assert!(matches!(recovered.views, ViewsAtStart::MadeAgain(_)));
+    check_at_start(&store, &recovered);
+    drop((store, writer));
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[..4096].fill(0xaa);
+    std::fs::write(&file, bytes).unwrap();
+    let (store, _, recovered) = open(directory.path());
+    assert!(matches!(recovered.views, ViewsAtStart::MadeAgain(_)));
+    check_at_start(&store, &recovered);
+}
+
+/// Small segments and blocks.
+fn small() -> StoreOptions {
+    StoreOptions {
+        log: LogOptions {
+            segment_bytes: 4_096,
+            block_bytes: 512,
+            compress: &waypost_compress::registry()[0],
+            ..LogOptions::default()
+        },
+        cache_bytes: 4_096,
+        ..StoreOptions::default()
+    }
+}
+
+fn retire_all(store: &Store<RealDisk>) {
+    store.commit(0).unwrap();
+    while store.retire_step(0).unwrap() {}
+}
+
+fn log_bytes(path: &Path) -> u64 {
+    std::fs::read_dir(path)
+        .unwrap()
+        .map(|file| file.unwrap())
+        .filter(|file| file.path().extension().is_some_and(|it| it == "log" || it == "kept"))
+        .map(|file| file.metadata().unwrap().len())
+        .sum()
+}
+
+/// Goal: one session that is away pins only what it is owed. Method: two sessions, one that takes everything at once and
+/// one that is owed every twentieth message, over many segments; then it comes and takes that too.
+#[test]
+fn one_who_is_away_pins_only_what_it_is_owed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let open = || Store::open(Arc::new(RealDisk::open(path).unwrap()), small(), 0).unwrap();
+    let (store, mut writer, _) = open();
+    let mut batch = Batch::new();
+    for id in 1..=1_000_u64 {
+        batch.message(MessageId(id), u64::MAX, &[id as u8; 60]);
+        let away = (id % 20 == 0).then_some(QueueId(2));
+        batch.owe(MessageId(id), b"", [QueueId(1)].into_iter().chain(away));
+        batch.end();
+        append(&store, &mut writer, &mut batch);
+        batch.settle(QueueId(1), MessageId(id));
+        batch.put(Table(1), b"row", &id.to_be_bytes());
+        batch.end();
+        append(&store, &mut writer, &mut batch);
+    }
+    let before = log_bytes(path);
+    retire_all(&store);
+    let owed = 50 * (60 + 20);
+    let after = log_bytes(path);
+    // A block header for each message, here; headers and seals of about 25 files.
+    assert!(after < before / 3, "{before} {after} {owed}");
+    let expected: Vec<_> = (1..=50).map(|n| (n * 20, vec![(n * 20) as u8; 60])).collect();
+    assert_eq!(bodies(&store, 2), expected);
+    assert_eq!(bodies(&store, 1), []);
+    drop((store, writer));
+    // The log alone says the same.
+    std::fs::remove_file(path.join(views::FILE)).unwrap();
+    let (store, mut writer, recovered) = open();
+    assert_eq!(recovered.damage, []);
+    assert_eq!(bodies(&store, 2), expected);
+    assert_eq!(bodies(&store, 1), []);
+    let row = store.rows(Table(1)).unwrap().next().unwrap().unwrap();
+    assert_eq!(row.value[..], 1_000_u64.to_be_bytes());
+    for n in 1..=50 {
+        batch.settle(QueueId(2), MessageId(n * 20));
+    }
+    batch.end();
+    append(&store, &mut writer, &mut batch);
+    retire_all(&store);
+    assert!(log_bytes(path) < 3 * 4_096 + 4_096, "{}", log_bytes(path));
+}
