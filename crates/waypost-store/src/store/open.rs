@@ -247,7 +247,9 @@ fn place_of<D: Disk>(log: &LogReader<D>, number: u32) -> Result<Option<u32>, Sto
     let records = first.map(|block| block.records).unwrap_or_default();
     let place = match decode_ops(&records).next() {
         Some(Ok(Op::Put {
-            table: FILES, value, ..
+            table: FILES,
+            value,
+            ..
         })) => value.first_chunk().map(|place| u32::from_be_bytes(*place)),
         _ => None,
     };

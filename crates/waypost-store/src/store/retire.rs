@@ -18,7 +18,7 @@ use crate::{
     disk::Disk,
     log::{Blocks, KeptWriter},
     record::{Batch, MessageId, Op, QueueId, Queues, decode_ops, decode_transactions},
-    views::{Covers, FILES, Moved, Segments, SegmentFigures, Snapshot},
+    views::{Covers, FILES, Moved, SegmentFigures, Segments, Snapshot},
 };
 
 /// How many bytes of records a step rewrites, about.
@@ -151,7 +151,11 @@ impl<D: Disk> Store<D> {
         };
         if let Err(error) = self.commit_with(&which, now_ms) {
             // Perhaps it is committed, perhaps not: the views say so when they are opened again.
-            let stands = self.views.segments().get(&rewriting.segment).map(|it| it.file);
+            let stands = self
+                .views
+                .segments()
+                .get(&rewriting.segment)
+                .map(|it| it.file);
             if stands != Some(file) {
                 self.log.remove(file)?;
                 return Err(error);
@@ -182,14 +186,14 @@ impl<D: Disk> Rewriting<D> {
         let mut read = 0;
         while read < STEP_BYTES {
             let Some(block) = self.blocks.next() else {
-                return Ok(match self.pairs.is_left() {
-                    false => Step::All,
-                    true => Step::Refused,
+                return Ok(if self.pairs.is_left() {
+                    Step::Refused
+                } else {
+                    Step::All
                 });
             };
-            let block = match block {
-                Ok(block) => block,
-                Err(_) => return Ok(Step::Refused),
+            let Ok(block) = block else {
+                return Ok(Step::Refused);
             };
             read += block.records.len();
             let mut batch = Batch::new();
@@ -357,12 +361,7 @@ impl Pairs {
     }
 
     /// Whether a queue is still owed a message. Asked in the order in which they were owed.
-    fn has(
-        &mut self,
-        queue: QueueId,
-        id: MessageId,
-        views: &Snapshot,
-    ) -> Result<bool, StoreError> {
+    fn has(&mut self, queue: QueueId, id: MessageId, views: &Snapshot) -> Result<bool, StoreError> {
         let ahead = self.queues.entry(queue.0).or_default();
         loop {
             if ahead.entries.is_empty() && !ahead.is_end {

@@ -22,6 +22,9 @@ const HIDDEN: usize = 16;
 
 const SEALED: Unreadable = Unreadable("sealed value");
 
+/// A row's own key and value.
+type KeyAndValue<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
+
 /// How values and keys are written.
 #[derive(Default)]
 pub(super) enum Cloak {
@@ -101,7 +104,7 @@ impl Cloak {
         &self,
         key: &'a [u8],
         value: &'a [u8],
-    ) -> Result<(Cow<'a, [u8]>, Cow<'a, [u8]>), Unreadable> {
+    ) -> Result<KeyAndValue<'a>, Unreadable> {
         match self {
             Self::None => Ok((Cow::Borrowed(key), Cow::Borrowed(value))),
             Self::Sealed { .. } => {

@@ -3,19 +3,16 @@
 //! New messages come first, then rows and queues, which say how the references of older messages change; those come last,
 //! each message once. All in the order of their keys, so that a page is touched once.
 
-use std::collections::BTreeMap;
-
 use redb::{Database, ReadableTable, WriteTransaction};
 
 use super::{
     Position, ViewsError,
+    base::Base,
     chunk::{Entry, Reader, Writer},
     cloak::Cloak,
-    number::{Numbers, Unreadable, put},
     overlay::{Covers, Map, MessageChange, Overlay, QueueChange, RowChange, RowKind},
     tables::{
-        CHUNKS, COVERS, Header, MESSAGES, META, MessageEntry, QUEUES, QueueState, ROWS, RowEntry,
-        SEGMENTS, SegmentFigures, TOMBSTONES,
+        CHUNKS, FORMAT, MESSAGES, MessageEntry, QUEUES, QueueState, ROWS, RowEntry, TOMBSTONES,
     },
 };
 
@@ -24,68 +21,6 @@ const DELTAS_MAX: usize = 65_536;
 
 /// A row that holds nothing is forgotten this many commits after its own.
 const TOMBSTONE_COMMITS: u64 = 2;
-
-/// Where in [`META`] the note of the key is.
-const NOTE: &str = "key";
-
-/// What the embedded store reflects, as far as it is kept in memory too.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Base {
-    pub header: Header,
-    pub segments: BTreeMap<u32, SegmentFigures>,
-    pub covers: BTreeMap<(u32, u32), Covers>,
-}
-
-impl Base {
-    /// Reads it and the note of the views' key; `None` if the store is new.
-    pub(super) fn read(db: &Database) -> Result<Option<(Self, Vec<u8>)>, ViewsError> {
-        use redb::ReadableDatabase;
-        let transaction = db.begin_read()?;
-        let meta = match transaction.open_table(META) {
-            Ok(meta) => meta,
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let note = match meta.get(NOTE)? {
-            Some(note) => note.value().to_vec(),
-            None => return Ok(None),
-        };
-        let Some(header) = meta.get(Header::KEY)? else {
-            return Ok(Some((Self::default(), note)));
-        };
-        let mut base = Self {
-            header: Header::decode(header.value())?,
-            ..Self::default()
-        };
-        for row in transaction.open_table(SEGMENTS)?.iter()? {
-            let (segment, figures) = row?;
-            let figures = SegmentFigures::decode(figures.value())?;
-            base.segments.insert(segment.value(), figures);
-        }
-        for row in transaction.open_table(COVERS)?.iter()? {
-            let (pair, covers) = row?;
-            base.covers
-                .insert(pair.value(), decode_covers(covers.value())?);
-        }
-        Ok(Some((base, note)))
-    }
-}
-
-/// Writes the note of the views' key into a new store.
-pub(super) fn begin(db: &Database, note: &[u8]) -> Result<(), ViewsError> {
-    let transaction = db.begin_write()?;
-    transaction.open_table(META)?.insert(NOTE, note)?;
-    transaction.commit()?;
-    Ok(())
-}
-
-fn decode_covers(bytes: &[u8]) -> Result<Covers, Unreadable> {
-    let mut numbers = Numbers::new(bytes, "count of statements");
-    Ok(Covers {
-        entries: numbers.next()?,
-        rows: numbers.next()?,
-    })
-}
 
 /// A segment that stands in another file now.
 #[derive(Debug, Default)]
@@ -187,7 +122,14 @@ impl<'t, 'o> Commit<'t, 'o> {
                 .covers
                 .retain(|&(by, of), _| by != gone && of != gone);
         }
-        self.write_base(transaction, &before)?;
+        let header = &mut self.base.header;
+        header.format = FORMAT;
+        header.number = self.overlay.number;
+        header.position = self.overlay.position;
+        header.highest_message = header.highest_message.max(self.overlay.highest_message);
+        header.highest_queue = header.highest_queue.max(self.overlay.highest_queue);
+        header.wall_ms = header.wall_ms.max(self.overlay.wall_ms);
+        self.base.write(transaction, &before)?;
         Ok(self.base)
     }
 
@@ -558,50 +500,9 @@ impl<'t, 'o> Commit<'t, 'o> {
                 covers.rows = covers.rows.saturating_sub(before.rows);
             }
         }
-        self.base.covers.retain(|_, covers| *covers != Covers::default());
-        Ok(())
-    }
-
-    fn write_base(
-        &mut self,
-        transaction: &'t WriteTransaction,
-        before: &Base,
-    ) -> Result<(), ViewsError> {
-        let overlay = self.overlay;
-        let header = &mut self.base.header;
-        header.format = super::tables::FORMAT;
-        header.number = overlay.number;
-        header.position = overlay.position;
-        header.highest_message = header.highest_message.max(overlay.highest_message);
-        header.highest_queue = header.highest_queue.max(overlay.highest_queue);
-        header.wall_ms = header.wall_ms.max(overlay.wall_ms);
-        let mut meta = transaction.open_table(META)?;
-        meta.insert(Header::KEY, header.encode().as_slice())?;
-        let mut segments = transaction.open_table(SEGMENTS)?;
-        for (segment, figures) in &self.base.segments {
-            if before.segments.get(segment) != Some(figures) {
-                segments.insert(segment, figures.encode().as_slice())?;
-            }
-        }
-        for segment in before.segments.keys() {
-            if !self.base.segments.contains_key(segment) {
-                segments.remove(segment)?;
-            }
-        }
-        let mut table = transaction.open_table(COVERS)?;
-        for (pair, covers) in &self.base.covers {
-            if before.covers.get(pair) != Some(covers) {
-                let mut bytes = Vec::new();
-                put(&mut bytes, covers.entries);
-                put(&mut bytes, covers.rows);
-                table.insert(pair, bytes.as_slice())?;
-            }
-        }
-        for pair in before.covers.keys() {
-            if !self.base.covers.contains_key(pair) {
-                table.remove(pair)?;
-            }
-        }
+        self.base
+            .covers
+            .retain(|_, covers| *covers != Covers::default());
         Ok(())
     }
 }

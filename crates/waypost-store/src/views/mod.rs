@@ -8,6 +8,7 @@
 //! Deliberately not here: the log, the messages' contents, what rows and options mean.
 
 mod backend;
+mod base;
 mod chunk;
 mod cloak;
 mod commit;
@@ -17,6 +18,7 @@ mod read;
 mod snapshot;
 mod tables;
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "small numbers")]
 mod tests;
 
 use std::{
@@ -31,7 +33,7 @@ use std::{
 use redb::Database;
 use waypost_encrypt::MasterKey;
 
-use self::{backend::Backend, cloak::Cloak, commit::Base, overlay::Overlay};
+use self::{backend::Backend, base::Base, cloak::Cloak, overlay::Overlay};
 pub(crate) use self::{
     commit::{Moved, Segments},
     overlay::{Covers, FILES},
@@ -116,7 +118,10 @@ impl ViewsError {
             _ => return false,
         };
         let kind = error.kind();
-        matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        matches!(
+            kind,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
     }
 }
 
@@ -413,13 +418,12 @@ impl Opened {
         let db = Database::builder()
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(backend)?;
-        let (base, note) = match Base::read(&db)? {
-            Some(read) => read,
-            None => {
-                let note = Cloak::note(key)?;
-                commit::begin(&db, &note)?;
-                (Base::default(), note)
-            }
+        let (base, note) = if let Some(read) = Base::read(&db)? {
+            read
+        } else {
+            let note = Cloak::note(key)?;
+            base::begin(&db, &note)?;
+            (Base::default(), note)
         };
         if base.header.format != 0 && base.header.format != tables::FORMAT {
             return Err(ViewsError::Other);

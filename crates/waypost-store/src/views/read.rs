@@ -73,10 +73,6 @@ impl<'a> Layers<'a> {
         [Some(self.active), self.frozen].into_iter().flatten()
     }
 
-    fn change(&self, overlay: Option<&'a Overlay>, queue: u64) -> Option<&'a QueueChange> {
-        overlay.and_then(|overlay| overlay.queues.get(&queue))
-    }
-
     fn locate(&self, id: u64) -> Result<Option<Located>, ViewsError> {
         for overlay in self.overlays() {
             if let Some(MessageChange::New(new)) = overlay.messages.get(&id) {
@@ -183,8 +179,8 @@ impl Gathering<'_, '_> {
     /// Goes through a queue, oldest first. Says whether it came to the end.
     fn gather(&mut self, queue: u64, after: u64, cloak: &Cloak) -> Result<bool, ViewsError> {
         let layers = self.layers;
-        let frozen = layers.change(layers.frozen, queue);
-        let active = layers.change(Some(layers.active), queue);
+        let frozen = layers.frozen.and_then(|overlay| overlay.queues.get(&queue));
+        let active = layers.active.queues.get(&queue);
         let is_settled = |change: Option<&QueueChange>, id: u64| {
             change.is_some_and(|change| change.ended.is_some() || change.settled.contains_key(&id))
         };

@@ -27,11 +27,6 @@ struct ModelRow {
 }
 
 impl Model {
-    fn is_live(&self, id: u64) -> bool {
-        self.queues.values().flatten().any(|(owed, _)| *owed == id)
-            || self.rows.values().any(|row| row.id == Some(id))
-    }
-
     /// What is owed and held, and by segment what lives in it.
     fn live(&self) -> BTreeMap<u32, (u64, u64)> {
         let mut live = BTreeMap::<u32, (u64, u64)>::new();
