@@ -105,11 +105,16 @@ pub(crate) struct PendingPublish {
     body: Box<[u8]>,
     /// Topic, stamp, and whether that leaves nothing.
     retains: Option<(Box<str>, u64, bool)>,
-    received: Option<(ReceivedId, QueueId)>,
+    /// With the number of its session, if that has one.
+    received: Option<(ReceivedId, Option<QueueId>)>,
     will: Option<QueueId>,
     to: Option<Recipient>,
     answer: Option<Answer>,
     is_reported: bool,
+}
+
+fn row_of(received: Option<(ReceivedId, Option<QueueId>)>) -> Option<(QueueId, u16)> {
+    received.and_then(|(received, queue)| Some((queue?, received.packet_id)))
 }
 
 impl Broker {
@@ -142,7 +147,7 @@ impl Broker {
         } else {
             None
         };
-        let received = self.receive(by, origin.qos, number.filter(|_| until.is_some()));
+        let received = self.receive(by, origin.qos, until.is_some(), number);
         let (to, answer) = self.answer_to(by, origin.qos, is_matched);
         let Some(until) = until else {
             if is_retained && acknowledged {
@@ -210,7 +215,7 @@ impl Broker {
                 stamp: origin.stamp,
                 is_cleared,
             }),
-            received: received.map(|(received, queue)| (queue, received.packet_id)),
+            received: row_of(received),
             will,
         };
         writing.write(out.journal());
@@ -262,13 +267,14 @@ impl Broker {
         })
     }
 
-    /// A `QoS` 2 message is taken over; with a number, it is so until its row is deleted.
+    /// A `QoS` 2 message is taken over. In a session with a number it gets a row, if anything is written.
     fn receive(
         &mut self,
         by: By,
         qos: QoS,
+        is_written: bool,
         number: Option<QueueId>,
-    ) -> Option<(ReceivedId, QueueId)> {
+    ) -> Option<(ReceivedId, Option<QueueId>)> {
         let By::Waiting {
             slot, packet_id, ..
         } = by
@@ -279,8 +285,10 @@ impl Broker {
         if qos != QoS::ExactlyOnce {
             return None;
         }
-        session.receive(packet_id.value(), number.is_some());
-        let number = number?;
+        session.receive(packet_id.value(), is_written && number.is_some());
+        if !is_written {
+            return None;
+        }
         session.unstored = session.unstored.saturating_add(1);
         let received = ReceivedId {
             slot,
@@ -398,7 +406,7 @@ impl Broker {
                 stamp: *stamp,
                 is_cleared: *is_cleared,
             }),
-            received: row.map(|(received, queue)| (queue, received.packet_id)),
+            received: row_of(row),
             will,
         };
         let wait = if writing.is_empty() {

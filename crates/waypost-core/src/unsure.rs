@@ -21,6 +21,8 @@ struct Change {
     stamp: u64,
     topic: Box<str>,
     before: Option<Retained>,
+    /// It stays; earlier ones are unsure.
+    is_kept: bool,
 }
 
 impl Unsure {
@@ -29,6 +31,7 @@ impl Unsure {
             stamp,
             topic: topic.into(),
             before,
+            is_kept: false,
         });
     }
 
@@ -36,9 +39,16 @@ impl Unsure {
         self.0.len()
     }
 
-    fn take(&mut self, stamp: u64) -> Option<Change> {
-        let at = self.0.iter().position(|change| change.stamp == stamp)?;
-        self.0.remove(at)
+    fn keep(&mut self, stamp: u64) {
+        let mut changes = self.0.iter_mut();
+        if let Some(change) = changes.find(|change| change.stamp == stamp) {
+            change.is_kept = true;
+        }
+        self.forget_kept();
+    }
+
+    fn forget_kept(&mut self) {
+        while self.0.pop_front_if(|change| change.is_kept).is_some() {}
     }
 
     /// Takes a change out that is not kept. Returns its topic and what is retained there again, unless there is a later
@@ -47,13 +57,15 @@ impl Unsure {
         let at = self.0.iter().position(|change| change.stamp == stamp)?;
         let Change { topic, before, .. } = self.0.remove(at)?;
         let mut later = self.0.iter_mut().skip(at);
-        match later.find(|change| change.topic == topic) {
+        let again = match later.find(|change| change.topic == topic) {
             Some(later) => {
                 later.before = before;
                 None
             }
             None => Some((topic, before)),
-        }
+        };
+        self.forget_kept();
+        again
     }
 }
 
@@ -81,7 +93,7 @@ impl Broker {
     /// As owner: likewise.
     pub(crate) fn hear_retained(&mut self, stamp: u64, is_kept: bool) {
         if is_kept {
-            self.retained.unsure.take(stamp);
+            self.retained.unsure.keep(stamp);
         } else if let Some((topic, before)) = self.retained.unsure.take_back(stamp) {
             self.retained.put_back(&topic, before);
             self.retained.arm(&mut self.timers);

@@ -153,6 +153,15 @@ impl MemoryStore {
         Some((shard, answer))
     }
 
+    /// What each shard is told once everything is with the operating system, and nothing more on disk.
+    pub fn written(&self) -> Vec<Stored> {
+        let told = |written: &Ticket| Stored {
+            written: *written,
+            durable: Ticket::default(),
+        };
+        self.last.iter().map(told).collect()
+    }
+
     fn read(&self, queue: QueueId, after: u64, count_max: u32, bytes_max: u32) -> QueueRead {
         let mut read = QueueRead {
             is_end: true,

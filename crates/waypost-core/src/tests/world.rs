@@ -393,6 +393,16 @@ impl World {
         true
     }
 
+    /// Tells every shard that all it handed in is with the operating system.
+    pub fn store_written(&mut self) {
+        for (shard, stored) in self.store.written().into_iter().enumerate() {
+            self.call(shard, |broker, now, net| {
+                broker.handle_stored(stored, now, net);
+            });
+        }
+        self.settle();
+    }
+
     /// Delivers one batch of mail; `false` if there is none.
     pub fn deliver_mail(&mut self) -> bool {
         let waiting: Vec<_> = (0..self.links.len())
