@@ -18,6 +18,7 @@
 )]
 
 pub mod backup;
+pub mod check;
 pub mod disk;
 pub mod log;
 mod record;

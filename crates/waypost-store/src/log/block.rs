@@ -24,6 +24,8 @@ const BLOCK_BYTES_MAX: usize = 2 * TRANSACTION_BYTES_MAX;
 pub(super) const RECORDS: u8 = 1;
 /// The block that says how far older segments are to be read.
 pub(super) const CHAIN: u8 = 2;
+/// Where damage was: nothing of what follows the header is looked at.
+pub(super) const HOLE: u8 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BlockHeader {
@@ -154,6 +156,30 @@ impl Cipher {
         })
     }
 
+    /// A header with its checksum, as [`Self::header`] reads it.
+    fn encode(&self, header: &BlockHeader) -> [u8; BLOCK_HEADER] {
+        let mut summed = [0; BLOCK_HEADER - 4];
+        let fields = header.sum.to_le_bytes().into_iter().chain(header.fields());
+        for (byte, field) in summed.iter_mut().zip(fields) {
+            *byte = field;
+        }
+        let own_sum = crc32c::crc32c_append(self.header_seed, &summed);
+        let mut bytes = [0; BLOCK_HEADER];
+        let all = own_sum.to_le_bytes().into_iter().chain(summed);
+        for (byte, field) in bytes.iter_mut().zip(all) {
+            *byte = field;
+        }
+        bytes
+    }
+
+    /// The header of a hole of so many bytes, itself included; none if a header does not fit.
+    pub fn hole(&self, bytes: usize) -> Option<[u8; BLOCK_HEADER]> {
+        let mut header = BlockHeader::of(HOLE, 0, 0, 0);
+        header.stored = bytes.checked_sub(BLOCK_HEADER)?.try_into().ok()?;
+        header.segment = self.segment;
+        Some(self.encode(&header))
+    }
+
     /// What a block holds. `stored` is what follows its header.
     pub fn open(
         &self,
@@ -231,13 +257,7 @@ impl Cipher {
         }
         let stored = out.get(content..).unwrap_or_default();
         header.sum = crc32c::crc32c_append(self.content_seed, stored);
-        let mut summed = [0; BLOCK_HEADER - 4];
-        let fields = header.sum.to_le_bytes().into_iter().chain(header.fields());
-        for (byte, field) in summed.iter_mut().zip(fields) {
-            *byte = field;
-        }
-        let own_sum = crc32c::crc32c_append(self.header_seed, &summed);
-        let bytes = own_sum.to_le_bytes().into_iter().chain(summed);
+        let bytes = self.encode(&header);
         for (byte, field) in out.iter_mut().skip(begin).zip(bytes) {
             *byte = field;
         }

@@ -19,6 +19,7 @@
 mod appending;
 mod block;
 mod error;
+mod mend;
 mod reader;
 mod recovery;
 mod scan;
@@ -27,6 +28,7 @@ mod segments;
 mod writer;
 
 pub use error::{LogDamage, LogError};
+pub use mend::Mended;
 pub use reader::{Blocks, LogReader};
 pub use recovery::{Recovered, Recovery};
 pub use scan::LogBlock;

@@ -1,6 +1,6 @@
 //! Reading blocks back while the log is written.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use super::{
     BlockPosition, KeptWriter, LogBlock, LogDamage, LogError, SegmentInfo,
@@ -9,7 +9,10 @@ use super::{
     segment::HEADER,
     segments::Segments,
 };
-use crate::disk::Disk;
+use crate::{backup::Original, disk::Disk};
+
+/// How often segments are opened for a backup while some of them are retired: seldom, so that twice is luck.
+const ORIGINALS_TRIES: usize = 100;
 
 /// Reads blocks, lists segments and takes away those that nobody needs; for as many threads as want to.
 #[derive(Clone, Debug)]
@@ -69,6 +72,38 @@ impl<D: Disk> LogReader<D> {
     /// All segments, by number.
     pub fn segments(&self) -> Vec<SegmentInfo> {
         self.segments.infos()
+    }
+
+    /// All segments of this moment, open, and how much of each counts: what a backup copies. Whatever is removed later can
+    /// still be read.
+    pub fn originals(&self) -> Result<Vec<Original<D::File>>, LogError> {
+        let mut tries = 1;
+        loop {
+            match self.open_all() {
+                // One was retired meanwhile, into another that will be on the list.
+                Err(LogError::Io { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound && tries < ORIGINALS_TRIES =>
+                {
+                    tries += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn open_all(&self) -> Result<Vec<Original<D::File>>, LogError> {
+        let all = self.segments.all();
+        all.iter()
+            .map(|segment| {
+                let length = segment.info().bytes;
+                let opened = self.segments.file(segment);
+                Ok(Original {
+                    name: segment.name.clone(),
+                    file: opened.map_err(|error| LogError::io("opening", &segment.name, error))?,
+                    length,
+                })
+            })
+            .collect()
     }
 
     /// Takes a segment away for good. The caller sees to it that nobody needs it, and never names the one that is

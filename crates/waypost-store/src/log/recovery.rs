@@ -16,7 +16,7 @@ use crate::disk::{Disk, DiskFile};
 /// log that goes on.
 #[derive(Debug)]
 pub struct Recovery<D: Disk> {
-    segments: Arc<Segments<D>>,
+    pub(super) segments: Arc<Segments<D>>,
     /// The lengths of files that nobody wrote down the end of.
     tails: BTreeMap<u32, u64>,
     /// What is still to be read, the next one last.
@@ -72,6 +72,11 @@ impl<D: Disk> Recovery<D> {
     /// All segments, by number. Where one ends of which nobody wrote it down is known when it is read.
     pub fn segments(&self) -> Vec<SegmentInfo> {
         self.segments.infos()
+    }
+
+    /// What was found so far.
+    pub fn found(&self) -> &Recovered {
+        &self.recovered
     }
 
     /// The next block, if there is one.

@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use super::{
     BlockPosition, LogDamage, LogError,
-    block::{BLOCK_HEADER, BlockHeader, RECORDS},
+    block::{BLOCK_HEADER, BlockHeader, HOLE, RECORDS},
     segments::{Segment, Segments},
 };
 use crate::disk::Disk;
@@ -99,6 +99,9 @@ impl<D: Disk> Scan<D> {
             };
             let position = self.position();
             self.at += header.len();
+            if header.kind == HOLE {
+                continue;
+            }
             self.last_number = Some(header.number);
             if header.kind == RECORDS {
                 return Ok(Step::Block(LogBlock {
@@ -131,6 +134,9 @@ impl<D: Disk> Scan<D> {
         let header = header.ok_or(NoBlock::Wrong("a block's header is damaged", None))?;
         if header.len() > room {
             return Err(NoBlock::Wrong("a block is cut off", None));
+        }
+        if header.kind == HOLE {
+            return Ok((header, Vec::new()));
         }
         if self.last_number.is_some_and(|last| header.number <= last) {
             return Err(NoBlock::Wrong("a block is older than the one before", None));

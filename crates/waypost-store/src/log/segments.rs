@@ -113,7 +113,7 @@ impl<F> Segment<F> {
         *lock(&self.state) = State { end, sealed: None };
     }
 
-    fn info(&self) -> SegmentInfo {
+    pub fn info(&self) -> SegmentInfo {
         let State { end, sealed } = *lock(&self.state);
         SegmentInfo {
             number: self.number(),

@@ -1,6 +1,8 @@
 //! The log on a simulated disk.
 
+mod copies;
 mod format;
+mod mend;
 
 use std::sync::Arc;
 
