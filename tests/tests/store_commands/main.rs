@@ -9,6 +9,7 @@
 )]
 
 mod backups;
+mod checks;
 
 use std::fs;
 use std::path::{Path, PathBuf};

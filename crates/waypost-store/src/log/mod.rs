@@ -74,6 +74,11 @@ impl Default for LogOptions {
     }
 }
 
+/// Whether a file of this name is a segment.
+pub fn is_segment(name: &str) -> bool {
+    segment::of_file_name(name).is_some()
+}
+
 /// Where a block is, or where the next one will be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlockPosition {

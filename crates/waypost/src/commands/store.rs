@@ -1,19 +1,28 @@
 //! `waypost store check|repair|stats|backup|restore`: what a server keeps on disk, looked after.
 
 mod backup;
+mod check;
 mod restore;
+mod stats;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use jiff::Timestamp;
 use waypost_server::config::Config;
 use waypost_server::control::{DataDirectory, DataDirectoryError};
+use waypost_store::check::CheckError;
+use waypost_store::disk::RealDisk;
+use waypost_store::log::{LogError, LogOptions};
 
 use super::administration::Place;
 use crate::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
+  waypost store check                             is everything readable? where not?
+  waypost store stats                             what is on the disk
   waypost store backup /backup/monday             a copy of the running server's store
   waypost store restore /backup/monday --data-dir ./new-data
                                                   a data directory from that copy
@@ -22,7 +31,7 @@ What an acknowledgement promises, how large a disk must be, encryption and what 
 was damaged: docs/storage.md.
 
 Exit codes:
-  0 done, 1 not done, 2 a mistake in flags or settings";
+  0 done, 1 not done, 2 a mistake in flags or settings, 3 the store is damaged";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -35,6 +44,10 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
+    /// Read all of a store and say where it is damaged; changes nothing
+    Check(check::Args),
+    /// Say what is on the disk
+    Stats(stats::Args),
     /// Copy the store of a server, while it serves or not, into an empty directory
     Backup(backup::Args),
     /// Make the store of a data directory from a backup
@@ -44,6 +57,8 @@ enum Action {
 pub fn run(arguments: &Args) -> Result<(), Failure> {
     let config = arguments.place.settings()?;
     match &arguments.action {
+        Action::Check(arguments) => check::run(arguments, &config),
+        Action::Stats(arguments) => stats::run(arguments, &config),
         Action::Backup(arguments) => backup::run(arguments, &config),
         Action::Restore(arguments) => restore::run(arguments, &config),
     }
@@ -52,6 +67,58 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
 /// The store's directory in a data directory.
 fn store_path(data_dir: &Path) -> PathBuf {
     data_dir.join("store")
+}
+
+/// The store of a data directory that no server uses, as long as this lives.
+struct Opened {
+    _taken: DataDirectory,
+    path: PathBuf,
+    disk: Arc<RealDisk>,
+    options: LogOptions,
+}
+
+impl Opened {
+    fn new(config: &Config) -> Result<Self, Failure> {
+        let data_dir = &config.server.data_dir;
+        if !store_path(data_dir).is_dir() {
+            return Err(no_store(data_dir));
+        }
+        let taken = take(config)?;
+        let path = store_path(taken.path());
+        let disk = RealDisk::open(&path)
+            .map_err(|error| Failure::new(format!("cannot open {}: {error}", path.display())))?;
+        Ok(Self {
+            _taken: taken,
+            path,
+            disk: Arc::new(disk),
+            options: LogOptions::default(),
+        })
+    }
+
+    fn log_options(&self) -> LogOptions {
+        self.options.clone()
+    }
+}
+
+fn no_store(data_dir: &Path) -> Failure {
+    Failure::new(format!("there is no store in {}", data_dir.display()))
+        .hint("name the server's data directory: --data-dir DIR")
+}
+
+fn cannot_read(opened: &Opened, error: &CheckError) -> Failure {
+    let failure = Failure::new(format!("cannot read {}: {error}", opened.path.display()));
+    match error {
+        CheckError::Log(LogError::NoKey { .. }) => failure.hint(
+            "name the settings that the server has its key from: --config FILE; store.old_key_files for older keys",
+        ),
+        _ => failure,
+    }
+}
+
+/// A time for people, to the second.
+fn timestamp(wall_ms: u64) -> String {
+    let second = i64::try_from(wall_ms / 1_000).unwrap_or(i64::MAX);
+    Timestamp::from_second(second).map_or_else(|_| "at no time".to_owned(), |at| at.to_string())
 }
 
 /// Takes the data directory for this command: no server may use it meanwhile.

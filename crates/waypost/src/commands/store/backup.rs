@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use waypost_server::config::Config;
 use waypost_store::backup::{self, Original};
 use waypost_store::disk::{Disk, DiskFile, RealDisk, RealFile};
+use waypost_store::log::is_segment;
 
-use super::{progress, store_path, take};
+use super::{no_store, progress, store_path, take};
 use crate::Failure;
 use crate::commands::administration::{Answer, Running, running};
 use crate::commands::output::print;
@@ -43,8 +44,10 @@ const PATH: &str = "/api/v1/store/backup";
 pub struct Args {
     /// Where the copy goes: a directory that is empty, or not there yet
     directory: PathBuf,
-    /// Print one JSON object: directory, bytes, files, taken_wall_ms, elapsed_ms
-    #[arg(long)]
+    #[arg(
+        long,
+        help = "Print one JSON object: directory, bytes, files, taken_wall_ms, elapsed_ms"
+    )]
     json: bool,
 }
 
@@ -119,15 +122,8 @@ fn ask(running: &Running, directory: &Path, interrupted: &AtomicBool) -> Result<
 /// Copies the files of a store that nobody uses.
 fn copy(config: &Config, directory: &Path, interrupted: &AtomicBool) -> Result<Value, Failure> {
     let data_dir = &config.server.data_dir;
-    let none = || {
-        let data_dir = data_dir.display();
-        Failure::new(format!(
-            "there is no store in {data_dir}, and no server runs there"
-        ))
-        .hint("name the server's data directory: --data-dir DIR")
-    };
     if !store_path(data_dir).is_dir() {
-        return Err(none());
+        return Err(no_store(data_dir));
     }
     let taken = take(config)?;
     let store = store_path(taken.path());
@@ -176,7 +172,7 @@ fn copy(config: &Config, directory: &Path, interrupted: &AtomicBool) -> Result<V
 fn originals(disk: &RealDisk) -> io::Result<Vec<Original<RealFile>>> {
     disk.list()?
         .into_iter()
-        .filter(|name| name.ends_with(".log") || name.ends_with(".kept"))
+        .filter(|name| is_segment(name))
         .map(|name| {
             let file = disk.open(&name)?;
             Ok(Original {

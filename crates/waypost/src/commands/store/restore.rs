@@ -8,13 +8,12 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use indicatif::{HumanBytes, HumanDuration};
-use jiff::Timestamp;
 use serde_json::json;
 use waypost_server::config::Config;
 use waypost_store::backup::{self, BackupError};
 use waypost_store::disk::RealDisk;
 
-use super::{progress, store_path, take};
+use super::{progress, store_path, take, timestamp};
 use crate::Failure;
 use crate::commands::output::print;
 use crate::failure::interrupted;
@@ -36,8 +35,10 @@ Exit codes:
 pub struct Args {
     /// The backup, as `waypost store backup` made it
     directory: PathBuf,
-    /// Print one JSON object: store, bytes, files, taken_wall_ms, elapsed_ms
-    #[arg(long)]
+    #[arg(
+        long,
+        help = "Print one JSON object: store, bytes, files, taken_wall_ms, elapsed_ms"
+    )]
     json: bool,
 }
 
@@ -77,16 +78,12 @@ pub fn run(arguments: &Args, config: &Config) -> Result<(), Failure> {
         });
         return print(&format!("{done}\n"));
     }
-    let taken = i64::try_from(contents.taken_wall_ms).unwrap_or(i64::MAX);
-    let taken = Timestamp::from_millisecond(taken).map_or_else(
-        |_| "at an unknown time".to_owned(),
-        |taken| format!("{taken:.0}"),
-    );
     print(&format!(
-        "restored {} in {} files to {}, as it was {taken}, {}\n",
+        "restored {} in {} files to {}, as it was {}, {}\n",
         HumanBytes(contents.bytes()),
         contents.files.len(),
         store.display(),
+        timestamp(contents.taken_wall_ms),
         HumanDuration(started.elapsed())
     ))
 }
