@@ -101,6 +101,7 @@ impl Broker {
             return;
         };
         self.counters.connections_closed += 1;
+        self.held.counts.remove(connection.held);
         if connection.phase != Phase::Connected {
             let ticket = connection.ticket(id);
             if let Some(waiting) = connection.waiting {

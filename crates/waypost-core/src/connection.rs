@@ -6,7 +6,7 @@ use waypost_mqtt::ProtocolVersion;
 
 use crate::alias::{AliasesIn, AliasesOut};
 use crate::effects::{ConnectionId, Peer};
-use crate::held::HeldCounts;
+use crate::held_counts::HeldPlace;
 use crate::permit::Ticket;
 use crate::timers::NEVER;
 use crate::waiting::Waiting;
@@ -42,7 +42,7 @@ pub(crate) struct Connection {
     /// What it waits for before it can go on.
     pub waiting: Option<Box<Waiting>>,
     /// Its answers that wait for the store.
-    pub held: HeldCounts,
+    pub held: HeldPlace,
     /// What it shows of itself beyond a name and a password.
     pub proof: Option<Box<Proof>>,
     /// Which of the connections that have been in this slot.
@@ -74,7 +74,7 @@ impl Connection {
             aliases_in: None,
             aliases_out: None,
             waiting: None,
-            held: HeldCounts::default(),
+            held: HeldPlace::default(),
             proof: (!peer.certificate.is_empty()).then(|| {
                 Box::new(Proof {
                     certificate: peer.certificate.into(),

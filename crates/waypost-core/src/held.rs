@@ -14,6 +14,7 @@ use waypost_mqtt::{Ack, Packet, PacketId, Properties, Property, PropertyBuffer, 
 
 use crate::broker::Broker;
 use crate::effects::{ConnectionId, Effects, Now, ShardId};
+use crate::held_counts::{AllHeldCounts, HeldCounts};
 use crate::interest::post;
 use crate::journal::{MessageId, Refusal, Stored, Ticket, Until};
 use crate::keep::PendingPublish;
@@ -114,24 +115,6 @@ pub(crate) enum Pending {
     },
 }
 
-/// How many answers of one connection wait, and where the last of them does.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct HeldCounts {
-    pending: u16,
-    written: u16,
-    durable: u16,
-    /// Of all these, those the client's Receive Maximum counts.
-    pub unfinished: u16,
-    /// Nothing more is read until some have gone.
-    is_paused: bool,
-}
-
-impl HeldCounts {
-    fn total(self) -> usize {
-        usize::from(self.pending) + usize::from(self.written) + usize::from(self.durable)
-    }
-}
-
 /// The answers of a shard that wait.
 #[derive(Debug, Default)]
 pub(crate) struct HeldAnswers {
@@ -140,6 +123,7 @@ pub(crate) struct HeldAnswers {
     written: VecDeque<Held>,
     /// For the disk.
     durable: VecDeque<Held>,
+    pub counts: AllHeldCounts,
     stored: Stored,
     /// The last transaction somebody waits for.
     last: Ticket,
@@ -246,8 +230,8 @@ impl Broker {
         let Some(to) = self.recipient(id) else {
             return;
         };
-        let is_behind = |counts: &mut HeldCounts| counts.pending > 0;
-        if self.held_counts(Some(to)).is_some_and(is_behind) {
+        let counts = self.held_counts(Some(to));
+        if counts.is_some_and(|counts| counts.pending > 0) {
             self.push_answer(to, answer, wait, promise, out);
         } else {
             self.queue_answer(Some(to), Some(answer), wait, promise, out);
@@ -299,11 +283,11 @@ impl Broker {
         answer: Option<Answer>,
         out: &mut impl Effects,
     ) {
-        if let Some(counts) = self.held_counts(to) {
+        let finishes = u16::from(answer.is_some_and(Answer::finishes));
+        self.count_held(to, |counts| {
             counts.pending = counts.pending.saturating_add(1);
-            let finishes = answer.is_some_and(Answer::finishes);
-            counts.unfinished = counts.unfinished.saturating_add(finishes.into());
-        }
+            counts.unfinished = counts.unfinished.saturating_add(finishes);
+        });
         if let Some(to) = to {
             self.pause(to.id, out);
         }
@@ -311,17 +295,27 @@ impl Broker {
 
     /// It waits for them no more.
     pub(crate) fn count_pending_less(&mut self, to: Option<Recipient>, answer: Option<Answer>) {
-        if let Some(counts) = self.held_counts(to) {
+        let finishes = u16::from(answer.is_some_and(Answer::finishes));
+        self.count_held(to, |counts| {
             counts.pending = counts.pending.saturating_sub(1);
-            let finishes = answer.is_some_and(Answer::finishes);
-            counts.unfinished = counts.unfinished.saturating_sub(finishes.into());
-        }
+            counts.unfinished = counts.unfinished.saturating_sub(finishes);
+        });
     }
 
-    fn held_counts(&mut self, to: Option<Recipient>) -> Option<&mut HeldCounts> {
+    /// `None`: the connection is gone.
+    fn held_counts(&self, to: Option<Recipient>) -> Option<HeldCounts> {
         let to = to?;
-        let connection = self.connections.get_mut(to.id)?;
-        (connection.opened == to.opened).then_some(&mut connection.held)
+        let connection = self.connections.get(to.id)?;
+        (connection.opened == to.opened).then(|| self.held.counts.get(connection.held))
+    }
+
+    fn count_held(&mut self, to: Option<Recipient>, change: impl FnOnce(&mut HeldCounts)) {
+        if let Some(to) = to
+            && let Some(connection) = self.connections.get_mut(to.id)
+            && connection.opened == to.opened
+        {
+            self.held.counts.change(&mut connection.held, change);
+        }
     }
 
     /// Puts an answer, or a transaction without one, where it waits for the store; sends it if there is nothing to wait
@@ -347,7 +341,7 @@ impl Broker {
             Wait::Refused(why) => (Ticket::default(), Until::Whenever, Some(why)),
         };
         let is_kept = refusal.is_none() && self.held.has_come(ticket, until);
-        let counts = self.held_counts(to).copied();
+        let counts = self.held_counts(to);
         let is_first = counts.is_none_or(|counts| counts.written == 0 && counts.durable == 0);
         if is_kept && is_first && promise.is_empty() {
             if let (Some(to), Some(answer), Some(_)) = (to, answer, counts) {
@@ -358,17 +352,17 @@ impl Broker {
         // Behind the last one of its connection, whatever that waits for.
         let is_behind_durable = counts.is_some_and(|counts| counts.durable > 0);
         let is_written = until != Until::Durable && !is_behind_durable;
-        if let Some(counts) = self.held_counts(to) {
+        let finishes = u16::from(answer.is_some_and(Answer::finishes));
+        self.counters.answers_held += u64::from(counts.is_some());
+        self.count_held(to, |counts| {
             let count = if is_written {
                 &mut counts.written
             } else {
                 &mut counts.durable
             };
             *count = count.saturating_add(1);
-            let finishes = answer.is_some_and(Answer::finishes);
-            counts.unfinished = counts.unfinished.saturating_add(finishes.into());
-            self.counters.answers_held += 1;
-        }
+            counts.unfinished = counts.unfinished.saturating_add(finishes);
+        });
         let held = Held {
             ticket,
             to,
@@ -389,13 +383,14 @@ impl Broker {
     /// Reads no more from a client with as many answers in line as it may have messages unfinished. In MQTT 5 it is the
     /// client's fault if that many are of messages, and found by its next one.
     fn pause(&mut self, id: ConnectionId, out: &mut impl Effects) {
-        let max = usize::from(self.limits.receive_maximum.max(1));
         let Some(connection) = self.connections.get_mut(id) else {
             return;
         };
-        let max = max + usize::from(connection.is_v5());
-        if connection.held.total() >= max && !connection.held.is_paused {
-            connection.held.is_paused = true;
+        let max = usize::from(self.limits.receive_maximum.max(1)) + usize::from(connection.is_v5());
+        let counts = self.held.counts.get(connection.held);
+        if counts.total() >= max && !counts.is_paused {
+            let pause = |counts: &mut HeldCounts| counts.is_paused = true;
+            self.held.counts.change(&mut connection.held, pause);
             self.counters.answers_paused += 1;
             out.read(id, false);
         }
@@ -403,11 +398,9 @@ impl Broker {
 
     fn read_on(&mut self, to: Recipient, out: &mut impl Effects) {
         let max = usize::from(self.limits.receive_maximum);
-        if let Some(counts) = self.held_counts(Some(to))
-            && counts.is_paused
-            && counts.total() <= max / 2
-        {
-            counts.is_paused = false;
+        let counts = self.held_counts(Some(to)).unwrap_or_default();
+        if counts.is_paused && counts.total() <= max / 2 {
+            self.count_held(Some(to), |counts| counts.is_paused = false);
             // It may be parked besides.
             let connection = self.connections.get(to.id);
             if connection.is_some_and(|connection| connection.waiting.is_none()) {
@@ -478,23 +471,23 @@ impl Broker {
     }
 
     fn count_released(&mut self, to: Option<Recipient>, answer: Option<Answer>, is_durable: bool) {
-        if let Some(counts) = self.held_counts(to) {
+        let finishes = u16::from(answer.is_some_and(Answer::finishes));
+        self.count_held(to, |counts| {
             let count = if is_durable {
                 &mut counts.durable
             } else {
                 &mut counts.written
             };
             *count = count.saturating_sub(1);
-            let finishes = answer.is_some_and(Answer::finishes);
-            counts.unfinished = counts.unfinished.saturating_sub(finishes.into());
-        }
+            counts.unfinished = counts.unfinished.saturating_sub(finishes);
+        });
     }
 
     fn fulfil_promise(&mut self, promise: &Promise, out: &mut impl Effects) {
         if let Some(received) = promise.received
             && let Some(session) = self.sessions.received_by(received)
         {
-            session.unstored = session.unstored.saturating_sub(1);
+            session.wait_for_store(false);
         }
         if let Some((owner, stamp)) = promise.retained {
             self.tell_retained(owner, stamp, true, out);
@@ -519,7 +512,7 @@ impl Broker {
         if let Some(received) = promise.received
             && let Some(session) = self.sessions.received_by(received)
         {
-            session.unstored = session.unstored.saturating_sub(1);
+            session.wait_for_store(false);
             session.release_received(received.packet_id);
         }
         // On disk it is in use as before.

@@ -289,7 +289,7 @@ impl Broker {
         if !is_written {
             return None;
         }
-        session.unstored = session.unstored.saturating_add(1);
+        session.wait_for_store(true);
         let received = ReceivedId {
             slot,
             publisher: session.publisher,

@@ -34,6 +34,7 @@ mod fresh;
 mod group;
 mod hash;
 mod held;
+mod held_counts;
 pub mod index;
 mod inflight;
 mod interest;

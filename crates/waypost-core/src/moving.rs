@@ -126,7 +126,7 @@ impl Broker {
         let kept = self.take_over(slot, claim.clean_start, now, out);
         // A repeat of a `QoS` 2 message may come to the new owner: by then the first one is kept, or is not.
         if let Some(session) = kept.and_then(|slot| self.sessions.get(slot))
-            && session.unstored > 0
+            && session.unstored() > 0
         {
             self.held.yields.push(claim.clone());
             return;

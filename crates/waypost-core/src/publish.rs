@@ -90,13 +90,13 @@ impl Broker {
             // 5 [MQTT-4.3.3-10], 3.1.1 [MQTT-4.3.3-2]: a repeat gets PUBREC again and goes nowhere.
             if session.has_received(packet_id.value()) {
                 self.counters.publishes_repeated += 1;
-                let is_unsure = session.unstored > 0;
+                let is_unsure = session.unstored() > 0;
                 self.answer_repeat(id, packet_id, is_unsure, out);
                 return;
             }
         }
         if publish.qos != QoS::AtMostOnce {
-            let held = usize::from(connection.held.unfinished);
+            let held = usize::from(self.held.counts.get(connection.held).unfinished);
             let received = self.sessions.get(slot).map_or(0, Session::received_count);
             // One at QoS 1 is finished at once, unless others wait before it.
             let is_counted = publish.qos == QoS::ExactlyOnce || held > 0;

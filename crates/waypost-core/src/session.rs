@@ -49,8 +49,7 @@ pub(crate) struct Session {
     pub delivery: Option<Box<Delivery>>,
     /// `QoS` 2 messages taken over and not released, in the order they came.
     pub received: Option<Box<Received>>,
-    /// How many of these are not kept yet, and will be.
-    pub unstored: u16,
+
     /// While it changes shards.
     pub moving: Option<Box<Moving>>,
 }
@@ -75,7 +74,6 @@ impl Session {
             memberships: None,
             delivery: None,
             received: None,
-            unstored: 0,
             moving: None,
         }
     }
@@ -132,10 +130,26 @@ impl Session {
         let received = self.received.as_mut()?;
         let at = received.ids.iter().position(|(id, _)| *id == packet_id)?;
         let (_, has_row) = received.ids.remove(at)?;
-        if received.ids.is_empty() && received.ids.capacity() > 64 {
+        if received.ids.is_empty() && received.ids.capacity() > 64 && received.unstored == 0 {
             self.received = None;
         }
         Some(has_row)
+    }
+
+    /// How many of them wait for the store to keep them.
+    pub fn unstored(&self) -> u16 {
+        let received = self.received.as_ref();
+        received.map_or(0, |received| received.unstored)
+    }
+
+    /// One more does, or one less.
+    pub fn wait_for_store(&mut self, waits: bool) {
+        let unstored = &mut self.received.get_or_insert_default().unstored;
+        *unstored = if waits {
+            unstored.saturating_add(1)
+        } else {
+            unstored.saturating_sub(1)
+        };
     }
 
     /// Those of them that have rows.
@@ -151,6 +165,8 @@ impl Session {
 pub(crate) struct Received {
     /// Each with whether it has a row.
     ids: VecDeque<(u16, bool)>,
+    /// How many are not kept yet, and will be.
+    unstored: u16,
 }
 
 /// A `QoS` 2 message of a session of this shard.
