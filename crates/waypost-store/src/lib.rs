@@ -21,6 +21,9 @@ pub mod backup;
 pub mod check;
 pub mod disk;
 pub mod log;
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "small numbers")]
+mod model;
 mod record;
 mod store;
 mod views;
@@ -31,7 +34,7 @@ pub use record::{
     Transactions, decode_ops, decode_transactions,
 };
 pub use store::{
-    Appended, QueueEntry, QueueRead, Recovered, Refused, Store, StoreError, StoreOptions,
-    StoreWriter, ViewsAtStart,
+    Appended, QueueEntry, QueueRead, Recovered, Refused, SegmentStats, Store, StoreError,
+    StoreFigures, StoreOptions, StoreStats, StoreWriter, ViewsAtStart,
 };
 pub use views::{OwedQueues, QueueState, Row, Rows, SegmentFigures, ViewsError, ViewsFigures};

@@ -9,6 +9,7 @@
 mod open;
 mod read;
 mod retire;
+mod stats;
 
 use std::{
     io,
@@ -20,6 +21,7 @@ use waypost_cache::Cached;
 pub use self::{
     open::{Recovered, ViewsAtStart},
     read::{QueueEntry, QueueRead},
+    stats::{SegmentStats, StoreFigures, StoreStats},
 };
 use crate::{
     disk::Disk,
@@ -222,6 +224,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "small numbers")]
+mod promises;
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation, reason = "small numbers")]
 mod tests;

@@ -194,6 +194,7 @@ impl Start<'_> {
             let file = files.entry(place).or_insert(info.number);
             *file = info.number.max(*file);
         }
+        self.views.is_rebuild(true);
         for (&place, &file) in &files {
             if file != place {
                 self.views.stands_for(place, file);
@@ -206,7 +207,12 @@ impl Start<'_> {
                 }
             }
         }
-        self.views.commit(&Segments::default(), self.now_wall_ms)?;
+        self.views.is_rebuild(false);
+        let which = Segments {
+            sweep: true,
+            ..Segments::default()
+        };
+        self.views.commit(&which, self.now_wall_ms)?;
         for info in log.segments() {
             if !files.values().any(|file| *file == info.number) {
                 log.remove(info.number)?;

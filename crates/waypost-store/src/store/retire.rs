@@ -92,8 +92,8 @@ impl<D: Disk> Store<D> {
             .collect();
         if !gone.is_empty() {
             let which = Segments {
-                moved: None,
                 gone: &gone,
+                ..Segments::default()
             };
             self.commit_with(&which, now_wall_ms)?;
             for segment in &gone {
@@ -147,7 +147,7 @@ impl<D: Disk> Store<D> {
         let file = rewriting.kept.finish()?;
         let which = Segments {
             moved: Some(&rewriting.moved),
-            gone: &[],
+            ..Segments::default()
         };
         if let Err(error) = self.commit_with(&which, now_ms) {
             // Perhaps it is committed, perhaps not: the views say so when they are opened again.

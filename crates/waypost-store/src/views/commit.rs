@@ -40,6 +40,8 @@ pub(crate) struct Moved {
 pub(crate) struct Segments<'a> {
     pub moved: Option<&'a Moved>,
     pub gone: &'a [u32],
+    /// Messages that nobody refers to are to go.
+    pub sweep: bool,
 }
 
 /// Writes it all down, durably, and says what the store reflects then.
@@ -113,6 +115,9 @@ impl<'t, 'o> Commit<'t, 'o> {
         self.rows(transaction)?;
         self.queues(transaction)?;
         self.apply_deltas()?;
+        if segments.sweep {
+            self.sweep()?;
+        }
         if let Some(moved) = segments.moved {
             self.move_segment(moved)?;
         }
@@ -140,10 +145,11 @@ impl<'t, 'o> Commit<'t, 'o> {
             match change {
                 MessageChange::Known(by) => self.deltas.entry(id).or_default().by += by,
                 MessageChange::New(new) => {
+                    let references = u64::try_from(new.references).unwrap_or_default();
                     // Nobody's from the beginning.
-                    let Ok(references @ 1..) = u64::try_from(new.references) else {
+                    if references == 0 && !self.overlay.is_rebuild {
                         continue;
-                    };
+                    }
                     let entry = MessageEntry {
                         segment: new.segment,
                         block: new.block,
@@ -442,7 +448,7 @@ impl<'t, 'o> Commit<'t, 'o> {
                 continue;
             };
             entry.references = entry.references.saturating_add_signed(delta.by);
-            if entry.references == 0 {
+            if entry.references == 0 && !self.overlay.is_rebuild {
                 self.lose_message(id, &entry)?;
             } else {
                 self.messages.insert(id, entry.encode().as_slice())?;
@@ -464,6 +470,20 @@ impl<'t, 'o> Commit<'t, 'o> {
             figures.message_bytes = figures.message_bytes.saturating_sub(entry.weight());
         }
         Ok(())
+    }
+
+    /// Removes messages that nobody refers to.
+    fn sweep(&mut self) -> Result<(), ViewsError> {
+        let mut gone = Vec::new();
+        for message in self.messages.iter()? {
+            let (id, entry) = message?;
+            let entry = MessageEntry::decode(entry.value())?;
+            if entry.references == 0 {
+                gone.push((id.value(), entry));
+            }
+        }
+        gone.iter()
+            .try_for_each(|(id, entry)| self.lose_message(*id, entry))
     }
 
     fn move_segment(&mut self, moved: &Moved) -> Result<(), ViewsError> {

@@ -270,6 +270,11 @@ impl Views {
         })
     }
 
+    /// Whether the whole log is being folded, from now on, or that is over: with the next commit then.
+    pub(crate) fn is_rebuild(&self, is_rebuild: bool) {
+        self.write().active.is_rebuild = is_rebuild;
+    }
+
     /// From the next block on, the segment in this place of the log is in another file than its own.
     pub(crate) fn stands_for(&self, segment: u32, file: u32) {
         self.write().active.files.insert(segment, file);
@@ -298,7 +303,7 @@ impl Views {
         }
         {
             let mut shared = self.write();
-            let next = Overlay::after(shared.active.number + 1, shared.active.position);
+            let next = shared.active.next();
             shared.frozen = Some(Arc::new(std::mem::replace(&mut shared.active, next)));
         }
         self.commit_frozen(segments, now_ms)

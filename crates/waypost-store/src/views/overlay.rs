@@ -96,6 +96,9 @@ pub(super) struct Overlay {
     pub rows: Map<Box<[u8]>, RowChange>,
     /// By the segment that says something and the one it says it of.
     pub covers: Map<(u32, u32), Covers>,
+    /// Whether the views are made again from the whole log. What was settled long ago is not in the log any more, so that
+    /// a message that nobody refers to may still be referred to by what comes: none is gone before the end.
+    pub is_rebuild: bool,
     /// Segments that are in other files than their own.
     pub files: Map<u32, u32>,
     /// Bytes of records by segment.
@@ -124,6 +127,14 @@ impl Overlay {
             number,
             position,
             ..Self::default()
+        }
+    }
+
+    /// One that goes on from this one.
+    pub(super) fn next(&self) -> Self {
+        Self {
+            is_rebuild: self.is_rebuild,
+            ..Self::after(self.number + 1, self.position)
         }
     }
 
@@ -307,7 +318,7 @@ impl Overlay {
                 let is_gone = match entry.get_mut() {
                     MessageChange::New(new) => {
                         new.references += by;
-                        new.references <= 0
+                        new.references <= 0 && !self.is_rebuild
                     }
                     MessageChange::Known(change) => {
                         *change += by;

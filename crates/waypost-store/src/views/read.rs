@@ -1,8 +1,8 @@
 //! Reading the views: both layers at once.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use redb::{ReadTransaction, ReadableDatabase};
+use redb::{ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
 
 use super::{
     Shared, Views, ViewsError,
@@ -153,6 +153,29 @@ impl Views {
             range,
             cloak: shared.cloak.clone(),
         })
+    }
+
+    /// How many queues are owed something, as of the last commit.
+    pub(crate) fn queue_count(&self) -> Result<u64, ViewsError> {
+        let shared = self.shared();
+        let db = shared.db.as_ref().ok_or(ViewsError::Closed)?;
+        Ok(db.begin_read()?.open_table(QUEUES)?.len()?)
+    }
+
+    /// How many rows each table has, as of the last commit.
+    pub(crate) fn row_counts(&self) -> Result<BTreeMap<u8, u64>, ViewsError> {
+        let shared = self.shared();
+        let db = shared.db.as_ref().ok_or(ViewsError::Closed)?;
+        let mut counts = BTreeMap::new();
+        for row in db.begin_read()?.open_table(ROWS)?.iter()? {
+            let (key, value) = row?;
+            if let Some(table) = key.value().first()
+                && !RowEntry::decode(value.value())?.is_tombstone()
+            {
+                *counts.entry(*table).or_default() += 1;
+            }
+        }
+        Ok(counts)
     }
 
     /// The queues that are owed something, as of the last commit, ascending.
