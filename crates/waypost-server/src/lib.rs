@@ -30,6 +30,7 @@ pub mod metrics;
 mod server;
 mod shard;
 mod socket;
+mod store;
 pub mod stream;
 mod threads;
 
@@ -38,6 +39,7 @@ pub use door::{
     Bound, CertificateError, Found, PROXY_FIXED_BYTES, PROXY_HEADER_BYTES_MAX, ProxyError,
     ProxySource, decode_proxy_header, decode_proxy_length,
 };
+pub use store::{ClockTrust, NoKey, OpenError};
 pub use server::{DoorAddress, Handle, Server, StartError, start};
 
 /// The version, as clients and metrics see it.

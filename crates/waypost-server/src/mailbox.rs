@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mio::Waker;
-use waypost_core::{Answer, Authenticate, MailBatch, Permit, Policies, ShardId, Ticket};
+use waypost_core::journal::{MessageId, QueueId, QueueRead, Refusal, Stored, Ticket};
+use waypost_core::{Answer, Authenticate, MailBatch, Permit, Policies, ShardId};
 
 use crate::client_report::ClientQuestion;
 use crate::door::entrance::Place;
@@ -37,7 +38,19 @@ pub(crate) enum Inbound {
     /// Other judges, for other rules.
     Rules(Box<dyn Permit + Send>, Box<dyn Authenticate + Send>),
     /// The answer that a parked connection waits for.
-    Verdict(Ticket, Answer),
+    Verdict(waypost_core::Ticket, Answer),
+    /// How far the shard's transactions have come.
+    Stored(Stored),
+    /// Transactions, from the first to the last, that are not kept.
+    NotStored {
+        first: Ticket,
+        last: Ticket,
+        refusal: Refusal,
+    },
+    /// What a queue is owed, as it was asked for.
+    QueueRead(QueueId, QueueRead),
+    /// A message's content, as it was asked for; `None`: it is damaged, or gone.
+    MessageRead(MessageId, Option<Arc<[u8]>>),
     /// Say goodbye to every client and end.
     Drain,
 }
@@ -167,6 +180,11 @@ impl Inbound {
             | Self::Client(_)
             | Self::Rules(..)
             | Self::Verdict(..)
+            | Self::Stored(_)
+            | Self::NotStored { .. }
+            // What is read is bounded by what the shard asked for.
+            | Self::QueueRead(..)
+            | Self::MessageRead(..)
             | Self::Drain => 0,
         }
     }

@@ -22,6 +22,7 @@ use crate::mailbox::{Handover, Inbound, Mailbox};
 use crate::metrics::Stats;
 use crate::shard::{Shard, ShardPort, ShellLimits};
 use crate::socket::{Framing, Socket};
+use crate::store::{self, ClockTrust, OpenError};
 use crate::threads::Threads;
 
 /// Why a server did not start.
@@ -46,6 +47,12 @@ pub enum StartError {
     /// The users file cannot be used.
     #[error(transparent)]
     Users(#[from] UsersFileError),
+    /// What has to outlive the server cannot be kept.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// A shard could not take up what an earlier run left.
+    #[error("a shard could not take up what the store has; the log says why")]
+    NotRestored,
     /// `server.balance` names no strategy.
     #[error("server.balance: {0}")]
     Balance(#[from] UnknownStrategy),
@@ -118,9 +125,12 @@ const USERS_SEED: u64 = 0x5573_6572_735f_5f5f;
 /// More threads than this for handshakes take turns on the cores anyway.
 const HANDSHAKE_THREADS_BY_DEFAULT: usize = 4;
 
-/// Starts shards, porters and listener. Clients are served when this returns.
-pub fn start(config: &Config) -> Result<Server, StartError> {
+/// Starts shards, porters and listener. Clients are served when this returns. The data directory must be this process's
+/// ([`crate::control::DataDirectory`]).
+pub fn start(config: &Config, trust: ClockTrust) -> Result<Server, StartError> {
     let shards = config.server.shard_count();
+    let stats = Arc::new(Stats::new(shards));
+    let store = store::open(config, trust, &stats)?;
     let gates = open(config)?;
     let doors: Arc<[Arc<Door>]> = gates.iter().map(|(_, door)| Arc::clone(door)).collect();
     let ports = (0..shards)
@@ -128,7 +138,6 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
         .collect::<io::Result<Vec<_>>>()
         .map_err(cannot_start("a shard's poller"))?;
     let mailboxes: Arc<[_]> = ports.iter().map(|port| Arc::clone(&port.mailbox)).collect();
-    let stats = Arc::new(Stats::new(shards));
     door::tell_expiry(&doors, &stats);
     let clock = RetainedClock::default();
     let seed = seed().map_err(cannot_start("the random source"))?;
@@ -164,6 +173,8 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
     )
     .map_err(cannot_start("the listener"))?;
     let mut threads = Threads::new();
+    let store_port = store.port(usize::from(shards));
+    let (tell_restored, restored) = std::sync::mpsc::channel();
     for ((index, port), shard_stats) in (0..shards).zip(ports).zip(&stats.shards) {
         let broker_config = BrokerConfig {
             shard: ShardId(index),
@@ -172,20 +183,35 @@ pub fn start(config: &Config) -> Result<Server, StartError> {
             limits: config.limits.clone(),
             clock: clock.clone(),
             policies: Arc::clone(config.topics.policies()),
-            has_store: false,
-            numbers: waypost_core::journal::Numbers::default(),
+            has_store: true,
+            numbers: store.numbers.clone(),
         };
         let limits = shell_limits(config);
         let (mailboxes, stats) = (Arc::clone(&mailboxes), Arc::clone(shard_stats));
+        let (port_of_store, rows) = (store_port.clone(), Arc::clone(&store.store));
+        let restored = tell_restored.clone();
         let (permit, authenticate) = users.judges(ShardId(index));
         // A broker is not Send (its messages are counted without atomics), so it is made where it lives.
         threads
             .spawn(format!("shard-{index}"), move || {
                 let broker = Broker::new(broker_config, permit, authenticate);
-                Shard::new(ShardId(index), port, mailboxes, broker, limits, stats).run()
+                let id = ShardId(index);
+                let mut shard = Shard::new(id, port, mailboxes, port_of_store, broker, limits, stats);
+                shard.restore(&*rows)?;
+                drop(rows);
+                // Nobody listens when another shard has failed.
+                let _ = restored.send(());
+                shard.run()
             })
             .map_err(cannot_start("a shard's thread"))?;
     }
+    drop(tell_restored);
+    for _ in 0..shards {
+        restored.recv().map_err(|_| StartError::NotRestored)?;
+    }
+    store
+        .start(&store_port.intake, &mailboxes, &stats, &mut threads)
+        .map_err(cannot_start("the store's threads"))?;
     let users = users
         .start(config, &mailboxes, &mut threads)
         .map_err(cannot_start("the checking of passwords"))?;

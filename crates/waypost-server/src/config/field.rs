@@ -22,6 +22,7 @@ pub(super) enum Field<C> {
     OptionalPath(fn(&mut C) -> &mut Option<PathBuf>),
     Paths(fn(&mut C) -> &mut Vec<PathBuf>),
     Names(fn(&mut C) -> &mut Vec<String>),
+    OptionalName(fn(&mut C) -> &mut Option<String>),
     /// A Topic Filter that a policy may have.
     Filter(fn(&mut C) -> &mut String),
     Word(Word<C>),
@@ -111,6 +112,9 @@ impl<C: Clone> Field<C> {
             }
             Field::Paths(field) => list(field(&mut copy).iter().map(|path| path.to_string_lossy())),
             Field::Names(field) => list(field(&mut copy).iter().cloned()),
+            Field::OptionalName(field) => {
+                literal::quoted(&field(&mut copy).take().unwrap_or_default())
+            }
             Field::Filter(field) => literal::quoted(field(&mut copy)),
             Field::Word(word) => literal::quoted((word.read)(config)),
         }
@@ -139,6 +143,12 @@ impl<C: Clone> Field<C> {
                         .filter(|item| !item.is_empty())
                         .map(str::to_owned)
                 }),
+            ),
+            Field::OptionalName(field) => put(
+                field(config),
+                value
+                    .text()
+                    .map(|name| (!name.is_empty()).then(|| name.to_owned())),
             ),
             Field::Filter(field) => put(field(config), value.text().and_then(literal::filter)),
             Field::Word(word) => value.word().is_some_and(|text| (word.write)(config, text)),
@@ -169,6 +179,7 @@ impl<C: Clone> Field<C> {
             Field::OptionalPath(_) => "a path, or nothing (\"\")".to_owned(),
             Field::Paths(_) => "a list of paths".to_owned(),
             Field::Names(_) => "a list of names".to_owned(),
+            Field::OptionalName(_) => "a name, or nothing (\"\")".to_owned(),
             Field::Filter(_) => format!(
                 "a topic filter (+ fills a level, # is alone in the last one, at most \
                  {POLICY_LEVELS_MAX} levels, no $share or $queue)"

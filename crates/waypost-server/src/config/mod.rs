@@ -17,6 +17,7 @@ mod nearest;
 mod print;
 mod setting;
 mod settings;
+mod store;
 #[cfg(test)]
 mod tests;
 mod topic;
@@ -29,6 +30,8 @@ pub use load::{Flag, Sources};
 pub use print::{default_toml, markdown};
 pub use setting::{Reload, Setting};
 pub use settings::SETTINGS;
+pub use store::StoreConfig;
+pub(crate) use store::NO_ENCRYPTION;
 pub use topic::{Explained, Topics};
 
 use std::path::PathBuf;
@@ -51,6 +54,8 @@ pub struct Config {
     pub limits: waypost_core::Limits,
     /// `[limits]` too: the bounds the shell keeps (sockets, buffers, mailboxes).
     pub shell: ShellLimits,
+    /// `[store]`: how what outlives the process is kept.
+    pub store: StoreConfig,
     /// `[http]`: the control side.
     pub http: HttpConfig,
     /// `[log]`: what is said on standard error.

@@ -76,6 +76,8 @@ impl Setting {
             "listen.mqtts" => r#"["127.0.0.1:8883"]"#.to_owned(),
             "listen.ws" => r#"["127.0.0.1:8083"]"#.to_owned(),
             "listen.wss" => r#"["127.0.0.1:8084"]"#.to_owned(),
+            "store.old_key_files" => r#"["old.key"]"#.to_owned(),
+            "store.key_command" => r#"["pass", "show", "waypost"]"#.to_owned(),
             "tls.crl" => r#"["clients.crl"]"#.to_owned(),
             _ => self
                 .field

@@ -3,7 +3,7 @@
 use super::door::ClientCertificates;
 use super::field::{Field, Number, Word, duration, number, seconds};
 use super::setting::{Reload, Setting};
-use super::words;
+use super::{store, words};
 
 /// More shards than this serve nobody: each costs a thread and a mailbox to every other.
 pub(super) const SHARDS_MAX: u16 = 256;
@@ -517,6 +517,16 @@ pub const SETTINGS: &[Setting] = &[
         flag: None,
         field: Field::Count(number!(1, 65_535, limits.group_credit_max)),
     },
+    store::SEGMENT_BYTES,
+    store::COMPRESS,
+    store::ENCRYPT,
+    store::KEY_FILE,
+    store::KEY_ENV,
+    store::KEY_COMMAND,
+    store::OLD_KEY_FILES,
+    store::CACHE,
+    store::CACHE_BYTES,
+    store::PENDING_BYTES_MAX,
     Setting {
         section: "http",
         key: "tls",

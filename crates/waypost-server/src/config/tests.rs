@@ -65,6 +65,16 @@ fn other_values() -> BTreeMap<String, (String, String)> {
                 "http.allowed_origins" => {
                     r#"["https://a.example", "https://b.example"]"#.to_owned()
                 }
+                "store.compress" => {
+                    let other = |name: &&str| *name != Config::default().store.compress;
+                    let names = waypost_compress::registry().iter().map(|row| row.name);
+                    format!("\"{}\"", names.clone().find(other).unwrap())
+                }
+                "store.encrypt" => r#""aes-gcm""#.to_owned(),
+                "store.key_file" => r#""/etc/waypost/key""#.to_owned(),
+                "store.key_env" => r#""WAYPOST_KEY""#.to_owned(),
+                "store.old_key_files" => r#"["old.key"]"#.to_owned(),
+                "store.key_command" => r#"["pass", "show", "waypost"]"#.to_owned(),
                 "log.level" => r#""debug""#.to_owned(),
                 _ => setting.field.another_number(),
             };
@@ -82,6 +92,8 @@ fn companions(name: &str) -> Vec<Flag> {
         "tls.key" => &["tls.cert"],
         "tls.client_certificates" => &["tls.client_ca"],
         "tls.client_ca" => &["tls.client_certificates"],
+        "store.encrypt" => &["store.key_file"],
+        "store.key_file" | "store.key_env" | "store.key_command" => &["store.encrypt"],
         "tls.crl" => &["tls.client_ca", "tls.client_certificates"],
         _ => &[],
     };

@@ -24,6 +24,7 @@ pub(super) fn validate(loading: &mut Loading) {
     }
     check_places(&doors, &mut problems);
     check_tls(loading, &mut problems);
+    super::store::check(loading, &mut problems);
     loading.problems.append(&mut problems);
 }
 

@@ -189,7 +189,8 @@ async fn report(shared: Arc<Shared>, publish_system: PublishSystem) {
     loop {
         ticks.tick().await;
         if shared.phase.get() == Phase::Serving {
-            publish_system(topics.report(shared.started.elapsed(), &shared.stats.totals()));
+            let (stats, uptime) = (&shared.stats, shared.started.elapsed());
+            publish_system(topics.report(uptime, &stats.totals(), &stats.server));
         }
     }
 }

@@ -119,15 +119,32 @@ async fn live() -> Response {
     page(StatusCode::OK, TEXT, "live\n")
 }
 
-/// Clients are served.
+/// Clients are served, and what they are told is kept is kept.
 async fn ready(State(shared): State<Arc<Shared>>) -> Response {
-    match shared.phase.get() {
-        Phase::Serving => page(StatusCode::OK, TEXT, "ready\n"),
-        phase => page(
-            StatusCode::SERVICE_UNAVAILABLE,
-            TEXT,
-            format!("{}\n", phase.as_str()),
-        ),
+    match (shared.phase.get(), store_trouble(&shared)) {
+        (Phase::Serving, None) => page(StatusCode::OK, TEXT, "ready\n"),
+        (Phase::Serving, Some(trouble)) => unavailable(trouble),
+        (phase, _) => unavailable(phase.as_str()),
+    }
+}
+
+fn unavailable(reason: &str) -> Response {
+    page(
+        StatusCode::SERVICE_UNAVAILABLE,
+        TEXT,
+        format!("{reason}\n"),
+    )
+}
+
+/// Why nothing that has to outlive the server is acknowledged, while that is so.
+fn store_trouble(shared: &Shared) -> Option<&'static str> {
+    let stats = &shared.stats.server;
+    if stats.store_full.load(Ordering::Relaxed) > 0 {
+        Some("the disk is full")
+    } else if stats.store_failed.load(Ordering::Relaxed) > 0 {
+        Some("the disk fails")
+    } else {
+        None
     }
 }
 
@@ -135,7 +152,7 @@ async fn prometheus(State(shared): State<Arc<Shared>>) -> Response {
     let process = Process {
         version: crate::VERSION,
         uptime: shared.started.elapsed(),
-        ready: shared.phase.get() == Phase::Serving,
+        ready: shared.phase.get() == Phase::Serving && store_trouble(&shared).is_none(),
     };
     page(
         StatusCode::OK,

@@ -7,10 +7,12 @@
 //!
 //! Deliberately not here: when anything is counted. That is said beside the code that counts.
 
+mod histogram;
 mod prometheus;
 mod system;
 mod table;
 
+pub use histogram::Histogram;
 pub use prometheus::{Process, markdown, render};
 pub use system::SystemTopics;
 pub use table::{
@@ -27,6 +29,8 @@ pub struct Stats {
     pub shards: Vec<Arc<ShardStats>>,
     /// What is counted outside the shards.
     pub server: ServerStats,
+    /// How long the log's syncs took.
+    pub store_sync_duration: Histogram,
 }
 
 impl Stats {
@@ -35,6 +39,7 @@ impl Stats {
         Self {
             shards: (0..shards).map(|_| Arc::default()).collect(),
             server: ServerStats::default(),
+            store_sync_duration: Histogram::default(),
         }
     }
 

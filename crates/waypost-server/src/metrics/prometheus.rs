@@ -33,9 +33,15 @@ const PROCESS: [(&str, Kind, &str); 3] = [
     (
         "waypost_ready",
         Kind::Gauge,
-        "1 while clients are served, 0 while starting and draining.",
+        "1 while clients are served, 0 while starting, draining, or while the disk refuses what has to outlive the server.",
     ),
 ];
+
+/// The one histogram: name, help.
+const SYNC_DURATION: (&str, &str) = (
+    "waypost_store_sync_duration_seconds",
+    "How long the log's syncs took, failed ones included.",
+);
 
 /// The page at `/metrics`, in Prometheus's text format 0.0.4.
 pub fn render(stats: &Stats, process: &Process) -> String {
@@ -43,7 +49,7 @@ pub fn render(stats: &Stats, process: &Process) -> String {
     let shards: Vec<Snapshot> = stats.shards.iter().map(|shard| shard.read()).collect();
     // Writing to a String cannot fail, here and below.
     for (name, kind, help) in PROCESS {
-        head(&mut out, name, kind, help);
+        head(&mut out, name, kind.as_str(), help);
         let _ = match name {
             "waypost_info" => writeln!(out, "{name}{{version=\"{}\"}} 1", process.version),
             "waypost_uptime_seconds" => {
@@ -53,7 +59,7 @@ pub fn render(stats: &Stats, process: &Process) -> String {
         };
     }
     for metric in METRICS {
-        head(&mut out, metric.name, metric.kind, metric.help);
+        head(&mut out, metric.name, metric.kind.as_str(), metric.help);
         match metric.scope {
             Scope::Shard(read) => {
                 for (index, snapshot) in shards.iter().enumerate() {
@@ -70,15 +76,17 @@ pub fn render(stats: &Stats, process: &Process) -> String {
             }
         }
     }
+    let (name, help) = SYNC_DURATION;
+    head(&mut out, name, HISTOGRAM, help);
+    stats.store_sync_duration.render(name, &mut out);
     out
 }
 
-fn head(out: &mut String, name: &str, kind: Kind, help: &str) {
-    let _ = write!(
-        out,
-        "# HELP {name} {help}\n# TYPE {name} {}\n",
-        kind.as_str()
-    );
+/// The word Prometheus uses for one.
+const HISTOGRAM: &str = "histogram";
+
+fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
 }
 
 /// `docs/metrics.md`.
@@ -92,20 +100,18 @@ pub fn markdown() -> String {
          whole server.\n\n\
          | name | kind | per shard | what it says |\n|---|---|---|---|\n",
     );
-    let process = PROCESS.map(|(name, kind, help)| (name, kind, "", help));
+    let process = PROCESS.map(|(name, kind, help)| (name, kind.as_str(), "", help));
     let table = METRICS.iter().map(|metric| {
         let per_shard = match metric.scope {
             Scope::Shard(_) => "per shard",
             Scope::Server(_) => "",
         };
-        (metric.name, metric.kind, per_shard, metric.help)
+        (metric.name, metric.kind.as_str(), per_shard, metric.help)
     });
-    for (name, kind, per_shard, help) in process.into_iter().chain(table) {
-        let _ = writeln!(
-            out,
-            "| `{name}` | {} | {per_shard} | {help} |",
-            kind.as_str()
-        );
+    let (name, help) = SYNC_DURATION;
+    let histogram = [(name, HISTOGRAM, "", help)];
+    for (name, kind, per_shard, help) in process.into_iter().chain(table).chain(histogram) {
+        let _ = writeln!(out, "| `{name}` | {kind} | {per_shard} | {help} |");
     }
     out.push_str(
         "\n## $SYS\n\n\

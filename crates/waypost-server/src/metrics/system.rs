@@ -1,9 +1,10 @@
 //! `$SYS/broker/…`: the numbers as MQTT messages, named as Mosquitto's.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Snapshot;
+use super::{ServerStats, Snapshot};
 
 /// Every topic below `$SYS/broker/`, and what it says; `+` stands for `1min`, `5min` and `15min`.
 pub(super) const SYSTEM_TOPICS: &[(&str, &str)] = &[
@@ -27,7 +28,14 @@ pub(super) const SYSTEM_TOPICS: &[(&str, &str)] = &[
         "publish/messages/dropped",
         "Messages dropped: queue or outbox full, too large or expired.",
     ),
+    ("publish/bytes/received", "Payload bytes of PUBLISH packets received."),
+    ("publish/bytes/sent", "Payload bytes of PUBLISH packets sent."),
     ("retained messages/count", "Retained messages."),
+    (
+        "store/messages/count",
+        "Messages kept on disk: owed to somebody who is not connected or has not acknowledged them, or retained.",
+    ),
+    ("store/messages/bytes", "Bytes of their contents."),
     ("subscriptions/count", "Subscriptions of all sessions."),
     (
         "load/messages/received/+",
@@ -69,10 +77,25 @@ const VALUES: &[(&str, Read)] = &[
     }),
     ("publish/messages/sent", |now| now.core.deliveries),
     ("publish/messages/dropped", dropped),
+    ("publish/bytes/received", |now| now.shell.publish_bytes_received),
+    ("publish/bytes/sent", |now| now.shell.publish_bytes_sent),
     ("retained messages/count", |now| {
         now.gauges.retained_messages
     }),
     ("subscriptions/count", |now| now.gauges.subscriptions),
+];
+
+/// Reads one number of the server as a whole.
+type ReadServer = fn(&ServerStats) -> u64;
+
+/// Plain values of the server as a whole.
+const SERVER_VALUES: &[(&str, ReadServer)] = &[
+    ("store/messages/count", |server| {
+        server.store_messages.load(Ordering::Relaxed)
+    }),
+    ("store/messages/bytes", |server| {
+        server.store_message_bytes.load(Ordering::Relaxed)
+    }),
 ];
 
 /// Averages of what these counters gain.
@@ -106,7 +129,12 @@ pub struct SystemTopics {
 
 impl SystemTopics {
     /// The messages to publish retained now, topic and payload: those that differ from last time.
-    pub fn report(&mut self, uptime: Duration, now: &Snapshot) -> Vec<(String, Vec<u8>)> {
+    pub fn report(
+        &mut self,
+        uptime: Duration,
+        now: &Snapshot,
+        server: &ServerStats,
+    ) -> Vec<(String, Vec<u8>)> {
         let mut changed = Vec::new();
         let mut say = |topic: &str, payload: String| {
             if self.said.get(topic) != Some(&payload) {
@@ -120,6 +148,9 @@ impl SystemTopics {
         say("clients/maximum", self.connected_max.to_string());
         for (topic, read) in VALUES {
             say(topic, read(now).to_string());
+        }
+        for (topic, read) in SERVER_VALUES {
+            say(topic, read(server).to_string());
         }
 
         let (last_uptime, last) = self.last.unwrap_or_default();

@@ -64,7 +64,11 @@ fn every_metric_reads_a_number_of_its_own() {
 
     let names: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
     assert_eq!(names.len(), METRICS.len());
-    assert_eq!(samples(&render(&stats, &PROCESS)).len(), METRICS.len() + 3);
+    // Beside the table: three rows of the process, and the buckets of one histogram with sum and count.
+    assert_eq!(
+        samples(&render(&stats, &PROCESS)).len(),
+        METRICS.len() + 3 + 15
+    );
 }
 
 #[test]
@@ -119,12 +123,17 @@ fn system_topics_are_named_and_written_as_mosquittos() {
     let mut now = Snapshot::default();
     now.core.publishes_received = 60;
     now.core.dropped_queue_full = 2;
+    now.shell.publish_bytes_received = 6_000;
+    now.shell.publish_bytes_sent = 7_000;
     now.shell.dropped_qos0_outbox = 1;
     now.gauges.clients = 3;
     now.gauges.sessions = 5;
     now.gauges.retained_messages = 4;
+    let server = ServerStats::default();
+    server.store_messages.store(8, Ordering::Relaxed);
+    server.store_message_bytes.store(800, Ordering::Relaxed);
     let first: BTreeMap<_, _> = topics
-        .report(Duration::from_mins(1), &now)
+        .report(Duration::from_mins(1), &now, &server)
         .into_iter()
         .map(|(topic, payload)| (topic, String::from_utf8(payload).unwrap()))
         .collect();
@@ -136,6 +145,10 @@ fn system_topics_are_named_and_written_as_mosquittos() {
         ("clients/maximum", "3"),
         ("publish/messages/received", "60"),
         ("publish/messages/dropped", "3"),
+        ("publish/bytes/received", "6000"),
+        ("publish/bytes/sent", "7000"),
+        ("store/messages/count", "8"),
+        ("store/messages/bytes", "800"),
         ("retained messages/count", "4"),
         // 60 in the first minute, averaged as 60 × (1 − e^(−60/window)).
         ("load/publish/received/1min", "37.93"),
@@ -170,10 +183,11 @@ fn system_topics_are_named_and_written_as_mosquittos() {
 fn only_what_changed_is_said_again() {
     let mut topics = SystemTopics::default();
     let mut now = Snapshot::default();
-    topics.report(Duration::from_secs(10), &now);
+    let server = ServerStats::default();
+    topics.report(Duration::from_secs(10), &now, &server);
     let said = |topics: &mut SystemTopics, now: &Snapshot, uptime| -> Vec<String> {
         topics
-            .report(Duration::from_secs(uptime), now)
+            .report(Duration::from_secs(uptime), now, &server)
             .into_iter()
             .map(|(topic, _)| topic)
             .collect()

@@ -10,6 +10,7 @@
 
 mod clock;
 mod connection;
+pub(crate) mod journal;
 mod layers;
 mod outbox;
 mod outlets;
@@ -26,13 +27,16 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token, Waker};
 use waypost_core::{Broker, ConnectionId, MailBatch, Now, Peer, ShardId};
+use waypost_store::{Disk, Store};
 
 use crate::client_report::{ClientQuestion, ClientReport};
 use crate::mailbox::{Handover, Inbound, Mailbox};
 use crate::metrics::{Gauges, ShardStats};
+use crate::store::StorePort;
 use crate::stream::websocket::CloseCode;
 use clock::Clock;
 use connection::Connection;
+use journal::ShardJournal;
 use layers::Layers;
 use outlets::{OutboxBounds, Outlets};
 
@@ -49,8 +53,8 @@ const LINGER_MS: u64 = 5_000;
 /// Connections that come, greet or go in one tick. Such work is long beside a message's, and comes in storms: those who
 /// are there must not wait for all of it.
 const NEWCOMERS_PER_TICK: usize = 32;
-/// While another shard's mailbox is full, how often to look again.
-const MAILBOX_FULL_RETRY_MS: u64 = 1;
+/// While another shard's mailbox or the store is full, how often to look again.
+const FULL_RETRY_MS: u64 = 1;
 
 /// The bounds of the shell; the core has its own.
 #[derive(Clone, Copy, Debug)]
@@ -124,17 +128,23 @@ impl Shard {
         id: ShardId,
         port: ShardPort,
         mailboxes: Arc<[Arc<Mailbox>]>,
+        store: StorePort,
         broker: Broker,
         limits: ShellLimits,
         stats: Arc<ShardStats>,
     ) -> Self {
-        let clock = Clock::start();
+        let clock = Clock::start(store.wall);
         Self {
             id,
             broker,
             poll: port.poll,
             inbox: port.mailbox,
-            outlets: Outlets::new(mailboxes.len(), OutboxBounds::of(&limits), POOL_BYTES_MAX),
+            outlets: Outlets::new(
+                mailboxes.len(),
+                ShardJournal::new(id, store.intake),
+                OutboxBounds::of(&limits),
+                POOL_BYTES_MAX,
+            ),
             mailboxes,
             limits,
             stats,
@@ -153,6 +163,13 @@ impl Shard {
             draining: false,
             drained_at: u64::MAX,
         }
+    }
+
+    /// Takes up what an earlier run left that is this shard's, before anybody connects.
+    pub(crate) fn restore<D: Disk>(&mut self, store: &Store<D>) -> io::Result<()> {
+        let _ = store;
+        self.send_mail();
+        Ok(())
     }
 
     /// Runs until the shard has drained. An error is one of the poller, never of a connection.
@@ -186,6 +203,8 @@ impl Shard {
         self.receive();
         if self.a_mailbox_is_full() {
             self.outlets.counters.reads_paused += self.outlets.ready.len() as u64;
+        } else if self.outlets.journal.is_full() {
+            self.outlets.counters.reads_paused_store += self.outlets.ready.len() as u64;
         } else {
             self.read_ready();
         }
@@ -224,8 +243,8 @@ impl Shard {
 
     /// How long the next wait may take.
     fn timeout(&self) -> Option<Duration> {
-        if self.a_mailbox_is_full() {
-            return Some(Duration::from_millis(MAILBOX_FULL_RETRY_MS));
+        if self.a_mailbox_is_full() || self.outlets.journal.is_full() {
+            return Some(Duration::from_millis(FULL_RETRY_MS));
         }
         let lists = [&self.outlets.ready, &self.outlets.dirty, &self.relieved];
         if !self.newcomers.is_empty() || lists.iter().any(|list| !list.is_empty()) {
@@ -303,6 +322,31 @@ impl Shard {
                 Inbound::Verdict(ticket, answer) => {
                     self.broker
                         .handle_verdict(ticket, answer, self.now, &mut self.outlets);
+                }
+                Inbound::Stored(stored) => {
+                    self.broker
+                        .handle_stored(stored, self.now, &mut self.outlets);
+                }
+                Inbound::NotStored {
+                    first,
+                    last,
+                    refusal,
+                } => {
+                    self.broker.handle_not_stored(
+                        first,
+                        last,
+                        refusal,
+                        self.now,
+                        &mut self.outlets,
+                    );
+                }
+                Inbound::QueueRead(queue, read) => {
+                    self.broker
+                        .handle_queue_read(queue, read, self.now, &mut self.outlets);
+                }
+                Inbound::MessageRead(id, body) => {
+                    self.broker
+                        .handle_message_read(id, body, self.now, &mut self.outlets);
                 }
                 Inbound::Drain => self.drain(),
             }
@@ -389,7 +433,9 @@ impl Shard {
         self.now.monotonic_ms >= self.drained_at
     }
 
+    /// Hands in what was written down, then sends the mail that may speak of it.
     fn send_mail(&mut self) {
+        self.outlets.journal.hand_in();
         for (mail, mailbox) in self.outlets.mail.iter_mut().zip(self.mailboxes.iter()) {
             if !mail.is_empty() {
                 // A waker fails only when its shard is gone, and then nobody waits for the mail.

@@ -9,6 +9,7 @@ use waypost_core::{ConnectionId, DeliveryFlags, Effects, MailBatch, Message, Sha
 use waypost_mqtt::{Packet, ProtocolVersion, PublishHead, QoS, encode, encode_publish_head};
 
 use super::connection::{Connection, ConnectionState};
+use super::journal::ShardJournal;
 use super::layers::{LayerBuffers, Layers};
 use super::outbox::BufferPool;
 use super::{READ_BUFFER_BYTES, ShellLimits};
@@ -31,7 +32,7 @@ pub(super) struct Outlets {
     pub(super) mail: Vec<MailBatch>,
     pub(super) counters: ShellCounters,
     pub(super) layer_buffers: LayerBuffers,
-    pub(super) journal: waypost_core::journal::NoJournal,
+    pub(super) journal: ShardJournal,
     /// Bytes that wait in all outboxes, those that are made into frames and records included.
     pub(super) outbox_bytes: usize,
     pub(super) bounds: OutboxBounds,
@@ -77,9 +78,14 @@ struct Encoded {
 }
 
 impl Outlets {
-    pub(super) fn new(shards: usize, bounds: OutboxBounds, pool_bytes_max: usize) -> Self {
+    pub(super) fn new(
+        shards: usize,
+        journal: ShardJournal,
+        bounds: OutboxBounds,
+        pool_bytes_max: usize,
+    ) -> Self {
         Self {
-            journal: waypost_core::journal::NoJournal,
+            journal,
             connections: Slab::new(),
             pool: BufferPool::new(pool_bytes_max),
             dirty: Vec::new(),
@@ -310,6 +316,7 @@ impl Effects for Outlets {
             connection.only_owed &= !droppable;
             self.outbox_bytes += bytes;
             self.counters.packets_sent += 1;
+            self.counters.publish_bytes_sent += payload.len() as u64;
             if !connection.in_dirty {
                 connection.in_dirty = true;
                 self.dirty.push(index);

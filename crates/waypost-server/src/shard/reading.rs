@@ -237,6 +237,9 @@ impl Shard {
                 return false;
             }
         };
+        if let Packet::Publish(publish) = &packet {
+            self.outlets.counters.publish_bytes_received += publish.payload.len() as u64;
+        }
         if !connection.greeted {
             connection.greeted = true;
             if let Packet::Connect(connect) = &packet {

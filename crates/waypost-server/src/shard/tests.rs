@@ -16,6 +16,7 @@ use waypost_mqtt::{Ack, Packet, PacketId, QoS, ReasonCode, decode_header};
 use super::*;
 use crate::door::entrance::{Entrance, tests::entrance};
 use crate::socket::{Framing, Socket};
+use crate::store::{StorePort, WallClock};
 use crate::stream::peer::{Door, PeerLayers};
 use crate::stream::tls::Tls;
 
@@ -77,8 +78,9 @@ impl World {
         };
         let broker = Broker::new(config, Box::new(AllowAll), Box::new(AllowAll));
         let stats = Arc::default();
+        let store = StorePort::new(1, 1 << 20, WallClock::default());
         Self {
-            shard: Shard::new(ShardId(0), port, mailboxes, broker, shell, stats),
+            shard: Shard::new(ShardId(0), port, mailboxes, store, broker, shell, stats),
             events: Events::with_capacity(EVENTS_PER_TICK),
             listener: TcpListener::bind("127.0.0.1:0").unwrap(),
             entrance: entrance(1, usize::MAX, "round-robin"),

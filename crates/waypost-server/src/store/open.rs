@@ -1,0 +1,243 @@
+//! Opening what an earlier run left, before anything listens, and starting the threads.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use waypost_core::journal::{MessageId, Numbers, QueueId};
+use waypost_compress::UnknownStrategy;
+use waypost_store::disk::RealDisk;
+use waypost_store::log::LogOptions;
+use waypost_store::{
+    Disk, cache, Recovered, Store, StoreError, StoreOptions, StoreWriter, ViewsAtStart,
+};
+
+use super::clock::{ClockTrust, Found, WallClock, system_ms};
+use super::indexer::{self, Indexer};
+use super::intake::{Intake, StorePort};
+use super::key::{self, NoKey};
+use super::reader::{self, Reader};
+use super::trouble::Trouble;
+use super::writer::Writer;
+use super::figures::set;
+use crate::config::{Config, StoreConfig};
+use crate::mailbox::Mailbox;
+use crate::metrics::Stats;
+use crate::threads::Threads;
+
+/// The store's directory in the data directory.
+const DIRECTORY: &str = "store";
+
+/// Why the store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its directory cannot be made or opened.
+    #[error("cannot use {} for what has to outlive the server: {source}; choose another data directory with --data-dir", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is to be encrypted, and there is no key.
+    #[error(transparent)]
+    Key(#[from] NoKey),
+    /// `store.compress` names no strategy.
+    #[error("store.compress: {0}")]
+    Compress(#[from] UnknownStrategy),
+    /// `store.cache` names no strategy.
+    #[error("store.cache: {0}")]
+    Cache(#[from] cache::UnknownStrategy),
+    /// What is in it cannot be used.
+    #[error("cannot open the store in {}: {source}", path.display())]
+    Store {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong.
+        source: StoreError,
+    },
+}
+
+/// The store, open, before its threads run.
+pub(crate) struct OpenStore<D: Disk> {
+    pub(crate) store: Arc<Store<D>>,
+    log: StoreWriter<D>,
+    /// What goes on behind what an earlier run gave.
+    pub(crate) numbers: Numbers,
+    /// What time it is.
+    pub(crate) wall: WallClock,
+    pending_bytes_max: usize,
+}
+
+/// Opens the store in the data directory.
+pub(crate) fn open(
+    config: &Config,
+    trust: ClockTrust,
+    stats: &Stats,
+) -> Result<OpenStore<RealDisk>, OpenError> {
+    let path = config.server.data_dir.join(DIRECTORY);
+    let failed = |source| OpenError::Directory {
+        path: path.clone(),
+        source,
+    };
+    make(&path).map_err(failed)?;
+    let disk = RealDisk::open(&path).map_err(failed)?;
+    let options = options(&config.store)?;
+    OpenStore::open(Arc::new(disk), options, config.store.pending_bytes_max, trust, stats)
+        .map_err(|source| OpenError::Store { path, source })
+}
+
+impl<D: Disk> OpenStore<D> {
+    /// Opens the store on a disk, and says what was found.
+    pub(super) fn open(
+        disk: Arc<D>,
+        options: StoreOptions,
+        pending_bytes_max: usize,
+        trust: ClockTrust,
+        stats: &Stats,
+    ) -> Result<Self, StoreError> {
+        let began = Instant::now();
+        let now_ms = system_ms();
+        let (store, log, recovered) = Store::open(disk, options, now_ms)?;
+        let (wall, found) = WallClock::compare(now_ms, recovered.last_wall_ms, trust);
+        report(&recovered, began.elapsed(), stats);
+        report_clock(found);
+        Ok(Self {
+            numbers: Numbers::after(
+                MessageId(recovered.highest_message.0),
+                QueueId(recovered.highest_queue.0),
+            ),
+            store: Arc::new(store),
+            log,
+            wall,
+            pending_bytes_max,
+        })
+    }
+
+    /// What each shard gets of it.
+    pub(crate) fn port(&self, shards: usize) -> StorePort {
+        StorePort::new(shards, self.pending_bytes_max, self.wall)
+    }
+
+    /// Starts the threads. They end when every shard has.
+    pub(crate) fn start(
+        self,
+        intake: &Arc<Intake>,
+        mailboxes: &Arc<[Arc<Mailbox>]>,
+        stats: &Arc<Stats>,
+        threads: &mut Threads,
+    ) -> io::Result<()> {
+        let trouble = Arc::new(Trouble::none(Arc::clone(mailboxes), Arc::clone(stats)));
+        let (to_indexer, work) = channel();
+        let (to_reader, asks) = channel();
+        let writer = Writer::new(
+            self.log,
+            Arc::clone(intake),
+            to_indexer,
+            Arc::clone(mailboxes),
+            Arc::clone(&trouble),
+            self.wall,
+            Arc::clone(stats),
+        );
+        let indexer = Indexer {
+            store: Arc::clone(&self.store),
+            work,
+            reader: to_reader,
+            intake: Arc::clone(intake),
+            trouble,
+            wall: self.wall,
+            stats: Arc::clone(stats),
+        };
+        let reader = Reader {
+            store: self.store,
+            asks,
+            mailboxes: Arc::clone(mailboxes),
+            stats: Arc::clone(stats),
+        };
+        threads.spawn("store-writer".to_owned(), move || writer.run())?;
+        threads.spawn("store-indexer".to_owned(), move || {
+            at_niceness(indexer::NICENESS);
+            indexer.run()
+        })?;
+        threads.spawn("store-reader".to_owned(), move || {
+            at_niceness(reader::NICENESS);
+            reader.run()
+        })
+    }
+}
+
+/// Gives way to others from now on; on Linux this is the calling thread's own priority, not the process's.
+fn at_niceness(niceness: i32) {
+    if let Err(error) = rustix::process::setpriority_process(None, niceness) {
+        log::warn!("a thread of the store keeps its priority: {error}");
+    }
+}
+
+/// For its owner only, as the directory around it.
+fn make(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
+pub(super) fn options(config: &StoreConfig) -> Result<StoreOptions, OpenError> {
+    let mut keys = key::read(config, |name| std::env::var_os(name))?;
+    Ok(StoreOptions {
+        log: LogOptions {
+            segment_bytes: config.segment_bytes,
+            compress: waypost_compress::find(config.compress)?,
+            key: keys.current.take().map(Arc::new),
+            older_keys: keys.older.into_iter().map(Arc::new).collect(),
+            ..LogOptions::default()
+        },
+        cache: cache::find(config.cache)?,
+        cache_bytes: config.cache_bytes,
+    })
+}
+
+/// Says what an earlier run left.
+fn report(recovered: &Recovered, took: Duration, stats: &Stats) {
+    let stats = &stats.server;
+    set(&stats.store_start_log_bytes, recovered.log_bytes_read);
+    set(&stats.store_start_views_bytes, recovered.views_bytes_read);
+    set(&stats.store_damage, recovered.damage.len() as u64);
+    for damage in &recovered.damage {
+        log::error!(
+            "the store is damaged, what can be read is served: {damage}; `waypost store check` says more"
+        );
+    }
+    match &recovered.views {
+        ViewsAtStart::New => log::info!("the store is new"),
+        ViewsAtStart::Found => log::info!(
+            "the store is open after {:.2} s: {} B of the log read and {} B of the views",
+            took.as_secs_f64(),
+            recovered.log_bytes_read,
+            recovered.views_bytes_read
+        ),
+        ViewsAtStart::MadeAgain(why) => log::warn!(
+            "the store is open after {:.2} s: its views were made again from the log ({} B read), because {why}",
+            took.as_secs_f64(),
+            recovered.log_bytes_read
+        ),
+    }
+}
+
+fn report_clock(found: Found) {
+    match found {
+        Found::Right => {}
+        Found::BehindMs(by) => log::warn!(
+            "the clock is {} s behind the log's last entry: no time has passed since for sessions and messages that expire",
+            by / 1_000
+        ),
+        Found::AheadMs(by) => log::error!(
+            "the clock is {} h ahead of the log's last entry: sessions and messages do not expire by that time until the \
+             server is started with --accept-clock; if the clock is wrong, set it and start again",
+            by / 3_600_000
+        ),
+    }
+}
