@@ -6,8 +6,9 @@ use crate::{
     rust_source,
 };
 
-/// The table of settings.
+/// The table of settings, and the part of it that has a file of its own.
 const TABLE: &str = "crates/waypost-server/src/config/settings.rs";
+const STORE: &str = "crates/waypost-server/src/config/store.rs";
 /// The tables of keys of `[[listener]]`, `[[topic]]`: arrays of tables, which only a file has.
 const ARRAYS: &[(&str, &str)] = &[
     ("listener", "crates/waypost-server/src/config/door.rs"),
@@ -18,17 +19,16 @@ const READING: &str = "crates/waypost-server/src/config/";
 const PAGE: &str = "docs/configuration.md";
 
 pub fn check(repository: &Repository) -> Vec<Finding> {
-    let Some(table) = repository.file(TABLE) else {
-        return Vec::new();
-    };
     let page = repository.file(PAGE).map_or("", |file| file.text.as_str());
     let tests = test_code(repository, READING);
     let mut findings = Vec::new();
-    for (line, section, key) in settings(table) {
+    let tables = [TABLE, STORE].into_iter().filter_map(|path| repository.file(path));
+    let all = tables.flat_map(|table| settings(table).into_iter().map(move |row| (&table.path, row)));
+    for (path, (line, section, key)) in all {
         if !page.contains(&format!("`{key}`")) {
             let fix = format!("renew {PAGE}: RENEW_DOCS=1 cargo test -p waypost-server");
             findings.push(Finding::new(
-                TABLE,
+                path,
                 line,
                 format!("{section}.{key} is not documented"),
                 fix,
@@ -37,7 +37,7 @@ pub fn check(repository: &Repository) -> Vec<Finding> {
         if !is_tested(&tests, &section, &key) {
             let fix = "write a test outside config/ that sets it and sees the difference";
             findings.push(Finding::new(
-                TABLE,
+                path,
                 line,
                 format!("no test shows what {section}.{key} does"),
                 fix,

@@ -76,7 +76,7 @@ pub(super) fn check(loading: &Loading, problems: &mut Vec<Problem>) {
         problems.push(Problem::Missing {
             fix: line_for(&origin, &KEY_FILE, "\"/etc/waypost/store.key\""),
             origin,
-            key: "store.encrypt".to_owned(),
+            key: ENCRYPT.name(),
             missing: "a key",
         });
         return;

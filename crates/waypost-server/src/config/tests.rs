@@ -76,6 +76,8 @@ fn other_values() -> BTreeMap<String, (String, String)> {
                 "store.old_key_files" => r#"["old.key"]"#.to_owned(),
                 "store.key_command" => r#"["pass", "show", "waypost"]"#.to_owned(),
                 "log.level" => r#""debug""#.to_owned(),
+                // The only one there is so far.
+                "store.cache" => r#""lru""#.to_owned(),
                 _ => setting.field.another_number(),
             };
             let text = toml.replace(['[', ']', '"'], "").replace("::1:", "[::1]:");
@@ -111,6 +113,10 @@ fn every_setting_is_read_from_every_source() {
     let others = other_values();
     for setting in SETTINGS {
         let name = setting.name();
+        if others[&name].0 == setting.show(&Config::default()) {
+            assert_eq!(name, "store.cache", "there is only one value");
+            continue;
+        }
         let (toml, text) = &others[&name];
         let load = |sources: Sources| Config::load(&sources).unwrap();
         let flags = companions(&name);

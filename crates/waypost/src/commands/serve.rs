@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use waypost_server::config::{Config, Flag, SETTINGS, Sources};
 use waypost_server::control::{self, Context, Control, Doors, Phase, PhaseCell, Reloading};
-use waypost_server::{DoorAddress, Handle, Server};
+use waypost_server::{ClockTrust, DoorAddress, Handle, Server};
 
 use crate::Failure;
 
@@ -75,6 +75,10 @@ pub struct Args {
     /// Any other setting, as `waypost config default` names it: section.key=value
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
+    /// The clock is right although it is more than a day ahead of what was kept last: count that time, for sessions
+    /// and messages that expire
+    #[arg(long)]
+    accept_clock: bool,
     /// Print the bound addresses as one line of JSON
     #[arg(long)]
     json: bool,
@@ -90,7 +94,13 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
         .map_err(|error| Failure::new(format!("cannot wait for signals: {error}")))?;
 
     let doors = Doors::open(&config).map_err(|error| Failure::new(error.to_string()))?;
-    let server = waypost_server::start(&config).map_err(|error| Failure::new(error.to_string()))?;
+    let trust = if arguments.accept_clock {
+        ClockTrust::Accepted
+    } else {
+        ClockTrust::Checked
+    };
+    let server =
+        waypost_server::start(&config, trust).map_err(|error| Failure::new(error.to_string()))?;
     let announcement = Announcement::new(&server, &doors);
     let phase = Arc::new(PhaseCell::default());
     let (system, shards) = (server.handle(), server.handle());
