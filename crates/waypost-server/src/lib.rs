@@ -39,8 +39,8 @@ pub use door::{
     Bound, CertificateError, Found, PROXY_FIXED_BYTES, PROXY_HEADER_BYTES_MAX, ProxyError,
     ProxySource, decode_proxy_header, decode_proxy_length,
 };
-pub use store::{ClockTrust, NoKey, OpenError};
 pub use server::{DoorAddress, Handle, Server, StartError, start};
+pub use store::{ClockTrust, NoKey, OpenError};
 
 /// The version, as clients and metrics see it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

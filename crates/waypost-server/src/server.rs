@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::{Receiver, channel};
 use waypost_balance::UnknownStrategy;
 use waypost_core::{Broker, BrokerConfig, Policies, RetainedClock, ShardId};
+use waypost_store::Disk;
 
 use crate::auth::{Users, UsersFileError, UsersHandle};
 use crate::client_report::{ClientQuestion, ClientReport};
@@ -22,7 +23,7 @@ use crate::mailbox::{Handover, Inbound, Mailbox};
 use crate::metrics::Stats;
 use crate::shard::{Shard, ShardPort, ShellLimits};
 use crate::socket::{Framing, Socket};
-use crate::store::{self, ClockTrust, OpenError};
+use crate::store::{self, ClockTrust, OpenError, OpenStore};
 use crate::threads::Threads;
 
 /// Why a server did not start.
@@ -128,18 +129,25 @@ const HANDSHAKE_THREADS_BY_DEFAULT: usize = 4;
 /// Starts shards, porters and listener. Clients are served when this returns. The data directory must be this process's
 /// ([`crate::control::DataDirectory`]).
 pub fn start(config: &Config, trust: ClockTrust) -> Result<Server, StartError> {
-    let shards = config.server.shard_count();
-    let stats = Arc::new(Stats::new(shards));
+    let stats = Arc::new(Stats::new(config.server.shard_count()));
     let store = store::open(config, trust, &stats)?;
+    start_over(config, store, stats)
+}
+
+/// As [`start`], over a store that is open.
+pub(crate) fn start_over<D: Disk>(
+    config: &Config,
+    store: OpenStore<D>,
+    stats: Arc<Stats>,
+) -> Result<Server, StartError> {
     let gates = open(config)?;
     let doors: Arc<[Arc<Door>]> = gates.iter().map(|(_, door)| Arc::clone(door)).collect();
-    let ports = (0..shards)
+    let ports = (0..config.server.shard_count())
         .map(|_| ShardPort::new(config.shell.mailbox_bytes_max))
         .collect::<io::Result<Vec<_>>>()
         .map_err(cannot_start("a shard's poller"))?;
     let mailboxes: Arc<[_]> = ports.iter().map(|port| Arc::clone(&port.mailbox)).collect();
     door::tell_expiry(&doors, &stats);
-    let clock = RetainedClock::default();
     let seed = seed().map_err(cannot_start("the random source"))?;
     let users = Users::read(config, seed ^ USERS_SEED, &stats)?;
     let strategy = waypost_balance::find(config.server.balance)?;
@@ -173,45 +181,7 @@ pub fn start(config: &Config, trust: ClockTrust) -> Result<Server, StartError> {
     )
     .map_err(cannot_start("the listener"))?;
     let mut threads = Threads::new();
-    let store_port = store.port(usize::from(shards));
-    let (tell_restored, restored) = std::sync::mpsc::channel();
-    for ((index, port), shard_stats) in (0..shards).zip(ports).zip(&stats.shards) {
-        let broker_config = BrokerConfig {
-            shard: ShardId(index),
-            shards,
-            seed: seed.wrapping_add(u64::from(index)),
-            limits: config.limits.clone(),
-            clock: clock.clone(),
-            policies: Arc::clone(config.topics.policies()),
-            has_store: true,
-            numbers: store.numbers.clone(),
-        };
-        let limits = shell_limits(config);
-        let (mailboxes, stats) = (Arc::clone(&mailboxes), Arc::clone(shard_stats));
-        let (port_of_store, rows) = (store_port.clone(), Arc::clone(&store.store));
-        let restored = tell_restored.clone();
-        let (permit, authenticate) = users.judges(ShardId(index));
-        // A broker is not Send (its messages are counted without atomics), so it is made where it lives.
-        threads
-            .spawn(format!("shard-{index}"), move || {
-                let broker = Broker::new(broker_config, permit, authenticate);
-                let id = ShardId(index);
-                let mut shard = Shard::new(id, port, mailboxes, port_of_store, broker, limits, stats);
-                shard.restore(&*rows)?;
-                drop(rows);
-                // Nobody listens when another shard has failed.
-                let _ = restored.send(());
-                shard.run()
-            })
-            .map_err(cannot_start("a shard's thread"))?;
-    }
-    drop(tell_restored);
-    for _ in 0..shards {
-        restored.recv().map_err(|_| StartError::NotRestored)?;
-    }
-    store
-        .start(&store_port.intake, &mailboxes, &stats, &mut threads)
-        .map_err(cannot_start("the store's threads"))?;
+    start_shards(config, ports, store, &users, seed, &stats, &mut threads)?;
     let users = users
         .start(config, &mailboxes, &mut threads)
         .map_err(cannot_start("the checking of passwords"))?;
@@ -243,6 +213,60 @@ pub fn start(config: &Config, trust: ClockTrust) -> Result<Server, StartError> {
         stats,
         threads,
     })
+}
+
+/// Starts the shards, each with what the store has for it, then the store's own threads.
+fn start_shards<D: Disk>(
+    config: &Config,
+    ports: Vec<ShardPort>,
+    store: OpenStore<D>,
+    users: &Users,
+    seed: u64,
+    stats: &Arc<Stats>,
+    threads: &mut Threads,
+) -> Result<(), StartError> {
+    let mailboxes: Arc<[_]> = ports.iter().map(|port| Arc::clone(&port.mailbox)).collect();
+    let shards = config.server.shard_count();
+    let clock = RetainedClock::default();
+    let store_port = store.port(usize::from(shards));
+    let (tell_restored, restored) = std::sync::mpsc::channel();
+    for ((index, port), shard_stats) in (0..shards).zip(ports).zip(&stats.shards) {
+        let id = ShardId(index);
+        let broker_config = BrokerConfig {
+            shard: id,
+            shards,
+            seed: seed.wrapping_add(u64::from(index)),
+            limits: config.limits.clone(),
+            clock: clock.clone(),
+            policies: Arc::clone(config.topics.policies()),
+            has_store: true,
+            numbers: store.numbers.clone(),
+        };
+        let limits = shell_limits(config);
+        let (mailboxes, stats) = (Arc::clone(&mailboxes), Arc::clone(shard_stats));
+        let (store_port, rows) = (store_port.clone(), Arc::clone(&store.store));
+        let tell_restored = tell_restored.clone();
+        let (permit, authenticate) = users.judges(id);
+        // A broker is not Send (its messages are counted without atomics), so it is made where it lives.
+        threads
+            .spawn(format!("shard-{index}"), move || {
+                let broker = Broker::new(broker_config, permit, authenticate);
+                let mut shard = Shard::new(id, port, mailboxes, store_port, broker, limits, stats);
+                shard.restore(&rows)?;
+                drop(rows);
+                // Nobody listens when another shard has failed.
+                let _ = tell_restored.send(());
+                shard.run()
+            })
+            .map_err(cannot_start("a shard's thread"))?;
+    }
+    drop(tell_restored);
+    for _ in 0..shards {
+        restored.recv().map_err(|_| StartError::NotRestored)?;
+    }
+    store
+        .start(&store_port.intake, &mailboxes, stats, threads)
+        .map_err(cannot_start("the store's threads"))
 }
 
 fn shell_limits(config: &Config) -> ShellLimits {

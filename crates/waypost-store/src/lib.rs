@@ -38,3 +38,5 @@ pub use store::{
     StoreFigures, StoreOptions, StoreStats, StoreWriter, ViewsAtStart,
 };
 pub use views::{OwedQueues, QueueState, Row, Rows, SegmentFigures, ViewsError, ViewsFigures};
+/// The family that [`StoreOptions::cache`] is of.
+pub use waypost_cache as cache;

@@ -22,8 +22,14 @@ pub fn check(repository: &Repository) -> Vec<Finding> {
     let page = repository.file(PAGE).map_or("", |file| file.text.as_str());
     let tests = test_code(repository, READING);
     let mut findings = Vec::new();
-    let tables = [TABLE, STORE].into_iter().filter_map(|path| repository.file(path));
-    let all = tables.flat_map(|table| settings(table).into_iter().map(move |row| (&table.path, row)));
+    let tables = [TABLE, STORE]
+        .into_iter()
+        .filter_map(|path| repository.file(path));
+    let all = tables.flat_map(|table| {
+        settings(table)
+            .into_iter()
+            .map(move |row| (&table.path, row))
+    });
     for (path, (line, section, key)) in all {
         if !page.contains(&format!("`{key}`")) {
             let fix = format!("renew {PAGE}: RENEW_DOCS=1 cargo test -p waypost-server");

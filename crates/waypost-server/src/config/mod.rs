@@ -30,8 +30,8 @@ pub use load::{Flag, Sources};
 pub use print::{default_toml, markdown};
 pub use setting::{Reload, Setting};
 pub use settings::SETTINGS;
-pub use store::StoreConfig;
 pub(crate) use store::NO_ENCRYPTION;
+pub use store::StoreConfig;
 pub use topic::{Explained, Topics};
 
 use std::path::PathBuf;

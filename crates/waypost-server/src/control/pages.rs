@@ -129,11 +129,7 @@ async fn ready(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 fn unavailable(reason: &str) -> Response {
-    page(
-        StatusCode::SERVICE_UNAVAILABLE,
-        TEXT,
-        format!("{reason}\n"),
-    )
+    page(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{reason}\n"))
 }
 
 /// Why nothing that has to outlive the server is acknowledged, while that is so.

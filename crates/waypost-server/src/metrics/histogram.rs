@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Upper bounds of the buckets, in microseconds. An NVMe drive syncs in the first, a disk that turns in the last.
+/// Upper bounds of the buckets, in microseconds. A fast flash drive syncs in the first, a disk that turns in the last.
 const BOUNDS_US: [u64; 12] = [
     100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000,
 ];
@@ -41,13 +41,10 @@ impl Histogram {
         // Writing to a String cannot fail.
         for (bound, count) in bounds.zip(&self.counts) {
             total += count.load(Ordering::Relaxed);
-            let _ = match bound {
-                Some(us) => {
-                    let bound_s = Duration::from_micros(*us).as_secs_f64();
-                    writeln!(out, "{name}_bucket{{le=\"{bound_s}\"}} {total}")
-                }
-                None => writeln!(out, "{name}_bucket{{le=\"+Inf\"}} {total}"),
-            };
+            let bound = bound.map_or("+Inf".to_owned(), |us| {
+                Duration::from_micros(*us).as_secs_f64().to_string()
+            });
+            let _ = writeln!(out, "{name}_bucket{{le=\"{bound}\"}} {total}");
         }
         let sum_s = Duration::from_micros(self.sum_us.load(Ordering::Relaxed)).as_secs_f64();
         let _ = writeln!(out, "{name}_sum {sum_s:.6}\n{name}_count {total}");

@@ -28,8 +28,14 @@ pub(super) const SYSTEM_TOPICS: &[(&str, &str)] = &[
         "publish/messages/dropped",
         "Messages dropped: queue or outbox full, too large or expired.",
     ),
-    ("publish/bytes/received", "Payload bytes of PUBLISH packets received."),
-    ("publish/bytes/sent", "Payload bytes of PUBLISH packets sent."),
+    (
+        "publish/bytes/received",
+        "Payload bytes of PUBLISH packets received.",
+    ),
+    (
+        "publish/bytes/sent",
+        "Payload bytes of PUBLISH packets sent.",
+    ),
     ("retained messages/count", "Retained messages."),
     (
         "store/messages/count",
@@ -77,7 +83,9 @@ const VALUES: &[(&str, Read)] = &[
     }),
     ("publish/messages/sent", |now| now.core.deliveries),
     ("publish/messages/dropped", dropped),
-    ("publish/bytes/received", |now| now.shell.publish_bytes_received),
+    ("publish/bytes/received", |now| {
+        now.shell.publish_bytes_received
+    }),
     ("publish/bytes/sent", |now| now.shell.publish_bytes_sent),
     ("retained messages/count", |now| {
         now.gauges.retained_messages

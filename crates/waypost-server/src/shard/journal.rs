@@ -105,14 +105,7 @@ impl Journal for ShardJournal {
         self.batch.delete(table(from), key);
     }
 
-    fn hold(
-        &mut self,
-        into: Table,
-        key: &[u8],
-        version: u64,
-        value: &[u8],
-        id: Option<MessageId>,
-    ) {
+    fn hold(&mut self, into: Table, key: &[u8], version: u64, value: &[u8], id: Option<MessageId>) {
         self.batch
             .hold(table(into), key, version, value, id.map(message));
     }

@@ -85,7 +85,12 @@ mod tests {
             (LAST + AHEAD_MS_MAX, Some(LAST), false, Found::Right),
             (LAST - 1, Some(LAST), false, Found::BehindMs(1)),
             (LAST - 1, Some(LAST), true, Found::BehindMs(1)),
-            (LAST + AHEAD_MS_MAX + 1, Some(LAST), false, Found::AheadMs(AHEAD_MS_MAX + 1)),
+            (
+                LAST + AHEAD_MS_MAX + 1,
+                Some(LAST),
+                false,
+                Found::AheadMs(AHEAD_MS_MAX + 1),
+            ),
             (LAST + AHEAD_MS_MAX + 1, Some(LAST), true, Found::Right),
             (LAST + 2 * AHEAD_MS_MAX, Some(LAST), true, Found::Right),
             (u64::MAX, Some(0), false, Found::AheadMs(u64::MAX)),

@@ -95,7 +95,8 @@ impl<D: Disk> Indexer<D> {
             Ok(()) => self.trouble.end(Source::Views),
             Err(error) => {
                 let refusal = refusal(error.is_full());
-                self.trouble.begin(Source::Views, refusal, error.to_string());
+                self.trouble
+                    .begin(Source::Views, refusal, error.to_string());
             }
         }
     }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use waypost_core::ShardId;
 use super::clock::WallClock;
+use waypost_core::ShardId;
 use waypost_core::journal::{MessageId, QueueId, Ticket};
 
 /// What a shard wrote down in one tick.

@@ -38,13 +38,17 @@ pub enum NoKey {
         source: io::Error,
     },
     /// There is no such variable.
-    #[error("store.key_env: the environment variable {name} is not set; set it, or use store.key_file")]
+    #[error(
+        "store.key_env: the environment variable {name} is not set; set it, or use store.key_file"
+    )]
     Environment {
         /// Its name.
         name: String,
     },
     /// The program did not run, or not well.
-    #[error("store.key_command: {program}: {problem}; run it by hand as this user to see what it says")]
+    #[error(
+        "store.key_command: {program}: {problem}; run it by hand as this user to see what it says"
+    )]
     Command {
         /// The program.
         program: String,
@@ -165,7 +169,7 @@ mod tests {
         }
     }
 
-    /// Goal: store.key_file, store.key_env and store.key_command give the same key.
+    /// Goal: `store.key_file`, `store.key_env` and `store.key_command` give the same key.
     #[test]
     fn a_key_is_read_from_file_environment_or_command() {
         let directory = tempfile::tempdir().unwrap();
@@ -218,16 +222,29 @@ mod tests {
             key_command: vec!["false".to_owned()],
             ..none()
         };
-        assert!(told(&failing).contains("ended with exit status: 1"), "{}", told(&failing));
+        assert!(
+            told(&failing).contains("ended with exit status: 1"),
+            "{}",
+            told(&failing)
+        );
         let no_program = StoreConfig {
             key_command: vec!["/nowhere/program".to_owned()],
             ..none()
         };
         assert!(told(&no_program).contains("cannot be run"));
         let endless = StoreConfig {
-            key_command: vec!["head".to_owned(), "-c".to_owned(), "65".to_owned(), "/dev/zero".to_owned()],
+            key_command: vec![
+                "head".to_owned(),
+                "-c".to_owned(),
+                "65".to_owned(),
+                "/dev/zero".to_owned(),
+            ],
             ..none()
         };
-        assert!(told(&endless).contains("store.key_command"), "{}", told(&endless));
+        assert!(
+            told(&endless).contains("store.key_command"),
+            "{}",
+            told(&endless)
+        );
     }
 }

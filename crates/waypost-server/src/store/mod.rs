@@ -27,4 +27,4 @@ pub(crate) use clock::WallClock;
 pub(crate) use intake::{Ask, HandIn, Intake, StorePort};
 pub use key::NoKey;
 pub use open::OpenError;
-pub(crate) use open::open;
+pub(crate) use open::{OpenStore, open};

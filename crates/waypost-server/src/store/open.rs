@@ -8,22 +8,22 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use waypost_core::journal::{MessageId, Numbers, QueueId};
 use waypost_compress::UnknownStrategy;
+use waypost_core::journal::{MessageId, Numbers, QueueId};
 use waypost_store::disk::RealDisk;
 use waypost_store::log::LogOptions;
 use waypost_store::{
-    Disk, cache, Recovered, Store, StoreError, StoreOptions, StoreWriter, ViewsAtStart,
+    Disk, Recovered, Store, StoreError, StoreOptions, StoreWriter, ViewsAtStart, cache,
 };
 
 use super::clock::{ClockTrust, Found, WallClock, system_ms};
+use super::figures::set;
 use super::indexer::{self, Indexer};
 use super::intake::{Intake, StorePort};
 use super::key::{self, NoKey};
 use super::reader::{self, Reader};
 use super::trouble::Trouble;
 use super::writer::Writer;
-use super::figures::set;
 use crate::config::{Config, StoreConfig};
 use crate::mailbox::Mailbox;
 use crate::metrics::Stats;
@@ -87,8 +87,14 @@ pub(crate) fn open(
     make(&path).map_err(failed)?;
     let disk = RealDisk::open(&path).map_err(failed)?;
     let options = options(&config.store)?;
-    OpenStore::open(Arc::new(disk), options, config.store.pending_bytes_max, trust, stats)
-        .map_err(|source| OpenError::Store { path, source })
+    OpenStore::open(
+        Arc::new(disk),
+        options,
+        config.store.pending_bytes_max,
+        trust,
+        stats,
+    )
+    .map_err(|source| OpenError::Store { path, source })
 }
 
 impl<D: Disk> OpenStore<D> {
@@ -165,7 +171,8 @@ impl<D: Disk> OpenStore<D> {
         })?;
         threads.spawn("store-reader".to_owned(), move || {
             at_niceness(reader::NICENESS);
-            reader.run()
+            reader.run();
+            Ok(())
         })
     }
 }

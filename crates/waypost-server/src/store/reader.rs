@@ -1,6 +1,5 @@
 //! The thread that reads back what shards ask for.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
@@ -25,7 +24,7 @@ pub(super) struct Reader<D: Disk> {
 
 impl<D: Disk> Reader<D> {
     /// Reads until the indexer has ended.
-    pub(super) fn run(self) -> io::Result<()> {
+    pub(super) fn run(self) {
         while let Ok(asks) = self.asks.recv() {
             for (shard, ask) in asks {
                 let inbound = self.answer(ask);
@@ -35,7 +34,6 @@ impl<D: Disk> Reader<D> {
                 }
             }
         }
-        Ok(())
     }
 
     fn answer(&self, ask: Ask) -> Inbound {
@@ -50,7 +48,9 @@ impl<D: Disk> Reader<D> {
                 let read = self.read_queue(queue, after, count_max, bytes_max);
                 stats.store_queue_reads.fetch_add(1, Ordering::Relaxed);
                 let count = read.entries.len() as u64;
-                stats.store_messages_read.fetch_add(count, Ordering::Relaxed);
+                stats
+                    .store_messages_read
+                    .fetch_add(count, Ordering::Relaxed);
                 Inbound::QueueRead(queue, read)
             }
             Ask::Message(id) => {
@@ -64,7 +64,10 @@ impl<D: Disk> Reader<D> {
 impl<D: Disk> Reader<D> {
     fn read_queue(&self, queue: QueueId, after: u64, count_max: u32, bytes_max: u32) -> QueueRead {
         let queue = waypost_store::QueueId(queue.0);
-        match self.store.read_queue(queue, after, count_max as usize, u64::from(bytes_max)) {
+        match self
+            .store
+            .read_queue(queue, after, count_max as usize, u64::from(bytes_max))
+        {
             Ok(read) => QueueRead {
                 entries: read.entries.into_iter().map(entry).collect(),
                 is_end: read.is_end,

@@ -17,9 +17,9 @@ use waypost_core::ShardId;
 use waypost_core::journal::{Refusal, Stored};
 use waypost_store::{Appended, Batch, Disk, Refused, StoreWriter, Table};
 
-use super::indexer::Work;
 use super::clock::WallClock;
 use super::figures::{add, set};
+use super::indexer::Work;
 use super::intake::{Ask, HandIn, Intake, Taken};
 use super::trouble::{Source, Trouble, refusal};
 use crate::mailbox::{Inbound, Mailbox};

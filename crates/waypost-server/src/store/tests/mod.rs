@@ -20,7 +20,7 @@ use crate::mailbox::{Inbound, Mailbox};
 use crate::metrics::Stats;
 use crate::shard::journal::ShardJournal;
 use crate::threads::Threads;
-use disk::{FaultyDisk, Faults};
+use disk::{Faults, FaultyDisk};
 use std::sync::Arc;
 
 const LIMIT: Duration = Duration::from_mins(1);
@@ -343,7 +343,11 @@ fn a_full_disk_refuses_and_works_again_without_a_start() {
     rig.shards[0].journal.read_queue(QueueId(7), 0, 10, 1_000);
     rig.shards[0].journal.hand_in();
     rig.until("the answer", |rig| !rig.shards[0].reads.is_empty());
-    assert_eq!(rig.shards[0].read_ids(), [1, 4], "what was refused is not there");
+    assert_eq!(
+        rig.shards[0].read_ids(),
+        [1, 4],
+        "what was refused is not there"
+    );
     rig.close();
 }
 
@@ -408,6 +412,9 @@ fn rows_are_there_after_a_start() {
     let options = open::options(&crate::config::StoreConfig::default()).unwrap();
     let store = OpenStore::open(Arc::new(disk), options, 1, ClockTrust::Checked, &stats).unwrap();
     let rows = store.store.rows(waypost_store::Table(Table::SESSIONS.0));
-    let rows: Vec<_> = rows.unwrap().map(|row| row.unwrap().value.to_vec()).collect();
+    let rows: Vec<_> = rows
+        .unwrap()
+        .map(|row| row.unwrap().value.to_vec())
+        .collect();
     assert_eq!(rows, [b"two".to_vec()]);
 }
