@@ -166,10 +166,8 @@ impl Shard {
     }
 
     /// Takes up what an earlier run left that is this shard's, before anybody connects.
-    pub(crate) fn restore<D: Disk>(&mut self, store: &Store<D>) -> io::Result<()> {
-        let _ = store;
+    pub(crate) fn restore<D: Disk>(&mut self, _: &Store<D>) {
         self.send_mail();
-        Ok(())
     }
 
     /// Runs until the shard has drained. An error is one of the poller, never of a connection.
