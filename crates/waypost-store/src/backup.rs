@@ -10,7 +10,10 @@ use std::{fmt::Write as _, io, sync::Arc};
 
 use thiserror::Error;
 
-use crate::disk::{Disk, DiskFile};
+use crate::{
+    disk::{Disk, DiskFile},
+    log::LogError,
+};
 
 /// The version of what stands in [`CONTENTS_FILE`]; a backup of a later one is refused.
 pub const BACKUP_VERSION: u32 = 1;
@@ -128,6 +131,9 @@ pub enum BackupError {
         /// What is wrong with it.
         what: String,
     },
+    /// The log does not say which files it has.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// Whoever wanted it changed their mind.
     #[error("stopped before it was complete")]
     Stopped,

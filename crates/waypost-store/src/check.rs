@@ -83,7 +83,7 @@ pub fn check<D: Disk>(
     Ok(report)
 }
 
-fn read_all<D: Disk>(
+pub(crate) fn read_all<D: Disk>(
     disk: Arc<D>,
     options: LogOptions,
     report: &mut Report,

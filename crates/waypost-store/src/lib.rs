@@ -25,6 +25,7 @@ pub mod log;
 #[allow(clippy::cast_possible_truncation, reason = "small numbers")]
 mod model;
 mod record;
+pub mod repair;
 mod store;
 mod views;
 

@@ -6,6 +6,7 @@
 //! Only what is durable in the log may be applied: then the views never know of anything that a crash takes back.
 //! Deliberately not here: threads, clocks, and what becomes of a refusal.
 
+mod back_up;
 mod open;
 mod read;
 mod retire;

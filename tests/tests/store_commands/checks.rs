@@ -115,7 +115,7 @@ fn a_store_of_a_later_version_is_refused_and_left_alone() {
     bytes[124..128].copy_from_slice(&sum);
     fs::write(&path, bytes).unwrap();
     let before = files(&world.path("data/store"));
-    for words in [&["check"], &["stats"]] {
+    for words in [&["check"], &["repair"], &["stats"]] {
         world.store("data", words).failed_with(
             1,
             &[
@@ -156,15 +156,42 @@ fn what_a_server_uses_is_not_looked_through() {
     fs::create_dir_all(server.data_dir().join("store")).unwrap();
     let world = World::new();
     let data_dir = server.data_dir();
-    for words in [&["check"], &["stats"]] {
+    for words in [&["check"], &["repair"], &["stats"]] {
         world.store(data_dir.to_str().unwrap(), words).failed_with(
             1,
             &["a server uses the data directory", "waypost store backup"],
         );
     }
-    for words in [&["check"], &["stats"]] {
+    for words in [&["check"], &["repair"], &["stats"]] {
         world
             .store("none", words)
             .failed_with(1, &["there is no store in none"]);
     }
+}
+
+#[test]
+fn a_damaged_store_is_whole_again_after_a_repair() {
+    let world = with_log();
+    world.damage(1, 700);
+    world.damage(2, 20);
+    let ended = world.store("data", &["repair"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    for part in [
+        "00000001.log, byte ",
+        "bytes are a hole now",
+        "00000002.log: the header is back",
+    ] {
+        assert!(ended.stdout.contains(part), "no {part:?} in {ended:?}");
+    }
+    let report = world.store_json("data", &["check"]);
+    assert_eq!(report["sound"], true);
+    let done = world.store_json("data", &["repair"]);
+    assert_eq!(
+        (&done["mended"], &done["messages_lost"]),
+        (&json!([]), &json!(0))
+    );
+    assert_eq!(
+        world.store("data", &["repair"]).stdout,
+        "nothing to repair\n"
+    );
 }

@@ -2,6 +2,7 @@
 
 mod backup;
 mod check;
+mod repair;
 mod restore;
 mod stats;
 
@@ -12,6 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use waypost_server::config::Config;
 use waypost_server::control::{DataDirectory, DataDirectoryError};
+use waypost_store::StoreOptions;
 use waypost_store::check::CheckError;
 use waypost_store::disk::RealDisk;
 use waypost_store::log::{LogError, LogOptions};
@@ -22,6 +24,7 @@ use crate::Failure;
 const EXAMPLES: &str = "\
 Examples:
   waypost store check                             is everything readable? where not?
+  waypost store repair                            whole again, without what is lost
   waypost store stats                             what is on the disk
   waypost store backup /backup/monday             a copy of the running server's store
   waypost store restore /backup/monday --data-dir ./new-data
@@ -46,6 +49,8 @@ pub struct Args {
 enum Action {
     /// Read all of a store and say where it is damaged; changes nothing
     Check(check::Args),
+    /// Make a damaged store whole again and say what is lost
+    Repair(repair::Args),
     /// Say what is on the disk
     Stats(stats::Args),
     /// Copy the store of a server, while it serves or not, into an empty directory
@@ -58,6 +63,7 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
     let config = arguments.place.settings()?;
     match &arguments.action {
         Action::Check(arguments) => check::run(arguments, &config),
+        Action::Repair(arguments) => repair::run(arguments, &config),
         Action::Stats(arguments) => stats::run(arguments, &config),
         Action::Backup(arguments) => backup::run(arguments, &config),
         Action::Restore(arguments) => restore::run(arguments, &config),
@@ -74,7 +80,7 @@ struct Opened {
     _taken: DataDirectory,
     path: PathBuf,
     disk: Arc<RealDisk>,
-    options: LogOptions,
+    options: StoreOptions,
 }
 
 impl Opened {
@@ -91,12 +97,12 @@ impl Opened {
             _taken: taken,
             path,
             disk: Arc::new(disk),
-            options: LogOptions::default(),
+            options: StoreOptions::default(),
         })
     }
 
     fn log_options(&self) -> LogOptions {
-        self.options.clone()
+        self.options.log.clone()
     }
 }
 

@@ -99,27 +99,25 @@ fn as_json(opened: &Opened, report: &Report) -> Value {
 }
 
 fn as_text(report: &Report) -> String {
-    let mut text = String::new();
-    for damage in &report.damage {
-        text += &format!("{damage}\n");
-    }
+    let mut lines: Vec<_> = report.damage.iter().map(LogDamage::to_string).collect();
     let verdict = if report.damage.is_empty() {
         "sound"
     } else {
         "the rest is sound"
     };
-    text += &format!(
-        "{verdict}: {} in {} segments, {} blocks, {} messages",
+    let last = if report.blocks > 0 {
+        format!("; last written {}", timestamp(report.last_wall_ms))
+    } else {
+        String::new()
+    };
+    lines.push(format!(
+        "{verdict}: {} in {} segments, {} blocks, {} messages{last}",
         HumanBytes(report.bytes()),
         report.segments.len(),
         HumanCount(report.blocks),
         HumanCount(report.messages)
-    );
-    if report.blocks > 0 {
-        text += &format!("; last written {}", timestamp(report.last_wall_ms));
-    }
-    text.push('\n');
-    text
+    ));
+    lines.join("\n") + "\n"
 }
 
 #[cfg(test)]
