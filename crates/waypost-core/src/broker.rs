@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use waypost_mqtt::{Ack, Auth, DecodeError, Disconnect, Packet, QoS, ReasonCode};
 
+use crate::calendar::Calendar;
 use crate::clock::RetainedClock;
 use crate::connection::{Connections, Phase};
 use crate::counters::Counters;
+use crate::debtor::Unlogged;
 use crate::deliver::Scratch;
 use crate::effects::{ConnectionId, Effects, Frame, Message, Now, Payload, Peer, ShardId};
+use crate::exactly_once::HeldRows;
 use crate::fresh::Fresh;
 use crate::group::Groups;
 use crate::hash::Hasher;
@@ -18,6 +21,7 @@ use crate::index::{MatchCache, SubscriptionIndex};
 use crate::interest::Interest;
 use crate::journal::Numbers;
 use crate::keep::By;
+use crate::kept_session::HeldConnects;
 use crate::limits::Limits;
 use crate::mail::Origin;
 use crate::moving::MovingSessions;
@@ -25,7 +29,7 @@ use crate::permit::{Authenticate, Permit};
 use crate::policy::Policies;
 use crate::registrar::Registrar;
 use crate::retained::RetainedStore;
-use crate::session::Sessions;
+use crate::session::{Delivery, Sessions};
 use crate::timers::{Timer, Timers};
 
 /// What a broker is made from.
@@ -101,6 +105,10 @@ pub struct Broker {
     pub(crate) has_store: bool,
     pub(crate) numbers: Numbers,
     pub(crate) held: HeldAnswers,
+    pub(crate) calendar: Calendar,
+    pub(crate) unlogged: Unlogged,
+    pub(crate) held_rows: HeldRows,
+    pub(crate) held_connects: HeldConnects,
 }
 
 /// Bytes of the match cache: an estimate of what its entries take.
@@ -152,6 +160,10 @@ impl Broker {
             has_store: config.has_store,
             numbers: config.numbers,
             held: HeldAnswers::default(),
+            calendar: Calendar::default(),
+            unlogged: Unlogged::default(),
+            held_rows: HeldRows::default(),
+            held_connects: HeldConnects::default(),
             limits: config.limits,
         }
     }
@@ -444,7 +456,7 @@ impl Broker {
                 .and_then(|id| self.connections.get(id))
                 .and_then(|connection| connection.peer),
             subscriptions: session.subscription_count(),
-            queued: delivery.map_or(0, |delivery| delivery.queue.len()),
+            queued: delivery.map_or(0, Delivery::waiting),
             in_flight: delivery.map_or(0, |delivery| usize::from(delivery.inflight.unacknowledged)),
             dropped: delivery.map_or(0, |delivery| delivery.dropped),
         })

@@ -138,6 +138,13 @@ impl Broker {
                 self.fire_will(slot, now, out);
             }
         }
+        if !self
+            .sessions
+            .get(slot)
+            .is_some_and(|session| session.is_taken_over)
+        {
+            self.keep_absence(slot, now, out);
+        }
         self.begin_absence(slot, now);
     }
 
@@ -163,9 +170,11 @@ impl Broker {
         if session.is_persistent() || session.will.is_some() {
             session.address = peer.map(Box::new);
         }
-        session.resume_ms = NEVER;
         if let Some(delivery) = &mut session.delivery {
+            delivery.resume_ms = None;
             delivery.is_slow = false;
+            delivery.cursor.set_back();
+            delivery.inflight.drop_bodies();
             self.counters.dropped_expired += delivery.queue.drop_expired(now) as u64;
         }
     }
@@ -174,6 +183,8 @@ impl Broker {
     pub(crate) fn end_session(&mut self, slot: u32, now: Now, out: &mut impl Effects) {
         self.fire_will(slot, now, out);
         self.members_end(slot, now, out);
+        self.forget_session(slot, out);
+        self.held_connects.forget(slot);
         self.remove_subscriptions(slot, out);
         if let Some(session) = self.sessions.remove(slot) {
             self.counters.sessions_ended += 1;
@@ -217,8 +228,12 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(slot) else {
             return;
         };
-        if session.resume_ms <= now.monotonic_ms {
-            session.resume_ms = NEVER;
+        let is_due = |at_ms: &mut u64| *at_ms <= now.monotonic_ms;
+        let delivery = session.delivery.as_mut();
+        if let Some(delivery) = delivery
+            && delivery.resume_ms.take_if(is_due).is_some()
+        {
+            delivery.cursor.is_refused = false;
             self.pump(slot, now, out);
             self.relieve_members(slot, now, out);
         } else if session.ends_ms <= now.monotonic_ms {

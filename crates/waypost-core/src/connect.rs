@@ -11,6 +11,7 @@ use crate::connection::Phase;
 use crate::effects::{ConnectionId, Effects, Frame, Now};
 use crate::events::Event;
 use crate::hash::shared_hash;
+use crate::journal::Until;
 use crate::permit::{Action, Authentication, Credentials, Verdict, Who};
 use crate::session::{Port, Session};
 use crate::timers::NEVER;
@@ -184,7 +185,7 @@ impl Broker {
             }
         }
         if self.shards == 1 {
-            self.attach(id, connect, admission, now, out);
+            self.attach(id, connect, admission, frame, now, out);
         } else {
             self.claim(id, connect, admission, frame, now, out);
         }
@@ -231,17 +232,18 @@ impl Broker {
         }
     }
 
-    /// Gives the connection its session and answers with CONNACK.
+    /// Gives the connection its session, once what CONNACK promises is on disk.
     pub(crate) fn attach(
         &mut self,
         id: ConnectionId,
         connect: &Connect<'_>,
         admission: Admission,
+        frame: Frame<'_>,
         now: Now,
         out: &mut impl Effects,
     ) {
-        let assigned = admission.assigned;
-        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+        let assigned = admission.assigned.as_deref();
+        let client_id = assigned.unwrap_or(connect.client_id);
         let found = self.sessions.find(client_id);
         if let Some(session) = found.and_then(|slot| self.sessions.get(slot))
             && session.user != admission.user
@@ -251,6 +253,7 @@ impl Broker {
             self.deny(id, client_id, user, ReasonCode::NotAuthorized, now, out);
             return;
         }
+        self.held_connects.begin();
         let kept = found.and_then(|slot| self.take_over(slot, connect.clean_start, now, out));
         let session_present = kept.is_some();
         let slot = match kept {
@@ -267,14 +270,48 @@ impl Broker {
             }
             None => {
                 self.counters.sessions_created += 1;
-                let session =
-                    Session::new(client_id.into(), admission.user, shared_hash(client_id));
+                let session = Session::new(
+                    client_id.into(),
+                    admission.user.clone(),
+                    shared_hash(client_id),
+                );
                 self.sessions.insert(session)
             }
         };
         if session_present {
             self.counters.sessions_resumed += 1;
         }
+        self.held_connects.forget(slot);
+        if let Some(session) = self.sessions.get_mut(slot) {
+            session.expiry_s = granted_expiry_s(connect, self.limits.session_expiry_max_s);
+        }
+        let mut ticket = self.held_connects.end_of_former();
+        if self.keep_session(slot, out) {
+            if self.write_will(slot, connect.will.as_ref(), out) {
+                ticket = Some(self.end(Until::Durable, out));
+            } else {
+                self.end(Until::Whenever, out);
+            }
+        }
+        if let Some(ticket) = ticket {
+            self.hold_connect(id, slot, session_present, ticket, admission, frame, out);
+        } else {
+            self.attached(id, slot, session_present, connect, &admission, now, out);
+        }
+    }
+
+    /// The connection has its session: CONNACK, and what waits for it.
+    #[expect(clippy::too_many_arguments, reason = "a CONNECT and its session")]
+    pub(crate) fn attached(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        session_present: bool,
+        connect: &Connect<'_>,
+        admission: &Admission,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
         self.join(id, slot, connect, now);
         if session_present {
             // It may come from where less is allowed, or from a shard that the new rules had not reached.
@@ -284,7 +321,7 @@ impl Broker {
             id,
             connect,
             session_present,
-            assigned.as_deref(),
+            admission.assigned.as_deref(),
             admission.data.as_deref(),
             out,
         );
@@ -363,7 +400,6 @@ impl Broker {
         session.connection = Some(id);
         session.is_taken_over = false;
         session.address = None;
-        session.expiry_s = granted_expiry_s(connect, limits.session_expiry_max_s);
         session.will = connect.will.as_ref().map(|will| Box::new(Will::new(will)));
         // 5 [MQTT-3.3.4-9]: unfinished messages stay within the client's Receive Maximum.
         let window = properties
@@ -373,6 +409,10 @@ impl Broker {
         session.window = window;
         if let Some(delivery) = &mut session.delivery {
             delivery.inflight.restart(window);
+            // What is in flight and in the store is read there again.
+            if delivery.inflight.missing().next().is_some() {
+                delivery.cursor.begin_seeking();
+            }
         }
         self.sessions.set_port(slot, Port::new(id, is_v5, careful));
         self.counters.connects_accepted += 1;

@@ -80,6 +80,8 @@ counters! {
     dropped_queue_full,
     /// Messages dropped because they expired before they were sent.
     dropped_expired,
+    /// Messages dropped because what the store holds of them cannot be read.
+    dropped_unreadable,
     /// Messages put in a session's queue.
     queued,
     /// Messages lost with a session that ended while they waited or were in flight.

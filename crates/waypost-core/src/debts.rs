@@ -145,6 +145,11 @@ impl Ledger<'_> {
         }
     }
 
+    /// Whether a queue would be told a number.
+    pub fn is_kept(&mut self) -> bool {
+        self.until().is_some()
+    }
+
     /// The number of the message; `None`: it is not kept.
     pub fn id(&mut self) -> Option<MessageId> {
         self.until()?;

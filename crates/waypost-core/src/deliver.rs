@@ -10,6 +10,7 @@ use waypost_mqtt::{Filter, ProtocolVersion, PublishHead, QoS, Topic, publish_len
 use crate::broker::Broker;
 use crate::connection::Connections;
 use crate::counters::Counters;
+use crate::debtor::{Debtor, Unlogged};
 use crate::debts::{Debts, Ledger};
 use crate::effects::{
     ConnectionId, DeliveryFlags, Effects, IdentifierRange, Message, Now, ShardId, Target,
@@ -25,7 +26,7 @@ use crate::limits::Limits;
 use crate::mail::{Known, Mail, Origin};
 use crate::moving::Moving;
 use crate::parcel::OwedParcel;
-use crate::queue::{Owed, StoredMessage};
+use crate::queue::{Owed, StoredMessage, queued_bytes};
 use crate::session::{Port, Session, Sessions};
 
 /// Memory to work in, used again and again.
@@ -120,6 +121,7 @@ impl Broker {
             groups,
             policies,
             numbers,
+            unlogged,
             ..
         } = self;
         // What nobody has to acknowledge is kept for nobody; a message of the server's own may come in between.
@@ -183,6 +185,7 @@ impl Broker {
             stored: None,
             passed_on: Vec::new(),
             ledger,
+            unlogged,
             source,
             now,
         };
@@ -226,6 +229,7 @@ struct FanOut<'a> {
     passed_on: Vec<(ShardId, u64, Owed)>,
     /// Who is owed it later.
     ledger: Ledger<'a>,
+    unlogged: &'a mut Unlogged,
     /// The shard it was published at.
     source: ShardId,
     now: Now,
@@ -333,6 +337,10 @@ impl FanOut<'_> {
         let Some(session) = self.sessions.get_mut(merged.subscriber.0) else {
             return;
         };
+        if session.number().is_some() && self.ledger.is_kept() {
+            self.deliver_durably(merged, port, qos, retain, out);
+            return;
+        }
         let is_persistent = session.is_persistent();
         let is_live = session.delivery().is_live();
         let connection = port.connection().filter(|connection| {
@@ -404,6 +412,80 @@ impl FanOut<'_> {
             .begin(qos, retain, message, identifiers)
             .value();
         self.targets.push(target);
+    }
+
+    /// Delivers a message that the store keeps, to a session that it keeps: at once, if it can be, and written down as
+    /// owed. What waits is nowhere but in the store.
+    fn deliver_durably<E: Effects>(
+        &mut self,
+        merged: Merged,
+        port: Port,
+        qos: QoS,
+        retain: bool,
+        out: &E,
+    ) {
+        let slot = merged.subscriber.0;
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return;
+        };
+        let Some(number) = session.number() else {
+            return;
+        };
+        if let Some(moving) = &session.moving
+            && !moving.is_owed(self.source)
+        {
+            // The other shard writes it down.
+            return;
+        }
+        let all = self.matched.identifiers_of(merged);
+        // What goes out at `QoS` 2 has a row on disk first.
+        let is_live = session.delivery().is_live() && qos == QoS::AtLeastOnce;
+        let delivery = session.delivery();
+        let mut at_once = None;
+        if let Some(connection) = port.connection().filter(|_| is_live) {
+            if out.outbox_bytes(connection) > self.limits.outbox_bytes_max / 2 {
+                self.counters.slow_readers += 1;
+                delivery.is_slow = true;
+            } else {
+                let mut target = target(connection, port, qos, retain, identifiers(merged));
+                if port.is_careful()
+                    && !fit(
+                        self.connections,
+                        self.hasher,
+                        self.message,
+                        &mut target,
+                        all,
+                    )
+                {
+                    // 5 [MQTT-3.1.2-25]: as though it had been sent.
+                    self.counters.dropped_too_large += 1;
+                    return;
+                }
+                at_once = Some(target);
+            }
+        }
+        let bytes = queued_bytes(self.message);
+        if at_once.is_none() && !delivery.cursor.has_place(bytes, self.limits, self.now) {
+            self.counters.dropped_queue_full += 1;
+            delivery.dropped += 1;
+            return;
+        }
+        let Some(id) = self.ledger.owe(number, qos, retain, all) else {
+            return;
+        };
+        self.unlogged.push(self.source, id, Debtor { slot, number });
+        if let Some(mut target) = at_once {
+            delivery.cursor.owe(id);
+            let inflight = &mut delivery.inflight;
+            target.packet_id = inflight.begin(qos, retain, None, None).value();
+            inflight.owe_last(id);
+            self.targets.push(target);
+        } else {
+            let expiry_ms = self.message.expiry_s.map(|s| u64::from(s) * 1_000);
+            let expires_ms = expiry_ms.map(|ms| self.now.monotonic_ms + ms);
+            delivery.cursor.owe_later(id, bytes, expires_ms);
+            self.counters.queued += 1;
+        }
     }
 }
 

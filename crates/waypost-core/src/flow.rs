@@ -9,7 +9,7 @@ use crate::deliver::{fit, target};
 use crate::effects::{ConnectionId, DeliveryFlags, Effects, IdentifierRange, Now};
 use crate::group::{Tag, Word};
 use crate::index::SubscriberId;
-use crate::inflight::Waits;
+use crate::inflight::{Resend, Waits};
 use crate::queue::Owed;
 
 /// What a step of [`Broker::pump`] came to.
@@ -55,8 +55,13 @@ impl Broker {
         let reason = match inflight.waits(ack.packet_id) {
             Waits::PubRec => {
                 inflight.release(ack.packet_id);
+                if self.hold_pubrel(slot, ack.packet_id, out) {
+                    return;
+                }
                 ReasonCode::Success
             }
+            // PUBREL follows.
+            Waits::Nothing if inflight.is_held(ack.packet_id) => return,
             Waits::PubComp => ReasonCode::Success,
             // 5 §3.6.2.1; 3.1.1 has no reasons.
             Waits::Nothing => ReasonCode::PacketIdentifierNotFound,
@@ -111,11 +116,17 @@ impl Broker {
             .is_some()
             .then(|| delivery.inflight.tag(ack.packet_id))
             .flatten();
+        let debt = delivery.inflight.debt(ack.packet_id);
         delivery.inflight.finish(ack.packet_id);
+        let is_waiting = delivery.is_waiting() && session.connection == Some(id);
         if ack.reason.is_error() {
             self.counters.refused_by_client += 1;
         }
-        if delivery.is_waiting() && session.connection == Some(id) {
+        if let Some(debt) = debt {
+            let row = (expected != Waits::PubAck).then_some(ack.packet_id);
+            self.settle_debt(slot, debt, row, out);
+        }
+        if is_waiting {
             self.pump(slot, now, out);
         }
         if let Some(tag) = tag {
@@ -142,6 +153,7 @@ impl Broker {
             let (Some(id), Some(delivery)) = (session.connection, &mut session.delivery) else {
                 return;
             };
+            delivery.cursor.catch_up();
             if !delivery.is_waiting() {
                 delivery.is_slow = false;
                 return;
@@ -158,25 +170,24 @@ impl Broker {
             delivery.is_slow = false;
             if steps == 0 {
                 // The others have their turn first.
-                session.resume_ms = now.monotonic_ms;
+                delivery.resume_ms = Some(now.monotonic_ms);
                 self.arm_session(slot);
                 return;
             }
             steps -= 1;
             let step = if delivery.inflight.has_resends() {
                 self.send_again(slot, id, now, out)
-            } else if !delivery.retained.is_empty()
-                && (delivery.queue.is_empty() || delivery.queue.head() >= delivery.retained_after)
-            {
+            } else if !delivery.retained.is_empty() && delivery.is_turn_of_retained() {
                 match self.send_retained(slot, id, now, out) {
                     // While they wait for another shard, what is live goes on.
-                    Step::Stop => self.send_queued(slot, id, now, out),
+                    Step::Stop => self.send_waiting(slot, id, now, out),
                     Step::Done => Step::Done,
                 }
             } else {
-                self.send_queued(slot, id, now, out)
+                self.send_waiting(slot, id, now, out)
             };
             if step == Step::Stop {
+                self.read_queue_on(slot, out);
                 return;
             }
         }
@@ -197,6 +208,9 @@ impl Broker {
         else {
             return Step::Stop;
         };
+        if delivery.inflight.resend() == Resend::Wait {
+            return Step::Stop;
+        }
         let Some(again) = delivery.inflight.next_resend() else {
             return Step::Stop;
         };
@@ -219,17 +233,10 @@ impl Broker {
         };
         self.counters.redeliveries += 1;
         // 5 [MQTT-3.3.1-1], 3.1.1 [MQTT-3.3.1-1]
-        if !self.send_owed(
-            slot,
-            id,
-            &owed,
-            packet_id.value(),
-            DeliveryFlags::DUP,
-            now,
-            out,
-        ) && let Some(session) = self.sessions.get_mut(slot)
-        {
-            session.delivery().inflight.finish(packet_id);
+        let (number, dup) = (packet_id.value(), DeliveryFlags::DUP);
+        let is_sent = self.send_owed(slot, id, &owed, number, dup, now, out);
+        self.after_sending(slot, packet_id, is_sent, out);
+        if !is_sent {
             self.return_too_large(slot, tag, now, out);
         }
         Step::Done
@@ -244,6 +251,63 @@ impl Broker {
             };
             self.report(slot, tag, word, now, out);
         }
+    }
+
+    /// What waits in memory goes first: it is of topics of its own.
+    fn send_waiting(
+        &mut self,
+        slot: u32,
+        id: ConnectionId,
+        now: Now,
+        out: &mut impl Effects,
+    ) -> Step {
+        match self.send_queued(slot, id, now, out) {
+            Step::Stop => self.send_read(slot, id, now, out),
+            Step::Done => Step::Done,
+        }
+    }
+
+    /// Sends what was read of the queue in the store.
+    fn send_read(&mut self, slot: u32, id: ConnectionId, now: Now, out: &mut impl Effects) -> Step {
+        let Some(delivery) = self
+            .sessions
+            .get_mut(slot)
+            .and_then(|session| session.delivery.as_mut())
+        else {
+            return Step::Stop;
+        };
+        let Some(ready) = delivery.cursor.front() else {
+            return Step::Stop;
+        };
+        // 5 [MQTT-3.3.2-5]: its delivery has not begun.
+        if ready.owed.message.is_expired(now) {
+            let id = ready.id;
+            delivery.cursor.pop();
+            self.counters.dropped_expired += 1;
+            self.settle_debt(slot, id, None, out);
+            return Step::Done;
+        }
+        if !delivery.inflight.has_room() {
+            return Step::Stop;
+        }
+        if ready.owed.qos == QoS::ExactlyOnce {
+            return self.begin_exactly_once(slot, now, out);
+        }
+        if delivery.inflight.is_last_unsent() {
+            return Step::Stop;
+        }
+        let Some(ready) = delivery.cursor.pop() else {
+            return Step::Stop;
+        };
+        let (qos, retain) = (ready.owed.qos, ready.owed.retain);
+        let packet_id = delivery.inflight.begin(qos, retain, None, None);
+        delivery.inflight.owe_last(ready.id);
+        let is_again = ready.id <= delivery.cursor.again_upto;
+        let flags = DeliveryFlags::default().with_if(is_again, DeliveryFlags::DUP);
+        let number = packet_id.value();
+        let is_sent = self.send_owed(slot, id, &ready.owed, number, flags, now, out);
+        self.after_sending(slot, packet_id, is_sent, out);
+        Step::Done
     }
 
     fn send_queued(
@@ -314,7 +378,7 @@ impl Broker {
         clippy::too_many_arguments,
         reason = "a message, its client and how it is sent"
     )]
-    fn send_owed(
+    pub(crate) fn send_owed(
         &mut self,
         slot: u32,
         id: ConnectionId,

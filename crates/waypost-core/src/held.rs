@@ -67,8 +67,8 @@ pub(crate) enum Wait {
 /// One connection out of all that have been in its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Recipient {
-    id: ConnectionId,
-    opened: u32,
+    pub id: ConnectionId,
+    pub opened: u32,
 }
 
 /// What a transaction changed, to be put right if it is not kept.

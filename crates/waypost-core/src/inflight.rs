@@ -10,6 +10,7 @@ use std::rc::Rc;
 use waypost_mqtt::{PacketId, QoS};
 
 use crate::group::Tag;
+use crate::journal::MessageId;
 use crate::queue::{Owed, StoredMessage};
 
 /// What the server waits for.
@@ -37,6 +38,20 @@ pub(crate) struct Slot {
     pub identifiers: Identifiers,
     /// Of which group's delivery it is.
     pub tag: Option<Tag>,
+    /// What the session's queue in the store is owed until this is over. There it is read again to be sent again:
+    /// `message` is none but while it is about to be sent.
+    pub debt: Option<MessageId>,
+    /// It may not be sent, nor its PUBREL, before its row is on disk.
+    pub is_held: bool,
+}
+
+/// What comes next of what was in flight when the last connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resend {
+    Nothing,
+    /// It has to be read first, or its row to come to the disk.
+    Wait,
+    Ready,
 }
 
 /// Subscription Identifiers kept with a message that may have to be sent again.
@@ -91,6 +106,8 @@ impl Inflight {
             message,
             identifiers,
             tag: None,
+            debt: None,
+            is_held: false,
         });
         self.unacknowledged += 1;
         self.resend_at = self.slots.len();
@@ -104,9 +121,123 @@ impl Inflight {
         }
     }
 
+    /// The message that began last is owed by the queue in the store.
+    pub fn owe_last(&mut self, id: MessageId) {
+        if let Some(slot) = self.slots.back_mut() {
+            slot.debt = Some(id);
+        }
+    }
+
+    /// The message that began last waits for its row.
+    pub fn hold_last(&mut self) {
+        if let Some(slot) = self.slots.back_mut() {
+            slot.is_held = true;
+        }
+    }
+
+    /// Whether the message that began last waits for its row before it is sent.
+    pub fn is_last_unsent(&self) -> bool {
+        let last = self.slots.back();
+        last.is_some_and(|slot| slot.is_held && slot.waits == Waits::PubRec)
+    }
+
+    /// What is under this identifier waits for its row.
+    pub fn hold(&mut self, packet_id: PacketId) {
+        if let Some(slot) = self.get_mut(packet_id) {
+            slot.is_held = true;
+        }
+    }
+
+    fn get(&self, packet_id: PacketId) -> Option<&Slot> {
+        self.slots.get(self.position(packet_id.value())?)
+    }
+
+    fn get_mut(&mut self, packet_id: PacketId) -> Option<&mut Slot> {
+        let at = self.position(packet_id.value())?;
+        self.slots.get_mut(at)
+    }
+
+    /// What the queue in the store is owed under this identifier.
+    pub fn debt(&self, packet_id: PacketId) -> Option<MessageId> {
+        self.get(packet_id)?.debt
+    }
+
+    /// What is not finished of what the queue in the store is owed.
+    pub fn debts(&self) -> impl Iterator<Item = (&Slot, MessageId)> {
+        self.slots
+            .iter()
+            .filter(|slot| slot.waits != Waits::Nothing)
+            .filter_map(|slot| Some((slot, slot.debt?)))
+    }
+
+    pub fn owes(&self, id: MessageId) -> bool {
+        self.debts().any(|(_, debt)| debt == id)
+    }
+
+    /// The queue is not owed it any more, or never was. Returns whether it was sent.
+    pub fn forget_debt(&mut self, id: MessageId) -> bool {
+        let of_it = |slot: &&mut Slot| slot.waits != Waits::Nothing && slot.debt == Some(id);
+        let found = self.slots.iter_mut().find(of_it);
+        let is_found = found.is_some();
+        if let Some(slot) = found {
+            slot.debt = None;
+        }
+        is_found
+    }
+
+    /// What was read of a message in flight, if it has to be sent again.
+    pub fn fill(&mut self, id: MessageId, owed: &Owed) {
+        let needs = |slot: &&mut Slot| slot.debt == Some(id) && slot.is_missing();
+        if let Some(slot) = self.slots.iter_mut().find(needs) {
+            slot.message = Some(Rc::clone(&owed.message));
+            slot.identifiers.clone_from(&owed.identifiers);
+            slot.retain = owed.retain;
+        }
+    }
+
+    /// What has to be sent again and is still to be read.
+    pub fn missing(&self) -> impl Iterator<Item = (&Slot, MessageId)> {
+        self.debts().filter(|(slot, _)| slot.is_missing())
+    }
+
+    /// A message is sent: it is read again if it has to be sent again.
+    pub fn drop_body(&mut self, packet_id: PacketId) {
+        if let Some(slot) = self.get_mut(packet_id)
+            && slot.debt.is_some()
+        {
+            slot.message = None;
+            slot.identifiers = None;
+        }
+    }
+
+    /// Whoever is away has nothing in memory that can be read.
+    pub fn drop_bodies(&mut self) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.debt.is_some()) {
+            slot.message = None;
+            slot.identifiers = None;
+        }
+    }
+
+    /// The row of a message came to the disk. Returns the message if it waited for that and is to go on this
+    /// connection.
+    pub fn release_held(&mut self, packet_id: PacketId) -> Option<&Slot> {
+        let slot = self.get_mut(packet_id)?;
+        let was_held = std::mem::take(&mut slot.is_held);
+        (was_held && slot.sent).then_some(slot)
+    }
+
+    /// The row of a message is not kept: it is as it was before.
+    pub fn refuse_held(&mut self, packet_id: PacketId) -> Option<Waits> {
+        let slot = self.get_mut(packet_id).filter(|slot| slot.is_held)?;
+        slot.is_held = false;
+        let waits = slot.waits;
+        slot.waits = Waits::PubRec;
+        Some(waits)
+    }
+
     /// Of which group's delivery the message under this identifier is.
     pub fn tag(&self, packet_id: PacketId) -> Option<Tag> {
-        self.slots.get(self.position(packet_id.value())?)?.tag
+        self.get(packet_id)?.tag
     }
 
     fn tagged(&self) -> impl Iterator<Item = (Tag, &Slot)> {
@@ -194,21 +325,24 @@ impl Inflight {
 
     /// What the server waits for under this identifier.
     pub fn waits(&self, packet_id: PacketId) -> Waits {
-        self.position(packet_id.value())
-            .and_then(|at| self.slots.get(at))
+        // Of what was not sent the client cannot know.
+        self.get(packet_id)
+            .filter(|slot| !slot.is_held)
             .map_or(Waits::Nothing, |slot| slot.waits)
     }
 
+    /// Whether something under this identifier is to be sent once its row is on disk.
+    pub fn is_held(&self, packet_id: PacketId) -> bool {
+        self.get(packet_id).is_some_and(|slot| slot.is_held)
+    }
+
     /// PUBREC came: the message is the client's now, PUBREL is owed. 5 [MQTT-4.3.3-6]: it is never sent again.
-    pub fn release(&mut self, packet_id: PacketId) {
-        let slot = self
-            .position(packet_id.value())
-            .and_then(|at| self.slots.get_mut(at));
-        if let Some(slot) = slot {
-            slot.waits = Waits::PubComp;
-            slot.message = None;
-            slot.identifiers = None;
-        }
+    pub fn release(&mut self, packet_id: PacketId) -> Option<&mut Slot> {
+        let slot = self.get_mut(packet_id)?;
+        slot.waits = Waits::PubComp;
+        slot.message = None;
+        slot.identifiers = None;
+        Some(slot)
     }
 
     /// The exchange is over; the identifier is free. Returns whether there was one.
@@ -255,6 +389,7 @@ impl Inflight {
 
     /// A new connection: nothing is sent on it yet.
     pub fn restart(&mut self, window: u16) {
+        self.drop_bodies();
         self.compact();
         self.window = window;
         self.unacknowledged = 0;
@@ -264,15 +399,27 @@ impl Inflight {
         }
     }
 
-    /// The next one to be sent again, in the original order, if the window is open for it. A PUBREL is no PUBLISH:
-    /// it waits for no window.
-    pub fn next_resend(&mut self) -> Option<&Slot> {
+    /// Whether the next one to be sent again can be.
+    pub fn resend(&mut self) -> Resend {
         while self
             .slots
             .get(self.resend_at)
             .is_some_and(|slot| slot.waits == Waits::Nothing)
         {
             self.resend_at += 1;
+        }
+        match self.slots.get(self.resend_at) {
+            None => Resend::Nothing,
+            Some(slot) if slot.is_held || slot.is_missing() => Resend::Wait,
+            Some(_) => Resend::Ready,
+        }
+    }
+
+    /// The next one to be sent again, in the original order, if the window is open for it. A PUBREL is no PUBLISH:
+    /// it waits for no window.
+    pub fn next_resend(&mut self) -> Option<&Slot> {
+        if self.resend() != Resend::Ready {
+            return None;
         }
         let at = self.resend_at;
         let slot = self.slots.get_mut(at)?;
@@ -296,7 +443,10 @@ impl Inflight {
     pub fn owed(&self) -> usize {
         self.slots
             .iter()
-            .filter(|slot| slot.message.is_some())
+            .filter(|slot| {
+                slot.message.is_some()
+                    || (slot.debt.is_some() && matches!(slot.waits, Waits::PubAck | Waits::PubRec))
+            })
             .count()
     }
 
@@ -321,6 +471,12 @@ impl Inflight {
 }
 
 impl Slot {
+    /// Whether it has to be read to be sent (again).
+    fn is_missing(&self) -> bool {
+        let is_owed = matches!(self.waits, Waits::PubAck | Waits::PubRec);
+        is_owed && !self.sent && self.debt.is_some() && self.message.is_none()
+    }
+
     /// The message of this slot as something owed, if it still is.
     pub fn as_owed(&self) -> Option<Owed> {
         let qos = if self.waits == Waits::PubRec {

@@ -23,7 +23,7 @@ use crate::group::{MemberKey, Said};
 use crate::index::{
     CachedMatch, FilterId, MatchCache, SubscriberId, Subscription, SubscriptionIndex,
 };
-use crate::journal::MessageId;
+use crate::journal::{MessageId, Refusal, Ticket};
 use crate::mail::{Item, Known, Mail, MailBatch, Origin, next_item};
 use crate::retained::RetainedRequest;
 use crate::subscribe::SubAckAnswer;
@@ -96,10 +96,15 @@ struct Unconfirmed {
     clocks: Box<[u64]>,
     /// Its retained messages are being read.
     is_reading: bool,
+    /// What has to be on disk first.
+    ticket: Option<Ticket>,
 }
 
 impl Unconfirmed {
     fn is_ready(&self, is_restoring: bool) -> bool {
+        if self.ticket.is_some() {
+            return false;
+        }
         match &self.answer {
             Answer::SubAck(answer) => {
                 self.is_reading
@@ -382,10 +387,11 @@ impl Broker {
         now: Now,
         out: &mut impl Effects,
     ) {
-        if self.shards == 1 {
+        if self.shards == 1 && answer.ticket.is_none() {
             self.finish_subscribe(id, slot, answer, &[self.clock.last()], now, out);
         } else {
-            self.begin_round(id, slot, Answer::SubAck(answer), out);
+            let ticket = answer.ticket;
+            self.begin_round(id, slot, Answer::SubAck(answer), ticket, out);
         }
     }
 
@@ -396,16 +402,25 @@ impl Broker {
         slot: u32,
         packet_id: PacketId,
         reasons: Vec<ReasonCode>,
+        ticket: Option<Ticket>,
         out: &mut impl Effects,
     ) {
-        if self.shards == 1 {
+        if self.shards == 1 && ticket.is_none() {
             self.finish_unsubscribe(id, packet_id, &reasons, out);
         } else {
-            self.begin_round(id, slot, Answer::UnsubAck(packet_id, reasons), out);
+            let answer = Answer::UnsubAck(packet_id, reasons);
+            self.begin_round(id, slot, answer, ticket, out);
         }
     }
 
-    fn begin_round(&mut self, id: ConnectionId, slot: u32, answer: Answer, out: &mut impl Effects) {
+    fn begin_round(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        answer: Answer,
+        ticket: Option<Ticket>,
+        out: &mut impl Effects,
+    ) {
         let round = self.ask_round(out);
         let mut clocks = vec![UNKNOWN; usize::from(self.shards)];
         if let Some(own) = clocks.get_mut(usize::from(self.shard.0)) {
@@ -418,8 +433,58 @@ impl Broker {
             slot,
             answer,
             clocks,
-            is_reading: false,
+            // With one shard, nobody is asked.
+            is_reading: self.shards == 1,
+            ticket,
         });
+    }
+
+    /// Rows up to here are on disk.
+    pub(crate) fn answers_stored(&mut self, durable: Ticket, now: Now, out: &mut impl Effects) {
+        let unconfirmed = self.interest.unconfirmed.iter_mut();
+        for unconfirmed in unconfirmed
+            .take_while(|unconfirmed| unconfirmed.ticket.is_none_or(|ticket| ticket <= durable))
+        {
+            unconfirmed.ticket = None;
+        }
+        self.answer_confirmed(now, out);
+    }
+
+    /// Rows from the first to the last are not kept: what was changed with them is said to have failed.
+    pub(crate) fn answers_refused(
+        &mut self,
+        first: Ticket,
+        last: Ticket,
+        why: Refusal,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let mut unconfirmed = std::mem::take(&mut self.interest.unconfirmed);
+        let mut to_close = Vec::new();
+        for unconfirmed in &mut unconfirmed {
+            let is_refused = |ticket: &mut Ticket| (first..=last).contains(ticket);
+            if unconfirmed.ticket.take_if(is_refused).is_none() {
+                continue;
+            }
+            match &mut unconfirmed.answer {
+                Answer::SubAck(answer) => {
+                    self.refuse_subscribe(unconfirmed.slot, answer, why, now, out);
+                }
+                Answer::UnsubAck(_, reasons) => {
+                    reasons.fill(ReasonCode::UnspecifiedError);
+                    // 3.1.1 has no way to say so.
+                    let connection = self.connections.get(unconfirmed.id);
+                    if !connection.is_some_and(super::connection::Connection::is_v5) {
+                        to_close.push(unconfirmed.id);
+                    }
+                }
+            }
+        }
+        self.interest.unconfirmed = unconfirmed;
+        for id in to_close {
+            self.disconnect(id, why.reason(), now, out);
+        }
+        self.answer_confirmed(now, out);
     }
 
     /// A member of a group that began here is told so once every shard knows of the group.
@@ -611,7 +676,7 @@ impl Broker {
                 self.handle_granted(number, now, out);
             }
             Mail::Yield(claim) => self.moving.to_yield.push(claim),
-            Mail::Refused { number } => self.handle_refused(number, now, out),
+            Mail::Refused { number, reason } => self.handle_refused(number, reason, now, out),
             Mail::Shipped {
                 number,
                 parcel: Some(parcel),
@@ -625,7 +690,9 @@ impl Broker {
             Mail::Move { number, old } => self.handle_move(from, number, old, out),
             Mail::Moved { number, new } => self.handle_moved(from, number, new, now, out),
             Mail::Forwarded { number, owed } => self.handle_forwarded(number, owed.open(), now),
-            Mail::Emptied { number } => self.handle_emptied(number, now, out),
+            Mail::Emptied { number, waiting } => {
+                self.handle_emptied(number, waiting, now, out);
+            }
             Mail::Join(join) => self.hear_join(from, *join, now, out),
             Mail::Member { key, word } => self.hear_by_key(from, key, word, now, out),
             Mail::ToMember { key, said } => self.hear_of_group(key, said, now, out),

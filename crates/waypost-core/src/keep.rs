@@ -180,11 +180,12 @@ impl Broker {
                 origin.qos,
                 origin.publisher,
                 address,
-                now.wall_ms,
+                self.calendar.date(now.monotonic_ms),
                 &mut body,
             );
         }
-        let expires_wall_ms = expires_wall_ms(message.expiry_s, now.wall_ms);
+        let expires_wall_ms =
+            expires_wall_ms(message.expiry_s, self.calendar.date(now.monotonic_ms));
         let is_reported = is_retained && acknowledged;
         if debts.asked > 0 || self.held.has_pending() {
             self.count_pending(to, answer, out);
@@ -246,7 +247,7 @@ impl Broker {
     }
 
     fn number_of(&self, slot: u32) -> Option<QueueId> {
-        self.sessions.get(slot)?.number
+        self.sessions.get(slot)?.number()
     }
 
     /// How far a transaction has to come; `None`: nothing is written down about this topic.

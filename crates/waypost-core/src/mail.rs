@@ -5,7 +5,7 @@
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use waypost_mqtt::QoS;
+use waypost_mqtt::{QoS, ReasonCode};
 
 use crate::debts::Debts;
 use crate::effects::{ConnectionId, Message, Payload, ShardId};
@@ -28,8 +28,8 @@ pub(crate) enum Mail {
     Granted { number: u64 },
     /// Give the session up to whoever claims it. From the registrar to the owner.
     Yield(Claim),
-    /// The session is another user's. From the owner to the claimant.
-    Refused { number: u64 },
+    /// The session is another user's, or its end could not be written down. From the owner to the claimant.
+    Refused { number: u64, reason: ReasonCode },
     /// The session, if it is to live on. From the old owner to the new one.
     Shipped {
         number: u64,
@@ -45,8 +45,11 @@ pub(crate) enum Mail {
     Moved { number: u64, new: ShardId },
     /// A message for a session that moves. From the old owner to the new one.
     Forwarded { number: u64, owed: OwedParcel },
-    /// The last one was sent.
-    Emptied { number: u64 },
+    /// The last one was sent. What waits for the session in the store: messages and bytes.
+    Emptied {
+        number: u64,
+        waiting: (usize, usize),
+    },
     /// A session joins a group. To the group's home.
     Join(Box<Join>),
     /// What becomes of a member. To its group's home.

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use waypost_mqtt::Filter;
+use waypost_mqtt::{Filter, ReasonCode};
 
 use crate::broker::Broker;
 use crate::counters::Counters;
@@ -47,6 +47,16 @@ pub(crate) enum Moving {
     Arriving(Arriving),
 }
 
+impl Moving {
+    /// Whether what a shard publishes is owed by this one. Its mark says from when on it is the new owner's.
+    pub fn is_owed(&self, source: ShardId) -> bool {
+        match self {
+            Self::Leaving(leaving) => leaving.passes_on(source),
+            Self::Arriving(arriving) => arriving.moved.get(usize::from(source.0)) == Some(&true),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Leaving {
     pub to: ShardId,
@@ -69,6 +79,11 @@ pub(crate) struct Arriving {
 }
 
 impl Leaving {
+    fn is_complete(&self) -> bool {
+        self.moved.iter().all(|moved| *moved)
+    }
+
+    /// Whether what a shard publishes still comes here.
     pub fn passes_on(&self, source: ShardId) -> bool {
         self.moved.get(usize::from(source.0)) == Some(&false)
     }
@@ -92,11 +107,10 @@ impl Arriving {
     }
 }
 
-fn mark(moved: &mut [bool], source: ShardId) -> bool {
+fn mark(moved: &mut [bool], source: ShardId) {
     if let Some(place) = moved.get_mut(usize::from(source.0)) {
         *place = true;
     }
-    moved.iter().all(|moved| *moved)
 }
 
 impl Broker {
@@ -120,9 +134,11 @@ impl Broker {
             .get(slot)
             .is_some_and(|session| session.user != claim.user)
         {
-            post(to, Mail::Refused { number }, out);
+            let reason = ReasonCode::NotAuthorized;
+            post(to, Mail::Refused { number, reason }, out);
             return;
         }
+        self.held_connects.begin();
         let kept = self.take_over(slot, claim.clean_start, now, out);
         // A repeat of a `QoS` 2 message may come to the new owner: by then the first one is kept, or is not.
         if let Some(session) = kept.and_then(|slot| self.sessions.get(slot))
@@ -137,12 +153,16 @@ impl Broker {
                 self.pack(slot, to, number)
             })
             .map(Box::new);
-        post(to, Mail::Shipped { number, parcel }, out);
+        match self.held_connects.end_of_former() {
+            Some(ticket) if parcel.is_none() => self.hold_ended(to, number, ticket),
+            _ => post(to, Mail::Shipped { number, parcel }, out),
+        }
     }
 
     /// Packs a session and leaves in its slot what passes on.
     fn pack(&mut self, slot: u32, to: ShardId, number: u64) -> Option<Parcel> {
-        let session = self.sessions.depart(slot)?;
+        self.held_connects.forget(slot);
+        let mut session = self.sessions.depart(slot)?;
         let subscriber = SubscriberId(slot);
         let subscriptions = session
             .subscriptions
@@ -156,7 +176,12 @@ impl Broker {
             .collect();
         let mut left = Session::new(Box::default(), None, session.publisher);
         left.subscriptions.clone_from(&session.subscriptions);
-        left.number = session.number;
+        left.set_number(session.number());
+        if session.number().is_some() {
+            let cursor = &mut session.delivery().cursor;
+            let gone = cursor.depart();
+            left.delivery().cursor = std::mem::replace(cursor, gone);
+        }
         let moved = vec![false; usize::from(self.shards)].into();
         left.moving = Some(Box::new(Moving::Leaving(Leaving { to, number, moved })));
         self.sessions.leave(slot, left);
@@ -183,7 +208,7 @@ impl Broker {
             held: VecDeque::new(),
             awaited: Vec::new(),
         })));
-        let is_durable = session.number.is_some();
+        let is_durable = session.number().is_some();
         let slot = self.sessions.insert(session);
         self.moving.arriving.insert(number, slot);
         let mut filters = Vec::with_capacity(subscriptions.len());
@@ -198,6 +223,7 @@ impl Broker {
         if let Some(session) = self.sessions.get_mut(slot) {
             session.subscriptions = filters;
         }
+        self.hold_again(slot, out);
         let awaited = self.members_arrive(slot);
         if let Some(Moving::Arriving(arriving)) = self.sessions.moving(slot) {
             arriving.awaited = awaited;
@@ -255,12 +281,28 @@ impl Broker {
         let Some(Moving::Leaving(leaving)) = self.sessions.moving(slot) else {
             return;
         };
-        if mark(&mut leaving.moved, source) {
-            self.moving.leaving.remove(&(new, number));
-            self.remove_subscriptions(slot, out);
-            self.sessions.remove(slot);
-            post(new, Mail::Emptied { number }, out);
+        mark(&mut leaving.moved, source);
+        self.leave_if_empty(slot, out);
+    }
+
+    /// As old owner: nothing more is owed here, and all of it is written down.
+    pub(crate) fn leave_if_empty(&mut self, slot: u32, out: &mut impl Effects) {
+        let Some(session) = self.sessions.get(slot) else {
+            return;
+        };
+        let Some(Moving::Leaving(leaving)) = session.moving.as_deref() else {
+            return;
+        };
+        if !leaving.is_complete() || !session.is_logged() {
+            return;
         }
+        let (to, number) = (leaving.to, leaving.number);
+        let delivery = session.delivery.as_ref();
+        let waiting = delivery.map_or((0, 0), |delivery| delivery.cursor.counts());
+        self.moving.leaving.remove(&(to, number));
+        self.remove_subscriptions(slot, out);
+        self.sessions.remove(slot);
+        post(to, Mail::Emptied { number, waiting }, out);
     }
 
     /// As new owner: a message that came by the old one.
@@ -282,10 +324,20 @@ impl Broker {
     }
 
     /// As new owner: nothing more comes by the old one.
-    pub(crate) fn handle_emptied(&mut self, number: u64, now: Now, out: &mut impl Effects) {
+    pub(crate) fn handle_emptied(
+        &mut self,
+        number: u64,
+        waiting: (usize, usize),
+        now: Now,
+        out: &mut impl Effects,
+    ) {
         let Some(slot) = self.moving.arriving.get(&number).copied() else {
             return;
         };
+        let session = self.sessions.get_mut(slot);
+        if let Some(session) = session.filter(|session| session.number().is_some()) {
+            session.delivery().cursor.arrive(waiting);
+        }
         if let Some(Moving::Arriving(arriving)) = self.sessions.moving(slot) {
             arriving.is_emptied = true;
         }

@@ -4,10 +4,11 @@ use std::rc::Rc;
 
 use waypost_mqtt::QoS;
 
+use crate::cursor::Cursor;
 use crate::group::{Memberships, Tag};
-use crate::index::{Cursor, Subscription};
+use crate::index::{Cursor as RetainedCursor, Subscription};
 use crate::inflight::{Identifiers, Inflight, Slot, Waits};
-use crate::journal::QueueId;
+use crate::journal::{MessageId, QueueId};
 use crate::queue::{Owed, StoredMessage};
 use crate::retained::{Retained, RetainedRequest};
 use crate::session::{Delivery, Received, Session};
@@ -28,6 +29,7 @@ pub(crate) struct Parcel {
     queue: Vec<OwedParcel>,
     retained: Vec<RequestParcel>,
     dropped: u64,
+    cursor: Cursor,
 }
 
 #[derive(Debug)]
@@ -38,6 +40,8 @@ struct SlotParcel {
     message: Option<MessageParcel>,
     identifiers: Identifiers,
     tag: Option<Tag>,
+    debt: Option<MessageId>,
+    is_held: bool,
 }
 
 /// A message owed to one session.
@@ -76,7 +80,7 @@ struct RequestParcel {
     no_local: bool,
     confirmed: Box<[u64]>,
     owner: u16,
-    cursor: Cursor,
+    cursor: RetainedCursor,
     ready: Vec<RetainedParcel>,
     is_read: bool,
 }
@@ -84,11 +88,13 @@ struct RequestParcel {
 impl Parcel {
     /// Packs a session without its subscriptions' index entries.
     pub fn new(session: Session, subscriptions: Vec<(String, Subscription)>) -> Self {
+        let number = session.number();
         let Delivery {
             inflight,
             mut queue,
             retained,
             dropped,
+            cursor,
             ..
         } = session
             .delivery
@@ -103,11 +109,13 @@ impl Parcel {
                 message: slot.message.as_deref().map(MessageParcel::new),
                 identifiers: slot.identifiers,
                 tag: slot.tag,
+                debt: slot.debt,
+                is_held: slot.is_held,
             })
             .collect();
         Self {
             client_id: session.client_id,
-            number: session.number,
+            number,
             user: session.user,
             publisher: session.publisher,
             expiry_s: session.expiry_s,
@@ -121,13 +129,14 @@ impl Parcel {
                 .collect(),
             retained: retained.into_iter().map(RequestParcel::new).collect(),
             dropped,
+            cursor,
         }
     }
 
     /// Unpacks the session; its subscriptions are left to be added.
     pub fn open(self) -> (Session, Vec<(String, Subscription)>) {
         let mut session = Session::new(self.client_id, self.user, self.publisher);
-        session.number = self.number;
+        session.set_number(self.number);
         session.expiry_s = self.expiry_s;
         session.received = self.received;
         session.memberships = self.memberships;
@@ -139,11 +148,14 @@ impl Parcel {
             message: slot.message.map(MessageParcel::open),
             identifiers: slot.identifiers,
             tag: slot.tag,
+            debt: slot.debt,
+            is_held: slot.is_held,
         });
         let mut delivery = Delivery {
             inflight: Inflight::from_slots(slots, self.last_id),
             retained: self.retained.into_iter().map(RequestParcel::open).collect(),
             dropped: self.dropped,
+            cursor: self.cursor,
             ..Delivery::default()
         };
         for owed in self.queue {
@@ -151,6 +163,7 @@ impl Parcel {
             let _ = delivery.queue.push(owed.open(), usize::MAX, usize::MAX);
         }
         delivery.retained_after = delivery.queue.tail();
+        delivery.retained_after_stored = delivery.cursor.tail();
         session.delivery = Some(Box::new(delivery));
         (session, self.subscriptions)
     }

@@ -231,7 +231,7 @@ impl Broker {
         };
         let packet_id = ack.packet_id.value();
         let released = session.release_received(packet_id);
-        let number = session.number.filter(|_| released == Some(true));
+        let number = session.number().filter(|_| released == Some(true));
         let publisher = session.publisher;
         let is_v5 = self.connections.get(id).is_some_and(Connection::is_v5);
         let reason = if released.is_some() || !is_v5 {

@@ -115,6 +115,14 @@ impl StoredMessage {
     }
 }
 
+/// What a message is charged with that waits in the store.
+pub(crate) fn queued_bytes(message: &Message<'_>) -> usize {
+    MESSAGE_OVERHEAD_BYTES
+        + message.topic.len()
+        + message.properties.len()
+        + message.payload.bytes.len()
+}
+
 fn shared_range(buffer: &Rc<Vec<u8>>, bytes: &[u8]) -> Option<StoredPayload> {
     let start = (bytes.as_ptr() as usize).checked_sub(buffer.as_ptr() as usize)?;
     let end = start.checked_add(bytes.len())?;

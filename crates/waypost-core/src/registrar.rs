@@ -161,8 +161,14 @@ impl Broker {
         self.settle(client_id, owner, now, out);
     }
 
-    /// As claimant: the session is another user's.
-    pub(crate) fn handle_refused(&mut self, number: u64, now: Now, out: &mut impl Effects) {
+    /// As claimant: the session is another user's, or its end could not be written down.
+    pub(crate) fn handle_refused(
+        &mut self,
+        number: u64,
+        reason: ReasonCode,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
         let Some(Claimant {
             client_id,
             connection,
@@ -177,14 +183,7 @@ impl Broker {
                 .get_mut(id)
                 .and_then(|connection| connection.waiting.take());
             let user = waiting.and_then(|waiting| waiting.user);
-            self.deny(
-                id,
-                &client_id,
-                user.as_deref(),
-                ReasonCode::NotAuthorized,
-                now,
-                out,
-            );
+            self.deny(id, &client_id, user.as_deref(), reason, now, out);
         }
         self.settle(client_id, Settled::AsBefore, now, out);
     }
@@ -213,7 +212,11 @@ impl Broker {
                 assigned,
                 verdicts: Vec::new(),
             };
-            self.attach(id, &connect, admission, now, out);
+            let frame = Frame {
+                bytes: &packet,
+                shared: None,
+            };
+            self.attach(id, &connect, admission, frame, now, out);
         }
     }
 

@@ -447,6 +447,7 @@ impl Broker {
             return;
         }
         delivery.retained_after = delivery.queue.tail();
+        delivery.retained_after_stored = delivery.cursor.tail();
         delivery.retained.push_back(request);
     }
 

@@ -48,7 +48,7 @@ impl Broker {
         let Some(waiting) = waiting.filter(|_| connection.phase == Phase::Connecting) else {
             return;
         };
-        if matches!(waiting.for_what, For::Session | For::Permit)
+        if matches!(waiting.for_what, For::Session | For::Store | For::Permit)
             && self.authenticate.standing(waiting.user.as_deref()) != Standing::Stays
         {
             self.counters.rules_disconnects += 1;

@@ -1,10 +1,12 @@
 //! The sessions of a shard: what is kept of a client, with or without its connection.
 
 use core::net::SocketAddr;
+use core::num::NonZeroU64;
 use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 
+use crate::cursor::Cursor;
 use crate::effects::ConnectionId;
 use crate::group::Memberships;
 use crate::hash::Hasher;
@@ -23,8 +25,7 @@ pub(crate) const EXPIRY_NEVER_S: u32 = u32::MAX;
 #[derive(Debug)]
 pub(crate) struct Session {
     pub client_id: Box<str>,
-    /// What it is owed messages under; `None`: it does not outlive the process.
-    pub number: Option<QueueId>,
+    number: Option<NonZeroU64>,
     /// The user who made it; `None` = anonymous.
     pub user: Option<Box<str>>,
     /// The same on all shards: whose messages these are.
@@ -39,8 +40,6 @@ pub(crate) struct Session {
     pub is_taken_over: bool,
     /// When it ends, while there is no connection.
     pub ends_ms: u64,
-    /// When its queue is to be sent on, though nothing happened.
-    pub resume_ms: u64,
     pub will: Option<Box<Will>>,
     pub has_will_row: bool,
     /// In ascending order.
@@ -67,7 +66,6 @@ impl Session {
             window: 0,
             is_taken_over: false,
             ends_ms: NEVER,
-            resume_ms: NEVER,
             will: None,
             has_will_row: false,
             subscriptions: Vec::new(),
@@ -76,6 +74,15 @@ impl Session {
             received: None,
             moving: None,
         }
+    }
+
+    /// What it is owed messages under; `None`: it does not outlive the process.
+    pub fn number(&self) -> Option<QueueId> {
+        self.number.map(|number| QueueId(number.get()))
+    }
+
+    pub fn set_number(&mut self, number: Option<QueueId>) {
+        self.number = number.and_then(|number| NonZeroU64::new(number.0));
     }
 
     /// Whether it outlives its connection.
@@ -100,7 +107,9 @@ impl Session {
 
     fn deadline_ms(&self) -> u64 {
         let will_ms = self.will.as_ref().map_or(NEVER, |will| will.due_ms);
-        self.ends_ms.min(will_ms).min(self.resume_ms)
+        let delivery = self.delivery.as_ref();
+        let resume_ms = delivery.and_then(|delivery| delivery.resume_ms);
+        self.ends_ms.min(will_ms).min(resume_ms.unwrap_or(NEVER))
     }
 
     /// Whether this `QoS` 2 message was taken over and not released yet.
@@ -190,6 +199,12 @@ pub(crate) struct Delivery {
     pub retained_after: u64,
     /// The outbox is too full: everything waits in the queue until it says that it has room.
     pub is_slow: bool,
+    /// When what waits is to be sent on, though nothing happened.
+    pub resume_ms: Option<u64>,
+    /// Where it stands in its queue in the store, if it has one.
+    pub cursor: Cursor,
+    /// Place in that queue from which on the retained messages may go.
+    pub retained_after_stored: u64,
     /// Messages this client lost because its queue was full.
     pub dropped: u64,
 }
@@ -197,17 +212,32 @@ pub(crate) struct Delivery {
 impl Delivery {
     /// Whether a message may go to the client at once.
     pub fn is_live(&self) -> bool {
-        !self.is_slow && self.queue.is_empty() && self.inflight.has_room()
+        !self.is_slow && self.queue.is_empty() && self.cursor.is_live() && self.inflight.has_room()
     }
 
     /// Whether anything waits to be sent.
     pub fn is_waiting(&self) -> bool {
-        !self.queue.is_empty() || !self.retained.is_empty() || self.inflight.has_resends()
+        !self.queue.is_empty()
+            || !self.retained.is_empty()
+            || self.inflight.has_resends()
+            || self.cursor.wants_read()
+            || self.cursor.front().is_some()
+    }
+
+    /// Whether what is retained would overtake nothing that was owed when it was asked for.
+    pub fn is_turn_of_retained(&self) -> bool {
+        (self.queue.is_empty() || self.queue.head() >= self.retained_after)
+            && (self.cursor.is_live() || self.cursor.head() >= self.retained_after_stored)
+    }
+
+    /// Messages that wait to be sent.
+    pub fn waiting(&self) -> usize {
+        self.queue.len() + self.cursor.waiting()
     }
 
     /// Messages that would be lost with the session.
     pub fn owed(&self) -> usize {
-        self.queue.len() + self.inflight.owed()
+        self.waiting() + self.inflight.owed()
     }
 }
 
@@ -254,6 +284,11 @@ impl Port {
     }
 }
 
+/// Numbers are given one after the other by the server itself.
+fn hash_of(number: QueueId) -> u64 {
+    number.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
 #[derive(Debug)]
 struct Place {
     session: Option<Session>,
@@ -266,6 +301,8 @@ pub(crate) struct Sessions {
     ports: Vec<Port>,
     free: Vec<u32>,
     by_client_id: HashTable<u32>,
+    /// Those that the store keeps.
+    by_number: HashTable<u32>,
     hasher: Hasher,
 }
 
@@ -276,6 +313,7 @@ impl Sessions {
             ports: Vec::new(),
             free: Vec::new(),
             by_client_id: HashTable::new(),
+            by_number: HashTable::new(),
             hasher,
         }
     }
@@ -290,7 +328,34 @@ impl Sessions {
             .copied()
     }
 
+    /// The session that is owed messages under this number.
+    pub fn find_number(&self, number: QueueId) -> Option<u32> {
+        let same = |slot: &u32| {
+            self.get(*slot)
+                .is_some_and(|session| session.number() == Some(number))
+        };
+        self.by_number.find(hash_of(number), same).copied()
+    }
+
+    /// A session is owed messages under this number from now on.
+    pub fn number(&mut self, slot: u32, number: QueueId) {
+        if let Some(session) = self.get_mut(slot) {
+            session.set_number(Some(number));
+            self.note_number(slot, number);
+        }
+    }
+
+    fn note_number(&mut self, slot: u32, number: QueueId) {
+        let places = &self.places;
+        self.by_number.insert_unique(hash_of(number), slot, |slot| {
+            let place = places.get(*slot as usize);
+            let session = place.and_then(|place| place.session.as_ref());
+            session.and_then(Session::number).map_or(0, hash_of)
+        });
+    }
+
     pub fn insert(&mut self, session: Session) -> u32 {
+        let number = session.number();
         let hash = self.hasher.hash(&session.client_id);
         let slot = self.free.pop().unwrap_or_else(|| {
             if self.places.len() == self.places.capacity() {
@@ -316,6 +381,9 @@ impl Sessions {
                 .and_then(|place| place.session.as_ref());
             place.map_or(0, |session| hasher.hash(&session.client_id))
         });
+        if let Some(number) = number {
+            self.note_number(slot, number);
+        }
         slot
     }
 
@@ -330,6 +398,13 @@ impl Sessions {
         let session = self.places.get_mut(slot as usize)?.session.take()?;
         let hash = self.hasher.hash(&session.client_id);
         if let Ok(entry) = self.by_client_id.find_entry(hash, |other| *other == slot) {
+            entry.remove();
+        }
+        if let Some(number) = session.number()
+            && let Ok(entry) = self
+                .by_number
+                .find_entry(hash_of(number), |other| *other == slot)
+        {
             entry.remove();
         }
         self.set_port(slot, Port::NONE);

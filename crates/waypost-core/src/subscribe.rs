@@ -10,8 +10,10 @@ use crate::effects::{ConnectionId, Effects, Frame, Now};
 use crate::events::Event;
 use crate::group::{MemberKey, group_of, weight_of};
 use crate::index::{Cursor, SubscriberId, Subscription};
+use crate::journal::{Refusal, Ticket, Until};
 use crate::permit::{Action, Verdict};
 use crate::retained::RetainedRequest;
+use crate::session::Session;
 use crate::topics::levels_exceed;
 
 /// A SUBACK, and what follows it.
@@ -23,6 +25,10 @@ pub(crate) struct SubAckAnswer {
     /// Homes of groups that have to answer first, and for which of the reasons.
     pub joins: Vec<(MemberKey, usize)>,
     pub requests: Vec<RetainedRequest>,
+    /// What its rows were written in, if the store keeps the session.
+    pub ticket: Option<Ticket>,
+    /// Filters that were not subscribed to before; only with rows.
+    pub new: Vec<Box<str>>,
 }
 
 impl Broker {
@@ -85,9 +91,15 @@ impl Broker {
             .unwrap_or(0);
         let mut requests = Vec::new();
         let mut joins = Vec::new();
+        let mut new = Vec::new();
+        let is_kept = self
+            .sessions
+            .get(slot)
+            .is_some_and(|session| session.number().is_some());
         // 5 [MQTT-3.8.4-5], 3.1.1 [MQTT-3.8.4-4]: like a series of single ones.
         for (at, (request, reason)) in subscribe.requests().zip(&mut reasons).enumerate() {
             if !reason.is_error() {
+                let before = self.subscription_count(slot);
                 *reason = if is_shared(request.filter) {
                     let weight = weight.unwrap_or(1);
                     match self.subscribe_to_group(slot, request, identifier, weight, now, out) {
@@ -100,17 +112,66 @@ impl Broker {
                 } else {
                     self.subscribe_one(slot, request, identifier, &mut requests, out)
                 };
+                if is_kept && self.subscription_count(slot) > before {
+                    new.push(request.filter.as_str().into());
+                }
             }
             self.announce_subscription(id, slot, request.filter, *reason, now, out);
         }
+        let ticket = is_kept.then(|| {
+            for (request, reason) in subscribe.requests().zip(&reasons) {
+                if !reason.is_error() {
+                    let subscription = Subscription {
+                        options: request.options,
+                        identifier,
+                    };
+                    let weight = is_shared(request.filter).then(|| weight.unwrap_or(1));
+                    let weight = weight.unwrap_or_default();
+                    self.keep_subscription(slot, request.filter, subscription, weight, out);
+                }
+            }
+            self.end(Until::Durable, out)
+        });
         let answer = SubAckAnswer {
             packet_id: subscribe.packet_id,
+            ticket,
+            new,
             reasons,
             why,
             joins,
             requests,
         };
         self.confirm_subscribe(id, slot, answer, now, out);
+    }
+
+    fn subscription_count(&self, slot: u32) -> usize {
+        let session = self.sessions.get(slot);
+        session.map_or(0, Session::subscription_count)
+    }
+
+    /// The rows of a SUBSCRIBE are not kept: what it added is taken back, and its answer says so.
+    pub(crate) fn refuse_subscribe(
+        &mut self,
+        slot: u32,
+        answer: &mut SubAckAnswer,
+        why: Refusal,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        for reason in answer
+            .reasons
+            .iter_mut()
+            .filter(|reason| !reason.is_error())
+        {
+            *reason = why.reason();
+        }
+        for filter in std::mem::take(&mut answer.new) {
+            if let Ok(filter) = Filter::parse(&filter) {
+                self.unsubscribe_one(slot, filter, now, out);
+            }
+        }
+        answer.joins.clear();
+        answer.requests.clear();
     }
 
     /// Why nobody can subscribe to this filter.
@@ -136,7 +197,7 @@ impl Broker {
             return ReasonCode::UnspecifiedError;
         };
         let SubscriptionRequest { filter, options } = request;
-        let is_durable = session.number.is_some();
+        let is_durable = session.number().is_some();
         let subscriber = SubscriberId(slot);
         if session.subscription_count() >= self.limits.subscriptions_per_session_max
             && self
@@ -290,6 +351,7 @@ impl Broker {
     ) {
         let refuse_all = self.too_many_user_properties(unsubscribe.properties);
         let mut reasons = Vec::new();
+        let mut is_kept = false;
         // 5 [MQTT-3.10.4-6], 3.1.1 [MQTT-3.10.4-6]: like a series of single ones.
         for filter in unsubscribe.filters() {
             reasons.push(if refuse_all {
@@ -302,12 +364,14 @@ impl Broker {
                     .and_then(|connection| connection.peer);
                 let event = Event::Unsubscribed(filter.as_str());
                 self.announce(event, slot, peer, ReasonCode::Success, now, out);
+                is_kept |= self.forget_subscription(slot, filter.as_str(), out);
                 ReasonCode::Success
             } else {
                 ReasonCode::NoSubscriptionExisted
             });
         }
-        self.confirm_unsubscribe(id, slot, unsubscribe.packet_id, reasons, out);
+        let ticket = is_kept.then(|| self.end(Until::Durable, out));
+        self.confirm_unsubscribe(id, slot, unsubscribe.packet_id, reasons, ticket, out);
     }
 
     /// 5 [MQTT-3.10.4-1], 3.1.1 [MQTT-3.10.4-1]: only exactly that filter.
@@ -331,7 +395,7 @@ impl Broker {
             return false;
         };
         session.subscriptions.remove(at);
-        let is_durable = session.number.is_some();
+        let is_durable = session.number().is_some();
         self.fresh.end(slot, filter_id);
         // 5 [MQTT-3.10.4-2]; what was begun is finished, 5 [MQTT-3.10.4-3].
         self.interest_ends(filter_id, is_durable, out);
@@ -373,7 +437,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(slot) else {
             return;
         };
-        let is_durable = session.number.is_some();
+        let is_durable = session.number().is_some();
         self.fresh.forget(slot);
         for filter_id in std::mem::take(&mut session.subscriptions) {
             self.interest_ends(filter_id, is_durable, out);

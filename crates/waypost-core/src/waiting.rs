@@ -13,6 +13,8 @@ pub(crate) enum For {
     Permit,
     /// The session, from the shard that has it.
     Session,
+    /// The store: what CONNACK promises comes to the disk first.
+    Store,
 }
 
 /// A packet kept until it can be handled, with what is known of it already. Handling starts anew when the answer is

@@ -94,7 +94,7 @@ impl Broker {
         let Some(session) = self.sessions.get_mut(slot) else {
             return false;
         };
-        let Some(queue) = session.number else {
+        let Some(queue) = session.number() else {
             return false;
         };
         if let Some(will) = will {
@@ -114,7 +114,7 @@ impl Broker {
             return;
         };
         session.will = None;
-        let row = session.number.filter(|_| session.has_will_row);
+        let row = session.number().filter(|_| session.has_will_row);
         session.has_will_row = false;
         self.delete_will_row(row, out);
     }
@@ -160,7 +160,7 @@ impl Broker {
             ticket: None,
         };
         let publisher = session.publisher;
-        let row = session.number.filter(|_| session.has_will_row);
+        let row = session.number().filter(|_| session.has_will_row);
         session.has_will_row = false;
         if self.permit.check(&who, Action::WillFires, &will.topic) != Verdict::Allow {
             self.counters.wills_denied += 1;
