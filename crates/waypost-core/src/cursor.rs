@@ -60,6 +60,25 @@ enum Reading {
     InVain,
 }
 
+/// What a session that changes shards takes along. There it reads its queue from the beginning.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Departed {
+    again_upto: MessageId,
+    order: u64,
+}
+
+impl From<Departed> for Cursor {
+    fn from(departed: Departed) -> Self {
+        let mut cursor = Self {
+            again_upto: departed.again_upto,
+            order: departed.order,
+            ..Self::default()
+        };
+        cursor.fall_behind();
+        cursor
+    }
+}
+
 /// A message that was read and not sent.
 #[derive(Debug)]
 pub(crate) struct Ready {
@@ -90,14 +109,11 @@ impl Cursor {
 
     /// The session goes to another shard: what goes with it. What is not written down yet stays, and so do the counts,
     /// until all of it is.
-    pub fn depart(&mut self) -> Self {
-        let mut gone = Self {
+    pub fn depart(&self) -> Departed {
+        Departed {
             again_upto: self.again_upto,
             order: self.order,
-            ..Self::default()
-        };
-        gone.fall_behind();
-        gone
+        }
     }
 
     /// What the shard it came from counted.

@@ -174,19 +174,20 @@ impl Broker {
                 ))
             })
             .collect();
+        let delivery = session.delivery.as_ref();
+        let departed = delivery.filter(|_| session.number().is_some());
+        let departed = departed.map(|delivery| delivery.cursor.depart());
         let mut left = Session::new(Box::default(), None, session.publisher);
         left.subscriptions.clone_from(&session.subscriptions);
         left.set_number(session.number());
         if session.number().is_some() {
-            let cursor = &mut session.delivery().cursor;
-            let gone = cursor.depart();
-            left.delivery().cursor = std::mem::replace(cursor, gone);
+            left.delivery().cursor = std::mem::take(&mut session.delivery().cursor);
         }
         let moved = vec![false; usize::from(self.shards)].into();
         left.moving = Some(Box::new(Moving::Leaving(Leaving { to, number, moved })));
         self.sessions.leave(slot, left);
         self.moving.leaving.insert((to, number), slot);
-        Some(Parcel::new(session, subscriptions))
+        Some(Parcel::new(session, departed, subscriptions))
     }
 
     /// As new owner: the session came.

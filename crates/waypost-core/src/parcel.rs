@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use waypost_mqtt::QoS;
 
-use crate::cursor::Cursor;
+use crate::cursor::{Cursor, Departed};
 use crate::group::{Memberships, Tag};
 use crate::index::{Cursor as RetainedCursor, Subscription};
 use crate::inflight::{Identifiers, Inflight, Slot, Waits};
@@ -29,7 +29,8 @@ pub(crate) struct Parcel {
     queue: Vec<OwedParcel>,
     retained: Vec<RequestParcel>,
     dropped: u64,
-    cursor: Cursor,
+    /// Of a session that the store keeps.
+    departed: Option<Departed>,
 }
 
 #[derive(Debug)]
@@ -87,14 +88,17 @@ struct RequestParcel {
 
 impl Parcel {
     /// Packs a session without its subscriptions' index entries.
-    pub fn new(session: Session, subscriptions: Vec<(String, Subscription)>) -> Self {
+    pub fn new(
+        session: Session,
+        departed: Option<Departed>,
+        subscriptions: Vec<(String, Subscription)>,
+    ) -> Self {
         let number = session.number();
         let Delivery {
             inflight,
             mut queue,
             retained,
             dropped,
-            cursor,
             ..
         } = session
             .delivery
@@ -129,7 +133,7 @@ impl Parcel {
                 .collect(),
             retained: retained.into_iter().map(RequestParcel::new).collect(),
             dropped,
-            cursor,
+            departed,
         }
     }
 
@@ -155,7 +159,7 @@ impl Parcel {
             inflight: Inflight::from_slots(slots, self.last_id),
             retained: self.retained.into_iter().map(RequestParcel::open).collect(),
             dropped: self.dropped,
-            cursor: self.cursor,
+            cursor: self.departed.map(Cursor::from).unwrap_or_default(),
             ..Delivery::default()
         };
         for owed in self.queue {
