@@ -1,6 +1,6 @@
-//! `cargo xtask simulate`: many seeds of the core's deterministic simulation.
+//! `cargo xtask simulate`: many seeds of the deterministic simulations.
 //!
-//! The simulation is in suites, tests of waypost-core that take their seeds from `WAYPOST_SEEDS=FROM..TO`. This task
+//! A simulation is a suite of tests that take their seeds from `WAYPOST_SEEDS=FROM..TO`. This task
 //! builds them optimised, runs batch after batch until each suite had enough seeds and enough minutes, and prints one
 //! JSON line a suite that says what was run and where to go on.
 
@@ -24,17 +24,26 @@ const BATCH: u64 = 1000;
 /// A suite's name and the tests that it is.
 struct Suite {
     name: &'static str,
+    package: &'static str,
     tests: &'static str,
 }
 
-const SUITES: [Suite; 2] = [
+const SUITES: [Suite; 3] = [
     Suite {
         name: "promises",
+        package: "waypost-core",
         tests: "tests::promises::",
     },
     Suite {
         name: "groups",
+        package: "waypost-core",
         tests: "tests::group_promises::",
+    },
+    // A seed is a run for each of its I/O steps and each fault: some thousands.
+    Suite {
+        name: "log",
+        package: "waypost-store",
+        tests: "log::tests::promises::",
     },
 ];
 
@@ -108,7 +117,7 @@ fn batch(root: &Path, suite: &Suite, from: u64, to: u64) -> Result<(), Failure> 
     let result = process::finish(
         Command::new(env!("CARGO"))
             .args(["test", "--quiet", "--locked", "--profile", "fuzz"])
-            .args(["--package", "waypost-core", "--lib", suite.tests])
+            .args(["--package", suite.package, "--lib", suite.tests])
             .env("WAYPOST_SEEDS", format!("{from}..{to}"))
             .current_dir(root),
     );

@@ -20,10 +20,12 @@ const SECTOR: usize = 512;
 /// What goes wrong at a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// No room: writes and what makes files fail, a write perhaps halfway.
+    /// No room: writes, syncs and what changes names fail, a write perhaps halfway.
     Full,
     /// The disk fails: the operation is an error, and a write or a sync perhaps did a part of it.
     Io,
+    /// As [`Self::Io`], but what is there can be read.
+    Write,
     /// What is read has a wrong bit.
     FlippedBit,
 }
@@ -113,16 +115,14 @@ impl SimulatedDisk {
         self.lock().capacity = bytes;
     }
 
-    /// The power went: what was not synced is there, partly there or gone. Files that were open are no more.
+    /// The power went and came back: what was not synced is there, partly there or gone. Files that were open are no more.
     pub fn crash(&self) {
         self.lock().crash();
-        self.heal();
     }
 
     /// The process died: nothing is lost, but files that were open are no more.
     pub fn kill(&self) {
         self.lock().life += 1;
-        self.heal();
     }
 
     /// Changes a bit for good. Says whether there is such a byte.
@@ -195,9 +195,17 @@ impl State {
     /// A step that changes names: of nothing in it is left when it fails.
     fn step_of_names(&mut self) -> io::Result<()> {
         match self.step()? {
-            Some(Fault::Io) => Err(broken()),
+            Some(Fault::Io | Fault::Write) => Err(broken()),
             Some(Fault::Full) => Err(io::ErrorKind::StorageFull.into()),
             _ => Ok(()),
+        }
+    }
+
+    /// A step that changes nothing.
+    fn step_of_reading(&mut self) -> io::Result<Option<Fault>> {
+        match self.step()? {
+            Some(Fault::Io) => Err(broken()),
+            fault => Ok(fault),
         }
     }
 
@@ -228,7 +236,7 @@ impl State {
         let used = self.used();
         let capacity = self.capacity;
         let (bytes, error) = match self.step() {
-            Ok(Some(Fault::Io)) => (self.part_of(bytes), Some(broken())),
+            Ok(Some(Fault::Io | Fault::Write)) => (self.part_of(bytes), Some(broken())),
             Ok(Some(Fault::Full)) => (self.part_of(bytes), Some(io::ErrorKind::StorageFull.into())),
             Ok(_) => (bytes, None),
             Err(error) => (self.part_of(bytes), Some(error)),
@@ -255,7 +263,7 @@ impl State {
 
     fn sync(&mut self, file: u64, life: u64) -> io::Result<()> {
         let (is_failing, error) = match self.step() {
-            Ok(Some(Fault::Io)) => (true, Some(broken())),
+            Ok(Some(Fault::Io | Fault::Write)) => (true, Some(broken())),
             Ok(Some(Fault::Full)) => (true, Some(io::ErrorKind::StorageFull.into())),
             Ok(_) => (false, None),
             // What reaches the disk then is for the crash to say.
@@ -277,6 +285,7 @@ impl State {
 
     fn crash(&mut self) {
         self.life += 1;
+        self.crash_at = None;
         for content in self.files.values_mut() {
             content.crash(&mut self.dice);
         }
@@ -402,13 +411,13 @@ impl Disk for SimulatedDisk {
 
     fn open(&self, name: &str) -> io::Result<SimulatedFile> {
         let mut state = self.lock();
-        state.step_of_names()?;
+        state.step_of_reading()?;
         Ok(self.file(state.named(name)?, state.life))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
         let mut state = self.lock();
-        state.step_of_names()?;
+        state.step_of_reading()?;
         Ok(state.names.keys().cloned().collect())
     }
 
@@ -459,10 +468,7 @@ impl DiskFile for SimulatedFile {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let mut state = self.disk.lock();
-        let fault = state.step()?;
-        if fault == Some(Fault::Io) {
-            return Err(broken());
-        }
+        let fault = state.step_of_reading()?;
         let flipped = state.dice.below(8 * buffer.len().max(1));
         let content = state.content(self.file, self.life)?;
         let begin = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -623,6 +629,7 @@ mod tests {
         assert!(file.sync().is_err());
         assert!(disk.create("b").is_err());
         disk.kill();
+        disk.heal();
         assert_eq!(disk.list().unwrap(), ["a"]);
         assert!(file.sync().is_err());
     }

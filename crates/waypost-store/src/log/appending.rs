@@ -18,7 +18,7 @@ use crate::{
 
 /// How far a file is filled with zeros ahead of its blocks, in the same write: a sync of bytes that are there already
 /// spares the file system its journal, which is a third to a half of the time a sync takes.
-const ZEROS_AHEAD: usize = 256 << 10;
+const ZEROS_AHEAD: usize = if cfg!(test) { 8 << 10 } else { 256 << 10 };
 
 /// A segment being written.
 #[derive(Debug)]

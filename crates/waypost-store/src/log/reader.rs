@@ -23,6 +23,11 @@ pub struct LogReader<D: Disk> {
 impl<D: Disk> LogReader<D> {
     /// The transactions of one block.
     pub fn read_block(&self, position: BlockPosition) -> Result<Arc<[u8]>, LogError> {
+        // A second look, should a bit have been wrong on its way from the disk only.
+        self.look_at(position).or_else(|_| self.look_at(position))
+    }
+
+    fn look_at(&self, position: BlockPosition) -> Result<Arc<[u8]>, LogError> {
         let segment = self.segments.find(position.segment)?;
         let damaged = |what| LogDamage {
             file: segment.name.clone(),

@@ -22,6 +22,8 @@ pub struct Recovery<D: Disk> {
     /// What is still to be read, the next one last.
     waiting: Vec<(Arc<Segment<D::File>>, u64)>,
     scan: Option<Scan<D>>,
+    /// How far the last of the tails is known to have been synced.
+    durable: u64,
     recovered: Recovered,
 }
 
@@ -51,6 +53,7 @@ impl<D: Disk> Recovery<D> {
             tails: BTreeMap::new(),
             waiting: Vec::new(),
             scan: None,
+            durable: 0,
             recovered: Recovered::default(),
         };
         let mut lens = BTreeMap::new();
@@ -102,6 +105,7 @@ impl<D: Disk> Recovery<D> {
                 Step::End => {
                     if self.tails.remove(&scan.segment.number()).is_some() {
                         scan.segment.set_end(scan.at);
+                        self.durable = scan.durable;
                     }
                     self.scan = None;
                 }
@@ -122,7 +126,15 @@ impl<D: Disk> Recovery<D> {
                 removed.map_err(|error| LogError::io("removing", &name, error))?;
             }
         }
-        let newest = self.newest().map(|newest| (newest.number(), newest.end()));
+        // So that whatever was found is found again.
+        let synced = self.segments.disk.sync_directory();
+        synced.map_err(|error| LogError::io("syncing", "the store", error))?;
+        let newest = self.newest();
+        if let Some(newest) = newest.as_ref().filter(|newest| newest.sealed().is_none()) {
+            self.make_durable(newest)
+                .map_err(|error| LogError::io("syncing", &newest.name, error))?;
+        }
+        let newest = newest.map(|newest| (newest.number(), newest.end()));
         self.recovered.end = newest.map(|(segment, end)| BlockPosition {
             segment,
             offset: u32::try_from(end).unwrap_or(u32::MAX),
@@ -130,6 +142,22 @@ impl<D: Disk> Recovery<D> {
         let writer = LogWriter::after(self.segments, newest);
         let reader = writer.reader();
         Ok((writer, reader, self.recovered))
+    }
+
+    /// What a process wrote that died before its sync is there, and from now on it counts. It is written once more: had a
+    /// sync failed, the system would take it for synced, and another sync alone would do nothing.
+    fn make_durable(&self, tail: &Arc<Segment<D::File>>) -> io::Result<()> {
+        let file = self.segments.file(tail)?;
+        let mut at = self.durable;
+        while at < tail.end() {
+            let read = || self.segments.read_stored(tail, at);
+            // A second look, as ever: what is wrong on its way from the disk must not be written to it.
+            let block = read()?.map_or_else(read, |block| Ok(Some(block)))?;
+            let block = block.ok_or(io::ErrorKind::InvalidData)?;
+            file.write_at(at, &block)?;
+            at += block.len() as u64;
+        }
+        file.sync()
     }
 
     fn names(&self) -> Result<Vec<String>, LogError> {
@@ -146,16 +174,30 @@ impl<D: Disk> Recovery<D> {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
             result => result.map(|()| self.segments.count_read(bytes.len())),
         };
-        let mut first = [0; HEADER];
-        read(0, &mut first).map_err(io)?;
-        let mut last = [0; SEAL];
-        if let Some(offset) = len.checked_sub(SEAL as u64) {
-            read(offset, &mut last).map_err(io)?;
-        }
         let is_here = |header: &Header| header.kind == kind && header.number == number;
-        let seal =
-            Seal::read(&last).filter(|seal| is_here(&seal.header) && seal.len + SEAL as u64 == len);
-        let header = match Header::read(&first) {
+        let seal = || -> io::Result<_> {
+            let mut last = [0; SEAL];
+            if let Some(offset) = len.checked_sub(SEAL as u64) {
+                read(offset, &mut last)?;
+            }
+            let seal = Seal::read(&last);
+            Ok(seal.filter(|seal| is_here(&seal.header) && seal.len + SEAL as u64 == len))
+        };
+        let header = || -> io::Result<_> {
+            let mut first = [0; HEADER];
+            read(0, &mut first)?;
+            Ok(Header::read(&first))
+        };
+        // A second look, as at blocks.
+        let seal = match seal().map_err(io)? {
+            None => seal().map_err(io)?,
+            seal => seal,
+        };
+        let header = match header().map_err(io)? {
+            Err(_) => header().map_err(io)?,
+            header => header,
+        };
+        let header = match header {
             Ok(header) => Some(header).filter(is_here),
             Err(NoHeader::Newer(version)) => {
                 let file = name.to_owned();
@@ -262,6 +304,7 @@ impl<D: Disk> Recovery<D> {
                         let mut scan = Scan::tail(&self.segments, &segment, begin, len);
                         while !matches!(scan.next()?, Step::End) {}
                         segment.set_end(scan.at);
+                        self.durable = scan.durable;
                     }
                     continue;
                 }

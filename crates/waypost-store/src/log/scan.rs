@@ -43,6 +43,8 @@ pub(super) struct Scan<D: Disk> {
     /// Whether nobody wrote down where the blocks end: what is incomplete then is the end, unless a later block says that
     /// it was synced.
     is_tail: bool,
+    /// How far the segment is known to have been synced.
+    pub durable: u64,
     last_number: Option<u32>,
 }
 
@@ -73,6 +75,7 @@ impl<D: Disk> Scan<D> {
             at: from,
             end: segment.end(),
             is_tail: false,
+            durable: from,
             last_number: None,
         }
     }
@@ -93,7 +96,8 @@ impl<D: Disk> Scan<D> {
 
     pub fn next(&mut self) -> Result<Step, LogError> {
         while self.at < self.end {
-            let (header, records) = match self.block() {
+            // A second look: a bit may have been wrong on its way from the disk only, and what is not a block is lost.
+            let (header, records) = match self.block().or_else(|_| self.block()) {
                 Ok(block) => block,
                 Err(nothing) => return self.beyond(nothing),
             };
@@ -102,6 +106,7 @@ impl<D: Disk> Scan<D> {
             if header.kind == HOLE {
                 continue;
             }
+            self.durable = self.durable.max(header.durable.into());
             self.last_number = Some(header.number);
             if header.kind == RECORDS {
                 return Ok(Step::Block(LogBlock {

@@ -13,7 +13,7 @@ use waypost_encrypt::MasterKey;
 
 use super::{
     LogError, LogOptions, SegmentKind,
-    block::{Cipher, Packers},
+    block::{BLOCK_HEADER, Cipher, Packers},
     segment::{Header, SEAL, Seal, file_name},
 };
 use crate::disk::{Disk, DiskFile};
@@ -251,6 +251,24 @@ impl<D: Disk> Segments<D> {
             }
         }
         result
+    }
+
+    /// A block as it is stored, header and all; none if what is there is no whole block.
+    pub fn read_stored(
+        &self,
+        segment: &Arc<Segment<D::File>>,
+        offset: u64,
+    ) -> io::Result<Option<Vec<u8>>> {
+        let mut block = vec![0; BLOCK_HEADER];
+        self.read(segment, offset, &mut block)?;
+        let header = segment.cipher.header(&block);
+        let Some(header) = header.filter(|it| offset + it.len() <= segment.end()) else {
+            return Ok(None);
+        };
+        block.resize(BLOCK_HEADER + header.stored as usize, 0);
+        let stored = block.get_mut(BLOCK_HEADER..).unwrap_or_default();
+        self.read(segment, offset + BLOCK_HEADER as u64, stored)?;
+        Ok(segment.cipher.is_whole(&header, stored).then_some(block))
     }
 
     fn note_open(&self, segment: &Arc<Segment<D::File>>) {

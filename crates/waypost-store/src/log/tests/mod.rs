@@ -3,6 +3,7 @@
 mod copies;
 mod format;
 mod mend;
+mod promises;
 
 use std::sync::Arc;
 
