@@ -19,6 +19,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("node", "nodejs"),
     ("npm", "npm"),
     ("python3", "python3-venv"),
+    ("strace", "strace"),
 ];
 
 pub fn run(root: &Path) -> Result<(), Failure> {
