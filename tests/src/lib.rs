@@ -20,9 +20,12 @@
 pub mod bytes;
 mod certificates;
 pub mod ledger;
+pub mod power_cut;
 mod programs;
+pub mod random;
 mod raw_client;
 mod server;
+pub mod trace;
 mod wait;
 mod websocket;
 

@@ -45,7 +45,8 @@ cargo xtask TASK: everything a developer runs
                                --seeds N (300) and --minutes M (3), --from SEED
   crash                        kills a server under load at random moments, starts it again and checks what clients then
                                get; --rounds N (5; from 100 on a line is kept), --seconds S, --seed K, --from ROUND,
-                               --shards N, --config FILE, --dir DIRECTORY, --debug (no release build), --calm (kills nobody),
+                               --shards N, --config FILE, --dir DIRECTORY, --disk real|power-cut,
+                               --debug (no release build), --calm (kills nobody),
                                --json (keeps nothing)
   bench                        runs the benchmarks and appends a JSON line to docs/evidence/bench.jsonl;
                                --seconds N per phase (3), --macro-only, --print (appends nothing)

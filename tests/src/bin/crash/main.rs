@@ -30,7 +30,7 @@ use std::{
 
 use serde_json::json;
 use tempfile::TempDir;
-use waypost_tests::{Server, ServerOptions};
+use waypost_tests::{Server, ServerOptions, power_cut::PowerCut};
 
 use plan::Plan;
 use scene::Scene;
@@ -50,6 +50,8 @@ struct Options {
     shards: u16,
     configuration: Option<String>,
     directory: PathBuf,
+    /// Cuts the power too: what was not synced is lost with the process.
+    is_power_cut: bool,
     /// Kills nobody: what is wrong then is wrong with the server as it runs, or with the model.
     is_calm: bool,
 }
@@ -72,6 +74,11 @@ impl Options {
             configuration: option("--config")
                 .map(|file| std::fs::read_to_string(file).expect("a configuration")),
             directory: option("--dir").map_or_else(std::env::temp_dir, PathBuf::from),
+            is_power_cut: option("--disk").is_some_and(|disk| match disk.as_str() {
+                "power-cut" => true,
+                "real" => false,
+                other => panic!("--disk {other}: real and power-cut are known"),
+            }),
             is_calm: std::env::args().any(|word| word == "--calm"),
         }
     }
@@ -82,37 +89,61 @@ struct Life {
     options: ServerOptions,
     server: Option<Server>,
     scene: Scene,
+    power: Option<PowerCut>,
     _directory: TempDir,
 }
 
 impl Life {
-    fn begin(options: &Options) -> Self {
+    /// None where the disk that is wanted cannot be had.
+    fn begin(options: &Options, seed: u64) -> Option<Self> {
         let directory = tempfile::tempdir_in(&options.directory).expect("a temporary directory");
+        let power = if options.is_power_cut {
+            Some(PowerCut::mount(seed)?)
+        } else {
+            None
+        };
+        let data_dir = power
+            .as_ref()
+            .map_or(directory.path(), PowerCut::path)
+            .join("data");
+        std::fs::create_dir(&data_dir).expect("a data directory");
+        // Its own name is the operator's to keep.
+        let above = data_dir
+            .parent()
+            .and_then(|above| std::fs::File::open(above).ok());
+        above
+            .expect("a directory above it")
+            .sync_all()
+            .expect("it can be synced");
         let port =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
         let port = port.expect("a free port").port();
         let mut server = ServerOptions::new()
             .shards(options.shards)
             .mqtt_port(port)
-            .data_dir(&directory.path().join("data"));
+            .data_dir(&data_dir);
         if let Some(toml) = &options.configuration {
             server = server.configuration(toml);
         }
         let running = server.clone().start();
         let mut scene = Scene::new(port, Arc::new(AtomicU64::new(0)));
         scene.gather();
-        Self {
+        Some(Self {
             options: server,
             server: Some(running),
             scene,
+            power,
             _directory: directory,
-        }
+        })
     }
 
     /// Kills the server where it stands and starts the next on what it left.
     fn kill(&mut self) -> Result<(), String> {
         // Dropping it is SIGKILL and waiting for its end.
         self.server = None;
+        if let Some(power) = &self.power {
+            power.cut();
+        }
         self.scene.next_era();
         let options = self.options.clone();
         let started = catch_unwind(AssertUnwindSafe(|| options.start()));
@@ -171,7 +202,9 @@ fn main() -> ExitCode {
             && failed.len() < FAILURES_MAX
     };
     while goes_on(next, &failed) {
-        let mut life = Life::begin(&options);
+        let Some(mut life) = Life::begin(&options, options.seed ^ next) else {
+            break;
+        };
         lives += 1;
         let end = next + LIFE_ROUNDS;
         let mut is_good = true;
@@ -220,6 +253,7 @@ fn main() -> ExitCode {
         "next": next,
         "seconds": start.elapsed().as_secs(),
         "shards": options.shards,
+        "disk": if options.is_power_cut { "power-cut" } else { "real" },
         "configuration": options.configuration,
         "lives": lives,
         "kills": kills,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use waypost_tests::random::Random;
+
 /// Between two lines of `mosquitto_pub`.
 pub const LINE_EVERY: Duration = Duration::from_millis(5);
 /// The longest time under load. Half of the rounds are shorter than a quarter of it.
@@ -30,23 +32,9 @@ pub enum What {
     ChangeFilters,
 }
 
-/// Random numbers from a seed (`SplitMix64`).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (mixed ^ (mixed >> 31)) % bound.max(1)
-    }
-}
-
 impl Plan {
     pub fn new(seed: u64, round: u64) -> Self {
-        let mut random = Random(seed.wrapping_mul(0x0100_0000_01B3) ^ round);
-        random.below(2);
+        let mut random = Random::new(seed.wrapping_mul(0x0100_0000_01B3) ^ round);
         let longest = random.below(LOAD_MAX_MS) + 1;
         let load_ms = random.below(longest) + 20;
         let load = Duration::from_millis(load_ms);
