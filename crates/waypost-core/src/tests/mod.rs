@@ -2,6 +2,7 @@
 
 mod basic;
 mod beginnings;
+mod durable_asks;
 mod durable_publish;
 mod flow;
 mod group_promises;
