@@ -353,3 +353,58 @@ fn one_shard_and_many_owe_the_same() {
         assert_eq!(results[0], results[2], "seed {seed}");
     }
 }
+
+/// On the shard where the first one waits its repeat waits too, whatever connection it comes by.
+#[test]
+fn a_repeat_waits_with_the_first_one() {
+    for why in [None, Some(Refusal::Full)] {
+        on_shards(|world| {
+            absent(world, "a", 2);
+            let publisher = v5("p").persistent(1_000);
+            let first = world.connect(&publisher);
+            world.is_store_held = true;
+            world.is_mail_held = true;
+            send(world, first, "a", "once", 2, 9);
+            // The same connection: behind the first answer.
+            send(world, first, "a", "once", 2, 9);
+            assert!(world.take(first).is_empty());
+            world.is_mail_held = false;
+            world.settle();
+            let second = (world.shards() == 1).then(|| {
+                let second = world.connect(&publisher);
+                send(world, second, "a", "once", 2, 9);
+                assert!(world.take(second).is_empty());
+                second
+            });
+            world.store.refuses = why;
+            world.is_store_held = false;
+            world.settle();
+            world.store.refuses = None;
+            let lines = |refusals: [&str; 2]| match why {
+                None => vec!["PUBREC #9".to_owned(); 2],
+                Some(_) => refusals.map(|reason| format!("PUBREC #9 {reason}")).into(),
+            };
+            if let Some(second) = second {
+                assert_eq!(world.take(second), lines(["97", "97"])[..1]);
+            } else {
+                assert_eq!(world.take(first), lines(["97", "97"]));
+            }
+        });
+    }
+}
+
+/// A client that releases what it was not acknowledged leaves no row behind.
+#[test]
+fn a_release_that_comes_too_early_leaves_nothing() {
+    on_shards(|world| {
+        absent(world, "a", 2);
+        let publisher = world.connect(&v5("p").persistent(1_000));
+        world.is_mail_held = true;
+        send(world, publisher, "a", "x", 2, 9);
+        world.ack(publisher, "PUBREL", 9);
+        world.is_mail_held = false;
+        world.settle();
+        assert_eq!(world.take(publisher), ["PUBREC #9", "PUBCOMP #9"]);
+        assert_eq!(rows(world, Table::RECEIVED), 0);
+    });
+}
