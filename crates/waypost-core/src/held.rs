@@ -10,15 +10,14 @@
 
 use std::collections::VecDeque;
 
-use waypost_mqtt::{Ack, Packet, PacketId, Properties, Property, PropertyBuffer, QoS, ReasonCode};
+use waypost_mqtt::{PacketId, QoS, ReasonCode};
 
 use crate::broker::Broker;
 use crate::effects::{ConnectionId, Effects, Now, ShardId};
 use crate::held_counts::{AllHeldCounts, HeldCounts};
-use crate::interest::post;
 use crate::journal::{MessageId, Refusal, Stored, Ticket, Until};
 use crate::keep::PendingPublish;
-use crate::mail::{Claim, Mail};
+use crate::mail::Claim;
 use crate::session::ReceivedId;
 
 /// An answer to a client.
@@ -43,7 +42,7 @@ pub(crate) enum Answer {
 
 impl Answer {
     /// Whether the client counts the message as unfinished until this comes. A PUBREC leaves it so.
-    fn finishes(self) -> bool {
+    pub fn finishes(self) -> bool {
         match self {
             Self::Publish { qos, .. } => qos == QoS::AtLeastOnce,
             Self::Repeat { .. } => false,
@@ -97,10 +96,10 @@ impl Promise {
 #[derive(Debug)]
 pub(crate) struct Held {
     ticket: Ticket,
-    to: Option<Recipient>,
-    answer: Option<Answer>,
-    promise: Promise,
-    refusal: Option<Refusal>,
+    pub to: Option<Recipient>,
+    pub answer: Option<Answer>,
+    pub promise: Promise,
+    pub refusal: Option<Refusal>,
 }
 
 /// What waits for other shards to name their debtors, and what waits behind it.
@@ -164,7 +163,7 @@ impl HeldAnswers {
     }
 
     /// The first answer whose transaction came far enough, or not at all; whether it waited for the disk.
-    fn next_due(&mut self) -> Option<(Held, bool)> {
+    pub fn next_due(&mut self) -> Option<(Held, bool)> {
         let Stored { written, durable } = self.stored;
         let is_due = |held: &mut Held, upto| held.refusal.is_some() || held.ticket <= upto;
         let is_written = |held: &mut Held| is_due(held, written.max(durable));
@@ -303,13 +302,17 @@ impl Broker {
     }
 
     /// `None`: the connection is gone.
-    fn held_counts(&self, to: Option<Recipient>) -> Option<HeldCounts> {
+    pub(crate) fn held_counts(&self, to: Option<Recipient>) -> Option<HeldCounts> {
         let to = to?;
         let connection = self.connections.get(to.id)?;
         (connection.opened == to.opened).then(|| self.held.counts.get(connection.held))
     }
 
-    fn count_held(&mut self, to: Option<Recipient>, change: impl FnOnce(&mut HeldCounts)) {
+    pub(crate) fn count_held(
+        &mut self,
+        to: Option<Recipient>,
+        change: impl FnOnce(&mut HeldCounts),
+    ) {
         if let Some(to) = to
             && let Some(connection) = self.connections.get_mut(to.id)
             && connection.opened == to.opened
@@ -396,7 +399,7 @@ impl Broker {
         }
     }
 
-    fn read_on(&mut self, to: Recipient, out: &mut impl Effects) {
+    pub(crate) fn read_on(&mut self, to: Recipient, out: &mut impl Effects) {
         let max = usize::from(self.limits.receive_maximum);
         let counts = self.held_counts(Some(to)).unwrap_or_default();
         if counts.is_paused && counts.total() <= max / 2 {
@@ -428,204 +431,5 @@ impl Broker {
     ) {
         self.held.refuse(first, last, why);
         self.release_due(now, out);
-    }
-
-    pub(crate) fn release_due(&mut self, now: Now, out: &mut impl Effects) {
-        let mut refused: Vec<(ShardId, Vec<MessageId>)> = Vec::new();
-        while let Some((held, is_durable)) = self.held.next_due() {
-            let Held {
-                to,
-                answer,
-                promise,
-                refusal,
-                ticket: _,
-            } = held;
-            self.count_released(to, answer, is_durable);
-            if let Some(why) = refusal {
-                self.break_promise(promise, &mut refused, out);
-                if let (Some(to), Some(answer)) = (to, answer)
-                    && self.held_counts(Some(to)).is_some()
-                {
-                    self.refuse_answer(to.id, answer, why, now, out);
-                }
-            } else {
-                self.fulfil_promise(&promise, out);
-                if let (Some(to), Some(answer)) = (to, answer)
-                    && self.held_counts(Some(to)).is_some()
-                {
-                    self.send_answer(to.id, answer, out);
-                }
-            }
-            if let Some(to) = to {
-                self.read_on(to, out);
-            }
-        }
-        for (shard, ids) in refused {
-            if shard == self.shard {
-                self.unlogged(shard, &ids, now, out);
-            } else {
-                post(shard, Mail::Unlogged { ids }, out);
-            }
-        }
-        self.moving.to_yield.append(&mut self.held.yields);
-    }
-
-    fn count_released(&mut self, to: Option<Recipient>, answer: Option<Answer>, is_durable: bool) {
-        let finishes = u16::from(answer.is_some_and(Answer::finishes));
-        self.count_held(to, |counts| {
-            let count = if is_durable {
-                &mut counts.durable
-            } else {
-                &mut counts.written
-            };
-            *count = count.saturating_sub(1);
-            counts.unfinished = counts.unfinished.saturating_sub(finishes);
-        });
-    }
-
-    fn fulfil_promise(&mut self, promise: &Promise, out: &mut impl Effects) {
-        if let Some(received) = promise.received
-            && let Some(session) = self.sessions.received_by(received)
-        {
-            session.wait_for_store(false);
-        }
-        if let Some((owner, stamp)) = promise.retained {
-            self.tell_retained(owner, stamp, true, out);
-        }
-    }
-
-    fn break_promise(
-        &mut self,
-        promise: Promise,
-        refused: &mut Vec<(ShardId, Vec<MessageId>)>,
-        out: &mut impl Effects,
-    ) {
-        if let Some(id) = promise.message {
-            for shard in promise.owing.into_iter().chain([self.shard]) {
-                match refused.iter_mut().find(|(known, _)| *known == shard) {
-                    Some((_, ids)) => ids.push(id),
-                    None => refused.push((shard, vec![id])),
-                }
-            }
-        }
-        // 5 [MQTT-4.3.3-9]: after a refusal the identifier is free.
-        if let Some(received) = promise.received
-            && let Some(session) = self.sessions.received_by(received)
-        {
-            session.wait_for_store(false);
-            session.release_received(received.packet_id);
-        }
-        // On disk it is in use as before.
-        if let Some(released) = promise.released
-            && let Some(session) = self.sessions.received_by(released)
-            && !session.has_received(released.packet_id)
-        {
-            session.receive(released.packet_id, true);
-        }
-        if let Some((owner, stamp)) = promise.retained {
-            self.tell_retained(owner, stamp, false, out);
-        }
-    }
-
-    /// Sends an answer.
-    pub(crate) fn send_answer(&mut self, id: ConnectionId, answer: Answer, out: &mut impl Effects) {
-        let Some(connection) = self.connections.get(id) else {
-            return;
-        };
-        let is_v5 = connection.is_v5();
-        match answer {
-            Answer::Publish {
-                qos,
-                packet_id,
-                reason,
-                why,
-            } => {
-                let mut buffer = PropertyBuffer::new();
-                // 5 [MQTT-3.1.2-29]
-                if is_v5 && !why.is_empty() && connection.problem_information {
-                    buffer.push(Property::ReasonString(why));
-                }
-                // 3.1.1 [MQTT-3.3.5-2]: acknowledged as ever; the message went nowhere.
-                let reason = if is_v5 { reason } else { ReasonCode::Success };
-                let ack = Ack {
-                    packet_id,
-                    reason,
-                    properties: buffer.as_properties(),
-                };
-                let packet = if qos == QoS::AtLeastOnce {
-                    // 5 [MQTT-4.3.2-4], 3.1.1 [MQTT-4.3.2-2]
-                    Packet::PubAck(ack)
-                } else {
-                    // 5 [MQTT-4.3.3-8], 3.1.1 [MQTT-4.3.3-2]
-                    Packet::PubRec(ack)
-                };
-                self.send(id, &packet, out);
-            }
-            Answer::Repeat { packet_id } => {
-                let session = self.sessions.get(connection.session);
-                let is_kept =
-                    session.is_some_and(|session| session.has_received(packet_id.value()));
-                let reason = if is_kept || !is_v5 {
-                    ReasonCode::Success
-                } else {
-                    // The first one was refused meanwhile.
-                    ReasonCode::UnspecifiedError
-                };
-                self.send(id, &Packet::PubRec(Ack::new(packet_id, reason)), out);
-            }
-            Answer::Release { packet_id, reason } => {
-                // 5 [MQTT-4.3.3-11], 3.1.1 [MQTT-4.3.3-2]
-                self.send(id, &Packet::PubComp(Ack::new(packet_id, reason)), out);
-            }
-        }
-    }
-
-    /// Tells a client that what it asked for is not kept. 3.1.1 has no word for that but the end of the connection.
-    #[cold]
-    fn refuse_answer(
-        &mut self,
-        id: ConnectionId,
-        answer: Answer,
-        why: Refusal,
-        now: Now,
-        out: &mut impl Effects,
-    ) {
-        self.counters.answers_refused += 1;
-        let is_v5 = self
-            .connections
-            .get(id)
-            .is_some_and(super::connection::Connection::is_v5);
-        let reason = why.reason();
-        if !is_v5 {
-            self.break_off(id, now, out);
-            return;
-        }
-        let ack = |packet_id| Ack {
-            packet_id,
-            reason,
-            properties: Properties::EMPTY,
-        };
-        match answer {
-            Answer::Publish {
-                qos: QoS::AtLeastOnce,
-                packet_id,
-                ..
-            } => self.send(id, &Packet::PubAck(ack(packet_id)), out),
-            Answer::Publish { packet_id, .. } | Answer::Repeat { packet_id } => {
-                self.send(id, &Packet::PubRec(ack(packet_id)), out);
-            }
-            // PUBCOMP cannot say it: the client asks again on its next connection.
-            Answer::Release { .. } => self.disconnect(id, reason, now, out),
-        }
-    }
-}
-
-impl Refusal {
-    /// As MQTT 5 says it.
-    pub(crate) fn reason(self) -> ReasonCode {
-        match self {
-            Self::Full => ReasonCode::QuotaExceeded,
-            Self::Failed => ReasonCode::UnspecifiedError,
-        }
     }
 }

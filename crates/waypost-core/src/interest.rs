@@ -25,7 +25,7 @@ use crate::index::{
 };
 use crate::journal::{MessageId, Refusal, Ticket};
 use crate::mail::{Item, Known, Mail, MailBatch, Origin, next_item};
-use crate::retained::RetainedRequest;
+use crate::retained_request::RetainedRequest;
 use crate::subscribe::SubAckAnswer;
 
 /// From this size on a payload that came from another shard is shared, not copied.

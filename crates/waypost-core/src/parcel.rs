@@ -10,7 +10,8 @@ use crate::index::{Cursor as RetainedCursor, Subscription};
 use crate::inflight::{Identifiers, Inflight, Slot, Waits};
 use crate::journal::{MessageId, QueueId};
 use crate::queue::{Owed, StoredMessage};
-use crate::retained::{Retained, RetainedRequest};
+use crate::retained::Retained;
+use crate::retained_request::RetainedRequest;
 use crate::session::{Delivery, Received, Session};
 
 /// A whole session.

@@ -15,7 +15,7 @@ use crate::inflight::Inflight;
 use crate::journal::QueueId;
 use crate::moving::Moving;
 use crate::queue::Queue;
-use crate::retained::RetainedRequest;
+use crate::retained_request::RetainedRequest;
 use crate::timers::NEVER;
 use crate::will::Will;
 

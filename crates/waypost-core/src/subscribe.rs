@@ -12,7 +12,7 @@ use crate::group::{MemberKey, group_of, weight_of};
 use crate::index::{Cursor, SubscriberId, Subscription};
 use crate::journal::{Refusal, Ticket, Until};
 use crate::permit::{Action, Verdict};
-use crate::retained::RetainedRequest;
+use crate::retained_request::RetainedRequest;
 use crate::session::Session;
 use crate::topics::levels_exceed;
 
