@@ -86,7 +86,7 @@ fn drain(world: &mut World, client: Client) -> Vec<String> {
     }
 }
 
-/// [MQTT-4.3.2-4], [MQTT-4.3.3-8]: the acknowledgement says that the message is everybody's who must get it later: it
+/// 5 [MQTT-4.3.2-4], [MQTT-4.3.3-8]: the acknowledgement says that the message is everybody's who must get it later: it
 /// leaves when one transaction with all of them is on disk.
 #[test]
 fn an_acknowledgement_says_that_all_who_are_absent_are_owed_it() {

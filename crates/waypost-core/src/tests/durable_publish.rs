@@ -269,6 +269,8 @@ fn an_old_client_is_not_acknowledged_but_closed() {
         send(world, publisher, "a", 1, 2, true);
         release(world);
         assert_eq!(world.take(publisher), ["closed"]);
+        let counters = world.broker(0).counters();
+        assert_eq!((counters.answers_held, counters.answers_refused), (2, 1));
     });
 }
 
@@ -300,7 +302,7 @@ fn answers_are_forgotten_with_their_connection() {
     });
 }
 
-/// The bound at N, N + 1 and 2N: 3.1.1 is not read on, MQTT 5 is told ([MQTT-3.3.4-9]'s other direction, §3.3.4).
+/// The bound at N, N + 1 and 2N: 3.1.1 is not read on, MQTT 5 is told (5 §3.3.4).
 #[test]
 fn as_many_answers_wait_as_messages_may_be_unfinished() {
     let max = 3;

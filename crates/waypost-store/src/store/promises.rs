@@ -53,7 +53,9 @@ impl Run {
             log: LogOptions {
                 segment_bytes: 1_500 + random.below(4_000),
                 block_bytes: 200 + random.below(400) as usize,
-                key: seed.is_multiple_of(3).then(|| Arc::new(MasterKey::new([5; 32]))),
+                key: seed
+                    .is_multiple_of(3)
+                    .then(|| Arc::new(MasterKey::new([5; 32]))),
                 ..LogOptions::default()
             },
             cache_bytes: 2_000,
