@@ -40,7 +40,7 @@ pub use door::{
     ProxySource, decode_proxy_header, decode_proxy_length,
 };
 pub use server::{DoorAddress, Handle, Server, StartError, start};
-pub use store::{ClockTrust, NoKey, OpenError};
+pub use store::{ClockTrust, NoKey, OpenError, STORE_DIRECTORY, store_options};
 
 /// The version, as clients and metrics see it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

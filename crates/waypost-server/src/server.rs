@@ -13,7 +13,7 @@ use waypost_store::Disk;
 use crate::auth::{Users, UsersFileError, UsersHandle};
 use crate::client_report::{ClientQuestion, ClientReport};
 use crate::config::{Config, Protocol};
-use crate::control::Upgraded;
+use crate::control::{BackUp, Upgraded};
 use crate::door::entrance::Entrance;
 use crate::door::gate::Gate;
 use crate::door::porter::{Handshakes, Porter, PorterInbox};
@@ -94,6 +94,7 @@ pub struct Server {
     stats: Arc<Stats>,
     handle: Handle,
     threads: Threads,
+    back_up: BackUp,
 }
 
 /// Where a door is.
@@ -181,6 +182,7 @@ pub(crate) fn start_over<D: Disk>(
     )
     .map_err(cannot_start("the listener"))?;
     let mut threads = Threads::new();
+    let back_up = store.back_up();
     start_shards(config, ports, store, &users, seed, &stats, &mut threads)?;
     let users = users
         .start(config, &mailboxes, &mut threads)
@@ -212,6 +214,7 @@ pub(crate) fn start_over<D: Disk>(
         },
         stats,
         threads,
+        back_up,
     })
 }
 
@@ -329,6 +332,11 @@ impl Server {
     /// Everything that is counted.
     pub fn stats(&self) -> &Arc<Stats> {
         &self.stats
+    }
+
+    /// What copies the store while it is at work.
+    pub fn back_up(&self) -> BackUp {
+        Arc::clone(&self.back_up)
     }
 
     /// What other threads may ask of it, while one waits in [`Server::join`].

@@ -26,5 +26,5 @@ pub use clock::ClockTrust;
 pub(crate) use clock::WallClock;
 pub(crate) use intake::{Ask, HandIn, Intake, StorePort};
 pub use key::NoKey;
-pub use open::OpenError;
+pub use open::{DIRECTORY as STORE_DIRECTORY, OpenError, options as store_options};
 pub(crate) use open::{OpenStore, open};

@@ -25,12 +25,13 @@ use super::reader::{self, Reader};
 use super::trouble::Trouble;
 use super::writer::Writer;
 use crate::config::{Config, StoreConfig};
+use crate::control::BackUp;
 use crate::mailbox::Mailbox;
 use crate::metrics::Stats;
 use crate::threads::Threads;
 
 /// The store's directory in the data directory.
-const DIRECTORY: &str = "store";
+pub const DIRECTORY: &str = "store";
 
 /// Why the store cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +125,12 @@ impl<D: Disk> OpenStore<D> {
         })
     }
 
+    /// What copies it while it is at work.
+    pub(crate) fn back_up(&self) -> BackUp {
+        let store = Arc::clone(&self.store);
+        Arc::new(move |to, go_on| store.back_up(to, system_ms(), go_on))
+    }
+
     /// What each shard gets of it.
     pub(crate) fn port(&self, shards: usize) -> StorePort {
         StorePort::new(shards, self.pending_bytes_max, self.wall)
@@ -192,7 +199,8 @@ fn make(path: &Path) -> io::Result<()> {
     }
 }
 
-pub(super) fn options(config: &StoreConfig) -> Result<StoreOptions, OpenError> {
+/// How a configuration says the store works; its keys are read.
+pub fn options(config: &StoreConfig) -> Result<StoreOptions, OpenError> {
     let mut keys = key::read(config, |name| std::env::var_os(name))?;
     Ok(StoreOptions {
         log: LogOptions {

@@ -113,7 +113,7 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
             doors: server.addresses().to_vec(),
             publish_system: Box::new(move |messages| system.publish_system(messages)),
             find_client: Box::new(move |client_id| shards.find_client(client_id)),
-            back_up: None,
+            back_up: Some(server.back_up()),
             admit_websocket: Box::new(move |connection| upgraded.admit_websocket(connection)),
             reloading: Reloading {
                 load: Box::new(move || Config::load(&sources).map_err(|error| error.to_string())),

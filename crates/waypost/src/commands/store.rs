@@ -8,11 +8,13 @@ mod stats;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use waypost_server::config::Config;
 use waypost_server::control::{DataDirectory, DataDirectoryError};
+use waypost_server::{STORE_DIRECTORY, store_options};
 use waypost_store::StoreOptions;
 use waypost_store::check::CheckError;
 use waypost_store::disk::RealDisk;
@@ -72,7 +74,7 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
 
 /// The store's directory in a data directory.
 fn store_path(data_dir: &Path) -> PathBuf {
-    data_dir.join("store")
+    data_dir.join(STORE_DIRECTORY)
 }
 
 /// The store of a data directory that no server uses, as long as this lives.
@@ -91,13 +93,15 @@ impl Opened {
         }
         let taken = take(config)?;
         let path = store_path(taken.path());
+        let options =
+            store_options(&config.store).map_err(|error| Failure::usage(error.to_string()))?;
         let disk = RealDisk::open(&path)
             .map_err(|error| Failure::new(format!("cannot open {}: {error}", path.display())))?;
         Ok(Self {
             _taken: taken,
             path,
             disk: Arc::new(disk),
-            options: StoreOptions::default(),
+            options,
         })
     }
 
@@ -125,6 +129,10 @@ fn cannot_read(opened: &Opened, error: &CheckError) -> Failure {
 fn timestamp(wall_ms: u64) -> String {
     let second = i64::try_from(wall_ms / 1_000).unwrap_or(i64::MAX);
     Timestamp::from_second(second).map_or_else(|_| "at no time".to_owned(), |at| at.to_string())
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
 }
 
 /// Takes the data directory for this command: no server may use it meanwhile.

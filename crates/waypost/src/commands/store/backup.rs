@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-use indicatif::{HumanBytes, HumanDuration};
+use indicatif::HumanBytes;
 use serde_json::{Value, json};
 use waypost_server::config::Config;
 use waypost_store::backup::{self, Original};
 use waypost_store::disk::{Disk, DiskFile, RealDisk, RealFile};
 use waypost_store::log::is_segment;
 
-use super::{no_store, progress, store_path, take};
+use super::{no_store, progress, seconds, store_path, take};
 use crate::Failure;
 use crate::commands::administration::{Answer, Running, running};
 use crate::commands::output::print;
@@ -68,7 +68,7 @@ pub fn run(arguments: &Args, config: &Config) -> Result<(), Failure> {
         HumanBytes(number("bytes")),
         number("files"),
         arguments.directory.display(),
-        HumanDuration(Duration::from_millis(number("elapsed_ms")))
+        seconds(Duration::from_millis(number("elapsed_ms")))
     ))
 }
 

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use indicatif::{HumanBytes, HumanDuration};
+use indicatif::HumanBytes;
 use serde_json::json;
 use waypost_server::config::Config;
 use waypost_store::backup::{self, BackupError};
 use waypost_store::disk::RealDisk;
 
-use super::{progress, store_path, take, timestamp};
+use super::{progress, seconds, store_path, take, timestamp};
 use crate::Failure;
 use crate::commands::output::print;
 use crate::failure::interrupted;
@@ -84,7 +84,7 @@ pub fn run(arguments: &Args, config: &Config) -> Result<(), Failure> {
         contents.files.len(),
         store.display(),
         timestamp(contents.taken_wall_ms),
-        HumanDuration(started.elapsed())
+        seconds(started.elapsed())
     ))
 }
 
