@@ -28,7 +28,7 @@ struct Suite {
     tests: &'static str,
 }
 
-const SUITES: [Suite; 3] = [
+const SUITES: [Suite; 4] = [
     Suite {
         name: "promises",
         package: "waypost-core",
@@ -44,6 +44,12 @@ const SUITES: [Suite; 3] = [
         name: "log",
         package: "waypost-store",
         tests: "log::tests::promises::",
+    },
+    // Log and views together: a seed is a dozen runs, each with another fault.
+    Suite {
+        name: "store",
+        package: "waypost-store",
+        tests: "store::promises::",
     },
 ];
 
