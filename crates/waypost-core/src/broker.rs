@@ -28,6 +28,7 @@ use crate::moving::MovingSessions;
 use crate::permit::{Authenticate, Permit};
 use crate::policy::Policies;
 use crate::registrar::Registrar;
+use crate::restore::Restore;
 use crate::retained::RetainedStore;
 use crate::session::{Delivery, Sessions};
 use crate::timers::{Timer, Timers};
@@ -109,6 +110,7 @@ pub struct Broker {
     pub(crate) unlogged: Unlogged,
     pub(crate) held_rows: HeldRows,
     pub(crate) held_connects: HeldConnects,
+    pub(crate) restore: Restore,
 }
 
 /// Bytes of the match cache: an estimate of what its entries take.
@@ -164,6 +166,7 @@ impl Broker {
             unlogged: Unlogged::default(),
             held_rows: HeldRows::default(),
             held_connects: HeldConnects::default(),
+            restore: Restore::default(),
             limits: config.limits,
         }
     }

@@ -134,6 +134,14 @@ impl Cursor {
         self.fall_behind();
     }
 
+    /// At the start: some of what the queue holds was sent before.
+    pub fn begun_before(&mut self, count: usize) {
+        self.waiting = self.waiting.saturating_sub(count);
+        if self.waiting == 0 {
+            self.waiting_bytes = 0;
+        }
+    }
+
     /// Whether the queue takes one more message.
     pub fn has_place(&mut self, bytes: usize, limits: &Limits, now: Now) -> bool {
         let is_within = |cursor: &Self| {

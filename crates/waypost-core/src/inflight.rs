@@ -471,6 +471,21 @@ impl Inflight {
 }
 
 impl Slot {
+    /// One that was in flight before the start.
+    pub fn restored(packet_id: u16, waits: Waits, debt: MessageId) -> Self {
+        Self {
+            packet_id,
+            waits,
+            retain: false,
+            sent: false,
+            message: None,
+            identifiers: None,
+            tag: None,
+            debt: Some(debt),
+            is_held: false,
+        }
+    }
+
     /// Whether it has to be read to be sent (again).
     fn is_missing(&self) -> bool {
         let is_owed = matches!(self.waits, Waits::PubAck | Waits::PubRec);

@@ -153,6 +153,11 @@ impl Numbers {
         MessageId(self.0.message.fetch_add(1, Ordering::AcqRel) + 1)
     }
 
+    /// The last message number that was given.
+    pub(crate) fn last_message(&self) -> MessageId {
+        MessageId(self.0.message.load(Ordering::Acquire))
+    }
+
     /// A queue number above all before.
     pub fn queue(&self) -> QueueId {
         QueueId(self.0.queue.fetch_add(1, Ordering::AcqRel) + 1)

@@ -54,6 +54,7 @@ mod publish;
 mod queue;
 mod registrar;
 mod released;
+mod restore;
 mod restoring;
 mod retained;
 mod retained_request;

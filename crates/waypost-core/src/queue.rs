@@ -115,6 +115,11 @@ impl StoredMessage {
     }
 }
 
+/// What messages in the store are charged with beside their bytes.
+pub(crate) fn queued_overhead(count: usize) -> usize {
+    MESSAGE_OVERHEAD_BYTES.saturating_mul(count)
+}
+
 /// What a message is charged with that waits in the store.
 pub(crate) fn queued_bytes(message: &Message<'_>) -> usize {
     MESSAGE_OVERHEAD_BYTES

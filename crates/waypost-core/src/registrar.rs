@@ -55,7 +55,7 @@ impl Registrar {
 }
 
 impl Broker {
-    fn registrar_of(&self, client_id: &str) -> ShardId {
+    pub(crate) fn registrar_of(&self, client_id: &str) -> ShardId {
         ShardId(u16::try_from(shared_hash(client_id) % u64::from(self.shards)).unwrap_or(0))
     }
 
@@ -109,11 +109,12 @@ impl Broker {
 
     /// As registrar: a claim came.
     pub(crate) fn handle_claim(&mut self, claim: Claim, now: Now, out: &mut impl Effects) {
-        let entry = self
-            .registrar
-            .entries
-            .entry(claim.client_id.clone())
-            .or_default();
+        let entry = self.registrar.entries.entry(claim.client_id.clone());
+        // Of a session that was restored here there is no entry before the first claim.
+        let entry = entry.or_insert_with(|| Entry {
+            owner: self.sessions.find(&claim.client_id).map(|_| self.shard),
+            ..Entry::default()
+        });
         if entry.is_busy {
             entry.waiting.push_back(claim);
             return;

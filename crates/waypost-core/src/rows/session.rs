@@ -19,11 +19,11 @@ pub struct SessionRow<'a> {
     pub expiry_s: u32,
     /// When its connection ended, in milliseconds since 1970; `None`: it has one.
     pub away_since_ms: Option<u64>,
-    /// What was in flight at `QoS` 1 when its connection ended, in the order it was sent.
+    /// What was in flight when its connection ended, in the order it was sent.
     pub in_flight: Vec<InFlight>,
 }
 
-/// A message that was sent at `QoS` 1 and not acknowledged.
+/// A message that was sent and is not finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InFlight {
     /// The identifier it was sent under.

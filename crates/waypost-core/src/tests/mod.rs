@@ -4,6 +4,7 @@ mod basic;
 mod beginnings;
 mod durable_asks;
 mod durable_publish;
+mod durable_sessions;
 mod flow;
 mod group_promises;
 mod promises;

@@ -10,9 +10,9 @@ use waypost_mqtt::{
     SubscriptionRequest, Topic, Unsubscribe, Will, decode, encode, encode_publish_head,
 };
 
-use super::store::{Answer as StoreAnswer, MemoryStore, Pen};
+use super::store::{Answer as StoreAnswer, MemoryStore, Pen, Row};
 use crate::broker::Random;
-use crate::journal::{Journal, Numbers};
+use crate::journal::{Journal, Numbers, QueueId, Table};
 use crate::mail::MailBatch;
 use crate::{
     AllowAll, Answer, Authenticate, Broker, BrokerConfig, ConnectionId, DeliveryFlags, Effects,
@@ -58,6 +58,7 @@ pub(super) struct World {
     pub now: Now,
     random: Random,
     pub limits: Limits,
+    policies: Arc<crate::Policies>,
     /// Mail waits until it is delivered by hand.
     pub is_mail_held: bool,
     /// Who was sent a packet, one after the other, since this was emptied.
@@ -235,6 +236,10 @@ impl World {
         let count = usize::from(shards);
         let clock = RetainedClock::default();
         let numbers = Numbers::default();
+        let now = Now {
+            monotonic_ms: 1_000_000,
+            wall_ms: 1_700_000_000_000,
+        };
         let shards = (0..shards)
             .map(|number| {
                 let (permit, authenticate) = make(number);
@@ -248,8 +253,10 @@ impl World {
                     has_store: true,
                     numbers: numbers.clone(),
                 };
+                let mut broker = Broker::new(config, permit, authenticate);
+                broker.restore_begin(0, now);
                 Shard {
-                    broker: Broker::new(config, permit, authenticate),
+                    broker,
                     mail: (0..count).map(|_| MailBatch::default()).collect(),
                 }
             })
@@ -259,12 +266,10 @@ impl World {
             wires: Vec::new(),
             names: std::collections::BTreeMap::new(),
             links: (0..count * count).map(|_| VecDeque::new()).collect(),
-            now: Now {
-                monotonic_ms: 1_000_000,
-                wall_ms: 1_700_000_000_000,
-            },
+            now,
             random: Random::seeded(seed),
             limits,
+            policies: Arc::default(),
             is_mail_held: false,
             arrivals: VecDeque::new(),
             store: MemoryStore::with_shards(count),
@@ -292,6 +297,7 @@ impl World {
 
     /// These policies hold from now on, on every shard.
     pub fn adopt(&mut self, policies: &Arc<crate::Policies>) {
+        self.policies = Arc::clone(policies);
         for shard in 0..self.shards.len() {
             let policies = Arc::clone(policies);
             self.call(shard, |broker, now, net| {
@@ -375,6 +381,85 @@ impl World {
             }
         }
         panic!("the world does not come to rest");
+    }
+
+    /// The machine stops and starts again, a while later: every connection and all mail is gone, and what the store had
+    /// on disk is restored.
+    pub fn crash_and_restore(&mut self) {
+        let shards = self.shards.len();
+        self.restart(shards, 1_000);
+    }
+
+    /// As [`Self::crash_and_restore`], with as many shards and after as many milliseconds.
+    pub fn restart(&mut self, shards: usize, down_ms: u64) {
+        self.store.crash(shards);
+        for wire in &mut self.wires {
+            wire.is_closed = true;
+            wire.inbox.clear();
+        }
+        self.links = (0..shards * shards).map(|_| VecDeque::new()).collect();
+        let last_wall_ms = self.now.wall_ms;
+        self.now = Now {
+            monotonic_ms: 5_000,
+            wall_ms: last_wall_ms + down_ms,
+        };
+        let views = self.store.durable.clone();
+        let message = views.messages.keys().max().copied().unwrap_or_default();
+        let queues = views.rows.keys().filter_map(|(table, key)| {
+            let key = key.get(..8).filter(|_| *table == Table::SESSIONS)?;
+            Some(u64::from_be_bytes(key.try_into().unwrap()))
+        });
+        let groups = views.queues.keys().map(|queue| queue.0);
+        let queue = QueueId(queues.chain(groups).max().unwrap_or_default() + 1_000);
+        let (numbers, clock) = (Numbers::after(message, queue), RetainedClock::default());
+        self.shards = (0..shards)
+            .map(|number| {
+                let config = BrokerConfig {
+                    shard: ShardId(u16::try_from(number).unwrap()),
+                    shards: u16::try_from(shards).unwrap(),
+                    seed: self.random.next(),
+                    limits: self.limits.clone(),
+                    clock: clock.clone(),
+                    policies: Arc::clone(&self.policies),
+                    has_store: true,
+                    numbers: numbers.clone(),
+                };
+                Shard {
+                    broker: Broker::new(config, Box::new(AllowAll), Box::new(AllowAll)),
+                    mail: (0..shards).map(|_| MailBatch::default()).collect(),
+                }
+            })
+            .collect();
+        for shard in 0..shards {
+            self.call(shard, |broker, now, net| {
+                broker.restore_begin(last_wall_ms, now);
+                let is_first = |table: Table| table == Table::SESSIONS;
+                let (first, then): (Vec<_>, Vec<_>) = views
+                    .rows
+                    .iter()
+                    .partition(|((table, _), _)| is_first(*table));
+                let mut row = |((table, key), (_, value, kept)): (&(Table, Vec<u8>), &Row)| {
+                    broker
+                        .restore_row(*table, key, value, *kept, now, net)
+                        .unwrap();
+                };
+                first.into_iter().for_each(&mut row);
+                for (queue, entries) in &views.queues {
+                    let bytes = entries.iter().map(|(_, id, _)| views.messages[id].len());
+                    let bytes: usize = bytes.sum();
+                    broker.restore_queue(*queue, entries.len() as u64, bytes as u64);
+                }
+                let mut row = |((table, key), (_, value, kept)): (&(Table, Vec<u8>), &Row)| {
+                    broker
+                        .restore_row(*table, key, value, *kept, now, net)
+                        .unwrap();
+                };
+                then.into_iter().for_each(&mut row);
+                broker.restore_end(now, net);
+            });
+        }
+        // Interest reaches the others before any client does.
+        while self.deliver_mail() {}
     }
 
     /// Makes the oldest thing handed in to the store durable and tells its shard; `false` if there is none.
