@@ -414,6 +414,12 @@ impl Broker {
         self.groups.members()
     }
 
+    /// Messages that wait in these groups in memory, not only in the store.
+    #[cfg(test)]
+    pub(crate) fn group_messages_in_memory(&self) -> usize {
+        self.groups.in_memory()
+    }
+
     /// Messages that wait in these groups for a member.
     pub fn group_messages_waiting(&self) -> usize {
         self.groups.waiting()

@@ -140,6 +140,10 @@ counters! {
     group_dropped_queue_full,
     /// Messages of groups dropped because they expired before they were sent.
     group_dropped_expired,
+    /// Messages of groups dropped because the store could not be read.
+    group_dropped_unreadable,
+    /// Times that a group had more in the store than in memory.
+    group_windows_exceeded,
     /// Messages of groups dropped because the last member went, or with the session that had them at `QoS` 2.
     group_dropped_session_ended,
     /// Answers to clients that waited for the store.

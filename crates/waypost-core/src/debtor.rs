@@ -102,6 +102,7 @@ impl Broker {
             self.leave_if_empty(slot, out);
             self.go_on(slot, now, out);
         }
+        self.logged_for_groups(publisher, upto, now, out);
     }
 
     /// What a shard published could not be written down: nobody is owed it.
@@ -124,6 +125,7 @@ impl Broker {
                 self.go_on(slot, now, out);
             }
         }
+        self.unlogged_for_groups(ids);
     }
 
     /// Something a session waited for came.
@@ -188,6 +190,7 @@ impl Broker {
         out: &mut impl Effects,
     ) {
         let Some(slot) = self.sessions.find_number(queue) else {
+            self.hear_group_read(queue, read, now, out);
             return;
         };
         let calendar = self.calendar;

@@ -67,6 +67,11 @@ pub struct Limits {
     pub group_queue_bytes_max: usize,
     /// Messages of one group that one member may have unacknowledged, where its window does not say less.
     pub group_credit_max: u16,
+    /// Messages that the store has for one group and that wait in memory too. The others are read when half of these are
+    /// left.
+    pub group_window_messages_max: usize,
+    /// Memory for these, in bytes, counted as for a session; the same policy. One message may go beyond.
+    pub group_window_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -98,6 +103,8 @@ impl Default for Limits {
             group_queue_messages_max: 1_000_000,
             group_queue_bytes_max: 64 * 1024 * 1024,
             group_credit_max: 64,
+            group_window_messages_max: 256,
+            group_window_bytes_max: 1024 * 1024,
         }
     }
 }

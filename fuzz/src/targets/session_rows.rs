@@ -2,6 +2,7 @@
 //!
 //! Input: which table, then a key or a value.
 
+use waypost_core::rows::group::{decode_group, encode_group};
 use waypost_core::rows::{
     RetainedRow, SentRow, SessionRow, SubscriptionRow, WillRow, decode_filter_key,
     decode_packet_key, decode_queue_key, filter_key, packet_key, queue_key,
@@ -13,7 +14,10 @@ pub fn run(input: &[u8]) {
         return;
     };
     let mut written = Vec::new();
-    let is_read = match table % 8 {
+    let is_read = match table % 9 {
+        7 => decode_group(bytes)
+            .map(|queue| encode_group(queue, &mut written))
+            .is_ok(),
         0 => SessionRow::decode_session(bytes)
             .map(|row| row.encode(&mut written))
             .is_ok(),

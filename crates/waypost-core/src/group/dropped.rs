@@ -18,31 +18,39 @@ impl Broker {
     pub(super) fn tell_dropped(&mut self, now: Now, out: &mut impl Effects) {
         while !self.groups.news.is_empty() {
             for (slot, dropped) in std::mem::take(&mut self.groups.news) {
-                let counters = &mut self.counters;
-                let (counter, reason) = match dropped.reason {
-                    Given::Refused => (&mut counters.group_dropped_refused, "refused"),
-                    Given::TooLarge => (&mut counters.group_dropped_too_large, "refused"),
-                    Given::MaxDeliveries => {
-                        (&mut counters.group_dropped_max_deliveries, "max-deliveries")
-                    }
-                    Given::QueueFull => (&mut counters.group_dropped_queue_full, "queue-full"),
-                    Given::Expired => (&mut counters.group_dropped_expired, "expired"),
-                    Given::SessionEnded => {
-                        (&mut counters.group_dropped_session_ended, "session-ended")
-                    }
-                };
-                *counter += 1;
-                // What is told of them is not told of again.
-                let topic = dropped.waiting.message.topic();
-                if topic == DROPPED_TOPIC || !self.is_wanted(DROPPED_TOPIC) {
-                    continue;
-                }
+                self.settle_for_group(slot, dropped.waiting.debt, out);
                 let filter = self.groups.get(slot).map(|group| group.filter.clone());
-                if let Some(filter) = filter {
-                    let json = json(&filter, &dropped, reason, now);
-                    self.tell(DROPPED_TOPIC, &json, now, out);
-                }
+                self.tell_of_drop(filter.as_deref(), &dropped, now, out);
             }
+        }
+    }
+
+    /// Counts and tells of one that a group of this filter dropped.
+    pub(super) fn tell_of_drop(
+        &mut self,
+        filter: Option<&str>,
+        dropped: &Dropped,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let counters = &mut self.counters;
+        let (counter, reason) = match dropped.reason {
+            Given::Refused => (&mut counters.group_dropped_refused, "refused"),
+            Given::TooLarge => (&mut counters.group_dropped_too_large, "refused"),
+            Given::MaxDeliveries => (&mut counters.group_dropped_max_deliveries, "max-deliveries"),
+            Given::QueueFull => (&mut counters.group_dropped_queue_full, "queue-full"),
+            Given::Expired => (&mut counters.group_dropped_expired, "expired"),
+            Given::SessionEnded => (&mut counters.group_dropped_session_ended, "session-ended"),
+        };
+        *counter += 1;
+        // What is told of them is not told of again.
+        let topic = dropped.waiting.message.topic();
+        if topic == DROPPED_TOPIC || !self.is_wanted(DROPPED_TOPIC) {
+            return;
+        }
+        if let Some(filter) = filter {
+            let json = json(filter, dropped, reason, now);
+            self.tell(DROPPED_TOPIC, &json, now, out);
         }
     }
 }

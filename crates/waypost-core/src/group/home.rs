@@ -34,8 +34,12 @@ pub(crate) enum Word {
     /// It has no connection.
     Away,
     /// It has one, and may have this many messages unacknowledged. Which of its connections that is says whether a
-    /// delivery on its way was meant for it.
-    Back { credit: u32, visit: u32 },
+    /// delivery on its way was meant for it. Its session outlives that connection or does not.
+    Back {
+        credit: u32,
+        visit: u32,
+        is_durable: bool,
+    },
     /// It unsubscribed, and finishes these.
     Unsubscribed { held: Vec<u32> },
     /// Its session ended. These deliveries at `QoS` 2 die with it, of these only the identifier was still in use.
@@ -67,7 +71,7 @@ pub(crate) struct Handed {
 }
 
 impl Handed {
-    /// The home knows of no such member: what came with its session is the session's own.
+    /// The home knows of no such member: nothing that came with its session is in flight any more.
     pub const STRANGER: Self = Self {
         is_member: false,
         taken_back: Vec::new(),
@@ -90,6 +94,10 @@ pub(crate) struct Join {
     pub credit: u32,
     /// Which of its session's connections it is.
     pub visit: u32,
+    /// It has a connection.
+    pub is_online: bool,
+    /// Its session outlives its connection.
+    pub is_durable: bool,
 }
 
 impl Word {
@@ -108,13 +116,12 @@ impl Broker {
         &mut self,
         seat: Seat,
         join: Join,
-        is_online: bool,
         now: Now,
         out: &mut impl Effects,
     ) -> Option<(u32, MemberId)> {
         let known = self.groups.remote.get(&join.key).copied();
         if let Some((slot, id)) = known {
-            self.change_member(slot, id, &join);
+            self.change_member(slot, id, &join, out);
             return Some((slot, id));
         }
         let slot = match self.groups.find(&join.filter) {
@@ -151,22 +158,30 @@ impl Broker {
                 returned: 0,
             },
             room: Room::default(),
+            is_durable: join.is_durable,
             is_ended: false,
             bytes: 0,
             in_flight: std::collections::VecDeque::new(),
             kept: std::collections::VecDeque::new(),
         };
-        let id = group.join(member, detail, is_online);
+        let id = group.join(member, detail, join.is_online);
         self.groups.members += 1;
         if let Seat::There(_) = seat {
             self.groups.remote.insert(join.key, (slot, id));
         }
+        self.keep_group_if_needed(slot, out);
         self.settle_group(slot, now, out);
         Some((slot, id))
     }
 
     /// A member subscribed again.
-    pub(crate) fn change_member(&mut self, slot: u32, id: MemberId, join: &Join) {
+    pub(crate) fn change_member(
+        &mut self,
+        slot: u32,
+        id: MemberId,
+        join: &Join,
+        out: &mut impl Effects,
+    ) {
         if let Some(group) = self.groups.get_mut(slot) {
             group.change(id, join.weight, |detail| {
                 detail.qos = join.qos;
@@ -174,9 +189,10 @@ impl Broker {
                 detail.identifier = join.identifier;
             });
         }
+        self.keep_group_if_needed(slot, out);
     }
 
-    fn begin_group(&mut self, filter: &str, out: &mut impl Effects) -> Option<u32> {
+    pub(super) fn begin_group(&mut self, filter: &str, out: &mut impl Effects) -> Option<u32> {
         if self.groups.len() >= self.limits.groups_max {
             self.counters.groups_refused += 1;
             return None;
@@ -201,7 +217,7 @@ impl Broker {
 
     /// A group ends with its last member. Who left with deliveries in flight finishes them: until then it is known here,
     /// though nobody can find it, so that what becomes of them is told.
-    fn end_group_if_empty(&mut self, slot: u32, now: Now, out: &mut impl Effects) {
+    pub(super) fn end_group_if_empty(&mut self, slot: u32, now: Now, out: &mut impl Effects) {
         let is_empty = |group: &Group| group.seats.count() == 0;
         if !self.groups.get(slot).is_some_and(is_empty) {
             return;
@@ -210,6 +226,8 @@ impl Broker {
             return;
         };
         let (filter_id, dropped) = (group.filter_id, group.dissolve());
+        let was_owed = group.debtor.is_some();
+        self.end_debtor(slot, out);
         for dropped in dropped {
             self.groups.news.push((slot, dropped));
         }
@@ -217,7 +235,7 @@ impl Broker {
         // While it is still known by its name.
         self.tell_dropped(now, out);
         if self.groups.hide(slot) {
-            self.interest_ends(filter_id, false, out);
+            self.interest_ends(filter_id, was_owed, out);
             let subscriber = SubscriberId::of_group(slot);
             self.index.remove(filter_id, subscriber);
             self.fresh.forget(subscriber.0);
@@ -261,6 +279,9 @@ impl Broker {
         }
         let dropped = after.dropped.into_iter().map(|dropped| (slot, dropped));
         self.groups.news.extend(dropped);
+        for id in after.finished {
+            self.settle_for_group(slot, Some(id), out);
+        }
         self.dispatch(slot, now, out);
         self.tell_dropped(now, out);
     }
@@ -280,7 +301,9 @@ impl Broker {
         let mut after = Aftermath::default();
         match word {
             Word::Done { number } => {
-                group.done(id, number, now);
+                if let Some(waiting) = group.done(id, number, now) {
+                    after.finished.extend(waiting.debt);
+                }
             }
             Word::Refused { number } => {
                 let client_id = group.seats.client_id(id);
@@ -306,7 +329,12 @@ impl Broker {
                 group.go_away(id);
                 group.relieve_the_absent(&mut after);
             }
-            Word::Back { credit, visit } => {
+            Word::Back {
+                credit,
+                visit,
+                is_durable,
+            } => {
+                group.seats.set_durable(id, is_durable);
                 if let Some(detail) = group.seats.detail_mut(id) {
                     detail.knew = Knew { visit, returned: 0 };
                 }
@@ -333,6 +361,7 @@ impl Broker {
             }
         }
         self.follow(slot, after, now, out);
+        self.keep_group_if_needed(slot, out);
         self.end_group_if_empty(slot, now, out);
     }
 
@@ -345,11 +374,13 @@ impl Broker {
         out: &mut impl Effects,
     ) {
         let key = join.key;
-        let joined = self.join_group(Seat::There(from), join, true, now, out);
+        let known = self.groups.find(&join.filter);
+        let was_owed = known.is_some_and(|slot| self.groups.is_owed(slot));
+        let joined = self.join_group(Seat::There(from), join, now, out);
         let is_accepted = joined.is_some();
         let is_new = joined.is_some_and(|(slot, _)| {
             let subscriber = SubscriberId::of_group(slot);
-            self.fresh.has(subscriber.0)
+            self.fresh.has(subscriber.0) || (!was_owed && self.groups.is_owed(slot))
         });
         if is_new {
             // Once every shard knows that messages for it go here.

@@ -82,6 +82,8 @@ impl Broker {
             identifier,
             credit: session.window.min(credit_max).into(),
             visit,
+            is_online: session.connection.is_some(),
+            is_durable: session.number().is_some(),
         };
         if home != self.shard {
             self.groups.sessions.insert(key, (slot, number));
@@ -89,11 +91,11 @@ impl Broker {
             return Ok(Some(key));
         }
         if let Some((group, id)) = at {
-            self.change_member(group, id, &join);
+            self.change_member(group, id, &join, out);
             return Ok(None);
         }
         let seat = Seat::Here(self.shard, slot);
-        let at = self.join_group(seat, join, true, now, out);
+        let at = self.join_group(seat, join, now, out);
         if at.is_none() {
             self.forget_membership(slot, key, now, out);
             return Err(ReasonCode::QuotaExceeded);
@@ -286,7 +288,13 @@ impl Broker {
             .collect();
         let visit = memberships.begin_visit(&unwelcomed);
         let credit = session.window.min(credit_max).into();
-        self.say_to_all(slot, |_| Word::Back { credit, visit }, now, out);
+        let is_durable = session.number().is_some();
+        let word = |_| Word::Back {
+            credit,
+            visit,
+            is_durable,
+        };
+        self.say_to_all(slot, word, now, out);
     }
 
     /// A session ends: its groups go on without it.
@@ -343,6 +351,20 @@ impl Broker {
         }
     }
 
+    /// The home has forgotten a member: as one that ended and had nothing in flight any more. What its session still has
+    /// was taken back, while word of that went to another shard.
+    fn give_all_back(&mut self, slot: u32, membership: NonZeroU32) {
+        let session = self.sessions.get(slot);
+        let delivery = session.and_then(|session| session.delivery.as_ref());
+        let numbers = delivery.map(|delivery| delivery.inflight.numbers_of(membership));
+        let numbers: Vec<_> = numbers
+            .into_iter()
+            .flatten()
+            .map(|(sent, _)| sent)
+            .collect();
+        self.give_back(slot, membership.get(), &numbers);
+    }
+
     /// The home of a group says something of a member here.
     pub(crate) fn hear_of_group(
         &mut self,
@@ -372,6 +394,7 @@ impl Broker {
             Said::Handed(handed) => {
                 self.give_back(slot, membership.get(), &handed.taken_back);
                 if !handed.is_member {
+                    self.give_all_back(slot, membership);
                     self.forget_membership(slot, key, now, out);
                 }
                 self.member_arrived(slot, key, now, out);
@@ -450,6 +473,7 @@ impl Broker {
                 match self.membership(slot, number) {
                     Some(membership) if at.is_some() => membership.at = at,
                     _ => {
+                        self.give_all_back(slot, number);
                         self.remove_membership(slot, key);
                     }
                 }
@@ -457,6 +481,7 @@ impl Broker {
             }
             match handed {
                 Some(handed) if !handed.is_member => {
+                    self.give_all_back(slot, number);
                     self.remove_membership(slot, key);
                 }
                 known => {

@@ -8,6 +8,7 @@ use waypost_mqtt::QoS;
 
 use super::key_property;
 use crate::effects::{Now, ShardId};
+use crate::journal::MessageId;
 use crate::queue::StoredMessage;
 
 /// Why a group gave a message up.
@@ -44,6 +45,8 @@ pub(crate) struct Waiting {
     pub token: Option<u64>,
     /// Members whose Maximum Packet Size is less than it needs.
     pub too_large_for: Vec<MemberId>,
+    /// The group's queue in the store is owed it.
+    pub debt: Option<MessageId>,
 }
 
 impl Waiting {
@@ -57,6 +60,7 @@ impl Waiting {
             deliveries: 0,
             token: None,
             too_large_for: Vec::new(),
+            debt: None,
         }
     }
 
@@ -102,6 +106,8 @@ pub(crate) struct Aftermath {
     /// Deliveries taken back from members that are away.
     pub taken_back: Vec<(MemberId, u32)>,
     pub dropped: Vec<Dropped>,
+    /// What the store owes no more.
+    pub finished: Vec<MessageId>,
 }
 
 /// What is to be done next.
@@ -122,4 +128,6 @@ pub(crate) struct Begun {
     pub message: Rc<StoredMessage>,
     pub qos: QoS,
     pub retain: bool,
+    /// What the store owes no more.
+    pub finished: Option<MessageId>,
 }

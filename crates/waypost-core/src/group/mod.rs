@@ -8,8 +8,10 @@
 //! Deliberately not here: which member ([`waypost_balance`]), and the policies ([`crate::Policies`]).
 
 mod at_once;
+mod debtor;
 mod dropped;
 mod home;
+mod line;
 mod member;
 mod membership;
 mod message;
@@ -28,7 +30,9 @@ use waypost_mqtt::{Filter, Properties};
 use crate::effects::ShardId;
 use crate::hash::shared_hash;
 use crate::index::{CachedMatch, FilterId};
+use crate::journal::QueueId;
 use crate::policy::Policy;
+use debtor::Unlogged;
 use home::Handed;
 use message::{Dropped, Sender};
 use state::Group;
@@ -138,6 +142,9 @@ pub(crate) struct Groups {
     taken: Vec<(MemberKey, u32)>,
     members: usize,
     waiting: usize,
+    /// Groups that are owed messages by the store.
+    by_number: HashMap<QueueId, u32, FixedState>,
+    unlogged: Unlogged,
     keys_given: u64,
     /// What was dropped and not yet told of.
     news: Vec<(u32, Dropped)>,
@@ -161,6 +168,11 @@ impl Groups {
         detail.is_some_and(|detail| detail.key == key)
     }
 
+    /// Whether the store keeps messages for a group.
+    fn is_owed(&self, slot: u32) -> bool {
+        self.get(slot).is_some_and(|group| group.debtor.is_some())
+    }
+
     /// Groups that have their home here.
     pub fn len(&self) -> usize {
         self.by_filter.len()
@@ -169,6 +181,13 @@ impl Groups {
     /// Members of these.
     pub fn members(&self) -> usize {
         self.members
+    }
+
+    /// Messages that wait in these in memory.
+    #[cfg(test)]
+    pub fn in_memory(&self) -> usize {
+        let groups = self.all.iter().flatten();
+        groups.map(|group| group.line.count()).sum()
     }
 
     /// Messages that wait in these.
@@ -205,6 +224,8 @@ impl Groups {
             + self.sessions.len()
             + self.handed.len()
             + self.news.len()
+            + self.by_number.len()
+            + self.unlogged.traces()
     }
 
     pub fn find(&self, filter: &str) -> Option<u32> {

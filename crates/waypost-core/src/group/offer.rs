@@ -11,7 +11,7 @@ use waypost_balance::MemberId;
 use waypost_mqtt::QoS;
 
 use super::membership::Room;
-use super::message::{Begun, Step, Waiting, request};
+use super::message::{Begun, Dropped, Given, Step, Waiting, request};
 use super::state::Group;
 use super::taking::{Taken, Taking};
 use super::{Seat, Sender, Tag};
@@ -62,7 +62,7 @@ impl Broker {
                 let stored =
                     stored.get_or_insert_with(|| Rc::new(StoredMessage::new(message, now)));
                 let waiting = Waiting::new(Rc::clone(stored), origin.qos, origin.retain, sender);
-                self.offer(slot, waiting, now, out);
+                self.offer(slot, waiting, origin, now, out);
             }
         }
         self.groups.matched = matched;
@@ -190,7 +190,14 @@ impl Broker {
     }
 
     /// `QoS` 1 and 2: in its turn.
-    fn offer(&mut self, slot: u32, waiting: Waiting, now: Now, out: &mut impl Effects) {
+    fn offer(
+        &mut self,
+        slot: u32,
+        mut waiting: Waiting,
+        origin: Origin,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
         let Some(group) = self.groups.get_mut(slot) else {
             return;
         };
@@ -199,10 +206,27 @@ impl Broker {
             return;
         }
         look_at_outboxes(group, &self.sessions, out);
-        let dropped = group.push(waiting, &self.limits, now);
-        self.groups
-            .news
-            .extend(dropped.into_iter().map(|dropped| (slot, dropped)));
+        let bytes = waiting.message.queued_bytes();
+        let (has_place, expired) = group.has_place(bytes, &self.limits, now);
+        let expired = expired.into_iter().map(|dropped| (slot, dropped));
+        self.groups.news.extend(expired);
+        if has_place {
+            self.owe_group(slot, &mut waiting, origin);
+            let beyond = |group: &Group| group.debtor.as_ref().map(|debtor| debtor.beyond().0);
+            if let Some(group) = self.groups.get_mut(slot) {
+                let was_behind = beyond(group) > Some(0);
+                group.push(waiting, &self.limits);
+                let is_new = !was_behind && beyond(group) > Some(0);
+                self.counters.group_windows_exceeded += u64::from(is_new);
+            }
+        } else {
+            let dropped = Dropped {
+                waiting,
+                reason: Given::QueueFull,
+                client_id: None,
+            };
+            self.groups.news.push((slot, dropped));
+        }
         self.dispatch(slot, now, out);
     }
 
@@ -212,6 +236,7 @@ impl Broker {
             let at = match group.next(now) {
                 Step::Idle => {
                     self.groups.count_waiting(slot);
+                    self.read_on_for_group(slot, out);
                     return;
                 }
                 Step::Drop(dropped) => {
@@ -253,7 +278,9 @@ impl Broker {
                 message: stored,
                 qos,
                 retain,
+                finished,
             } = begun;
+            self.settle_for_group(slot, finished, out);
             let message = stored.message(now);
             let tag = number
                 .zip(NonZeroU32::new(membership))

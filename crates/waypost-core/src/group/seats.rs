@@ -43,6 +43,8 @@ pub(crate) struct Detail {
     /// Its shard takes only deliveries that were sent with what it knows itself.
     pub knew: Knew,
     pub room: Room,
+    /// Its session outlives its connection.
+    pub is_durable: bool,
     /// It unsubscribed, and finishes what was begun.
     pub is_ended: bool,
     /// Bytes sent at `QoS` 0 that were not seen to leave.
@@ -54,6 +56,11 @@ pub(crate) struct Detail {
 }
 
 impl Detail {
+    /// It is owed messages though it is away, whatever becomes of the process.
+    fn is_owed(&self) -> bool {
+        self.is_durable && self.qos != QoS::AtMostOnce
+    }
+
     /// Keeps a message for this member, in the group's order.
     pub fn keep(&mut self, waiting: Waiting) {
         let at = self.kept.partition_point(|kept| kept.order < waiting.order);
@@ -74,6 +81,8 @@ pub(crate) struct Seats {
     free: Vec<MemberId>,
     /// Members by the `QoS` granted them.
     granted: [usize; 3],
+    /// Members that are owed messages though they are away, whatever becomes of the process.
+    durable: usize,
 }
 
 /// The place of a member that is not online.
@@ -98,6 +107,11 @@ impl Seats {
             [_, _, 0] => QoS::AtLeastOnce,
             _ => QoS::ExactlyOnce,
         }
+    }
+
+    /// Whether any of them is owed messages though it is away, whatever becomes of the process.
+    pub fn has_durable(&self) -> bool {
+        self.durable > 0
     }
 
     #[inline]
@@ -171,14 +185,17 @@ impl Seats {
             MemberId(u32::try_from(self.places.len() - 1).unwrap_or(NOWHERE))
         });
         member.id = id;
-        self.grant(detail.qos, 1);
+        self.grant(detail.qos, detail.is_owed(), 1);
         self.away.insert(id, (member, detail));
         id
     }
 
-    fn grant(&mut self, qos: QoS, by: isize) {
+    fn grant(&mut self, qos: QoS, is_owed: bool, by: isize) {
         if let Some(count) = self.granted.get_mut(usize::from(u8::from(qos))) {
             *count = count.saturating_add_signed(by);
+        }
+        if is_owed {
+            self.durable = self.durable.saturating_add_signed(by);
         }
     }
 
@@ -190,11 +207,11 @@ impl Seats {
         change: impl FnOnce(&mut Detail),
     ) -> Option<Member> {
         let detail = self.detail_mut(id)?;
-        let before = detail.qos;
+        let before = (detail.qos, detail.is_owed());
         change(detail);
-        let after = detail.qos;
-        self.grant(before, -1);
-        self.grant(after, 1);
+        let after = (detail.qos, detail.is_owed());
+        self.grant(before.0, before.1, -1);
+        self.grant(after.0, after.1, 1);
         if let Some((member, _)) = self.away.get_mut(&id) {
             member.weight = weight;
             return None;
@@ -202,6 +219,20 @@ impl Seats {
         let member = self.online_at(id).and_then(|at| self.members.get_mut(at))?;
         member.weight = weight;
         Some(*member)
+    }
+
+    /// A member's session outlives its connection from now on, or does so no more.
+    pub fn set_durable(&mut self, id: MemberId, is_durable: bool) {
+        let Some(detail) = self.detail_mut(id) else {
+            return;
+        };
+        let before = detail.is_owed();
+        detail.is_durable = is_durable;
+        let (qos, after) = (detail.qos, detail.is_owed());
+        if !detail.is_ended && before != after {
+            self.grant(qos, before, -1);
+            self.grant(qos, after, 1);
+        }
     }
 
     /// A member is online: at the end of the line. Returns its place, unless it was there.
@@ -266,10 +297,11 @@ impl Seats {
             return;
         };
         let was_ended = std::mem::replace(&mut detail.is_ended, true);
-        let (qos, is_finished) = (detail.qos, detail.in_flight.is_empty());
+        let (qos, is_owed) = (detail.qos, detail.is_owed());
+        let is_finished = detail.in_flight.is_empty();
         self.holding.remove(&id);
         if !was_ended {
-            self.grant(qos, -1);
+            self.grant(qos, is_owed, -1);
         }
         if is_finished {
             self.away.remove(&id);

@@ -1,15 +1,14 @@
 //! One group as its home shard has it: who is in it, what waits, what is in flight. A pure state machine.
 //!
-//! What was taken back from a member goes before what was not yet dispatched, in order among itself: every message has
-//! its place in the group's order, given when it came. The strategy sees only members that are online. Not here: how a
-//! message reaches a member, and who is told of what.
+//! The strategy sees only members that are online. Not here: how a message reaches a member, and who is told of what.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use waypost_balance::{Balance, Choice, Member, MemberId};
 use waypost_mqtt::QoS;
 
+use super::debtor::Debtor;
+use super::line::Line;
 use super::membership::Room;
 use super::message::{Aftermath, Begun, Dropped, Given, Step, Waiting};
 use super::seats::{Detail, Seats, Sent};
@@ -27,18 +26,13 @@ pub(crate) struct Group {
     pub(super) strategy: Box<dyn Balance>,
     seed: u64,
     pub seats: Seats,
-    /// Not dispatched yet, in the group's order.
-    queue: VecDeque<Waiting>,
-    /// Taken back, by the group's order: all of it comes before the queue.
-    again: BTreeMap<u64, Waiting>,
-    /// Messages that wait, those kept for one member included.
-    waiting: usize,
-    waiting_bytes: usize,
+    pub(super) line: Line,
+    /// What it is to the store, if it is owed messages by it.
+    pub debtor: Option<Debtor>,
     /// As many of these are in the shard's sum.
     pub counted: usize,
     /// Members that have become ready and have something kept for them.
     runnable: Vec<MemberId>,
-    next_order: u64,
     next_number: u32,
     /// Members with bytes in their outbox when that was last looked at.
     pub(super) loaded: Vec<MemberId>,
@@ -57,13 +51,10 @@ impl Group {
             policy,
             seed,
             seats: Seats::default(),
-            queue: VecDeque::new(),
-            again: BTreeMap::new(),
-            waiting: 0,
-            waiting_bytes: 0,
+            line: Line::default(),
+            debtor: None,
             counted: 0,
             runnable: Vec::new(),
-            next_order: 0,
             next_number: 0,
             loaded: Vec::new(),
             unlooked: 0,
@@ -73,82 +64,35 @@ impl Group {
 
     /// Messages that wait for a member.
     pub fn waiting(&self) -> usize {
-        self.waiting
+        let beyond = self.debtor.as_ref().map_or(0, |debtor| debtor.beyond().0);
+        self.line.count() + beyond
     }
 
-    /// Puts a message at the end, unless a bound is reached. One that no member would get at `QoS` 1 does not wait.
-    pub fn push(&mut self, mut waiting: Waiting, limits: &Limits, now: Now) -> Vec<Dropped> {
-        let bytes = waiting.message.queued_bytes();
+    /// Whether one more message may wait. What expired makes room first; it is looked for once a millisecond at most.
+    pub fn has_place(&mut self, bytes: usize, limits: &Limits, now: Now) -> (bool, Vec<Dropped>) {
         let mut dropped = Vec::new();
         if self.is_full(bytes, limits) && self.swept_ms != now.monotonic_ms {
-            // What expired makes room first; it is looked for once a millisecond at most.
             self.swept_ms = now.monotonic_ms;
-            dropped = self.take_expired(now);
+            dropped = self.line.take_expired(now);
         }
-        if self.is_full(bytes, limits) {
-            dropped.push(Dropped {
-                waiting,
-                reason: Given::QueueFull,
-                client_id: None,
-            });
-            return dropped;
-        }
-        waiting.order = self.next_order;
-        self.next_order += 1;
-        self.count_in(&waiting);
-        self.queue.push_back(waiting);
-        dropped
+        (!self.is_full(bytes, limits), dropped)
     }
 
     fn is_full(&self, bytes: usize, limits: &Limits) -> bool {
-        self.waiting >= limits.group_queue_messages_max
-            || self.waiting_bytes + bytes > limits.group_queue_bytes_max
+        let (beyond, beyond_bytes) = self.debtor.as_ref().map_or((0, 0), Debtor::beyond);
+        self.line.count() + beyond >= limits.group_queue_messages_max
+            || self.line.bytes() + beyond_bytes + bytes > limits.group_queue_bytes_max
     }
 
-    fn take_expired(&mut self, now: Now) -> Vec<Dropped> {
-        let mut dropped = Vec::new();
-        for waiting in std::mem::take(&mut self.queue) {
-            if waiting.message.is_expired(now) {
-                self.count_out(&waiting);
-                dropped.push(Dropped {
-                    waiting,
-                    reason: Given::Expired,
-                    client_id: None,
-                });
-            } else {
-                self.queue.push_back(waiting);
-            }
+    /// Puts a message at the end: in memory, unless that has its share of what the store has too.
+    pub fn push(&mut self, waiting: Waiting, limits: &Limits) {
+        let bytes = waiting.message.queued_bytes();
+        if let Some((debtor, id)) = self.debtor.as_mut().zip(waiting.debt)
+            && !debtor.keeps(id, bytes, &self.line, limits)
+        {
+            return;
         }
-        dropped
-    }
-
-    fn count_in(&mut self, waiting: &Waiting) {
-        self.waiting += 1;
-        self.waiting_bytes += waiting.message.queued_bytes();
-    }
-
-    fn count_out(&mut self, waiting: &Waiting) {
-        self.waiting -= 1;
-        self.waiting_bytes -= waiting.message.queued_bytes();
-        if self.waiting == 0 {
-            self.queue.shrink_to(16);
-        }
-    }
-
-    fn head(&self) -> Option<&Waiting> {
-        self.again
-            .first_key_value()
-            .map(|(_, waiting)| waiting)
-            .or_else(|| self.queue.front())
-    }
-
-    fn pop_head(&mut self) -> Option<Waiting> {
-        let waiting = match self.again.pop_first() {
-            Some((_, waiting)) => waiting,
-            None => self.queue.pop_front()?,
-        };
-        self.count_out(&waiting);
-        Some(waiting)
+        self.line.push(waiting);
     }
 
     /// What is to be done with what waits.
@@ -169,7 +113,7 @@ impl Group {
             self.runnable.pop();
         }
         loop {
-            let Some(head) = self.head() else {
+            let Some(head) = self.line.head() else {
                 return Step::Idle;
             };
             if self.seats.online().0.is_empty() {
@@ -180,12 +124,7 @@ impl Group {
                 Some(_) => Choice::Nobody,
                 None if head.too_large_for.is_empty() => {
                     let (members, _) = self.seats.online();
-                    let request = self
-                        .again
-                        .first_key_value()
-                        .map(|(_, waiting)| waiting)
-                        .or_else(|| self.queue.front())
-                        .map(|head| head.request(now));
+                    let request = self.line.head().map(|head| head.request(now));
                     request.map_or(Choice::Nobody, |request| {
                         self.strategy.choose(members, &request)
                     })
@@ -195,11 +134,12 @@ impl Group {
             // Everybody online was tried.
             let is_too_large = choice == Choice::Nobody
                 && self
+                    .line
                     .head()
                     .is_some_and(|head| !head.too_large_for.is_empty());
             let is_given_up = is_given_up.or(is_too_large.then_some(Given::TooLarge));
             if let Some(reason) = is_given_up {
-                return self.pop_head().map_or(Step::Idle, |waiting| {
+                return self.line.pop().map_or(Step::Idle, |waiting| {
                     Step::Drop(Dropped {
                         waiting,
                         reason,
@@ -225,7 +165,7 @@ impl Group {
         let (Some(id), Some(waiting)) = (id, kept) else {
             return Step::Idle;
         };
-        self.count_out(&waiting);
+        self.line.count_out(&waiting);
         if let Some(token) = waiting.token {
             self.strategy
                 .on_done(id, token, None, now.monotonic_ms * 1000);
@@ -242,11 +182,11 @@ impl Group {
         let Some(id) = self.seats.id_at(at) else {
             return;
         };
-        let Some(mut waiting) = self.pop_head() else {
+        let Some(mut waiting) = self.line.pop() else {
             return;
         };
         waiting.token = Some(self.strategy.on_sent(id, &waiting.request(now)));
-        self.count_in(&waiting);
+        self.line.count_in(&waiting);
         if let Some(detail) = self.seats.detail_at_mut(at) {
             detail.keep(waiting);
         }
@@ -261,10 +201,10 @@ impl Group {
             .and_then(|detail| detail.kept.pop_front());
         let mut waiting = match kept {
             Some(waiting) => {
-                self.count_out(&waiting);
+                self.line.count_out(&waiting);
                 waiting
             }
-            None => self.pop_head()?,
+            None => self.line.pop()?,
         };
         let detail = self.seats.detail_at(at)?;
         // 5 [MQTT-4.8.2-3]: the lower of the published and the granted QoS, for each member.
@@ -283,6 +223,7 @@ impl Group {
                 message,
                 qos,
                 retain,
+                finished: waiting.debt,
             });
         }
         let token = match waiting.token.take() {
@@ -309,6 +250,7 @@ impl Group {
             message,
             qos,
             retain,
+            finished: None,
         })
     }
 
@@ -334,7 +276,7 @@ impl Group {
             self.ended_otherwise(id, sent.token, now);
             let mut waiting = unsent(sent);
             waiting.too_large_for.push(id);
-            self.put_back(waiting);
+            self.line.put_back(waiting);
         } else {
             // Whatever was sent after it, and before its shard's word came, is on its way back too.
             let knew = sent.knew;
@@ -359,12 +301,11 @@ impl Group {
             && !detail.kept.is_empty()
         {
             waiting.token = Some(token);
-            self.waiting += 1;
-            self.waiting_bytes += waiting.message.queued_bytes();
+            self.line.count_in(&waiting);
             detail.keep(waiting);
         } else {
             self.ended_otherwise(id, token, now);
-            self.put_back(waiting);
+            self.line.put_back(waiting);
         }
     }
 
@@ -373,12 +314,6 @@ impl Group {
             self.strategy
                 .on_done(id, token, None, now.monotonic_ms * 1000);
         }
-    }
-
-    fn put_back(&mut self, mut waiting: Waiting) {
-        waiting.token = None;
-        self.count_in(&waiting);
-        self.again.insert(waiting.order, waiting);
     }
 
     fn became_ready(&mut self, id: MemberId) {
@@ -458,8 +393,8 @@ impl Group {
         if let Some(kept) = self.seats.go(id) {
             self.strategy.on_left(id);
             for waiting in kept {
-                self.count_out(&waiting);
-                self.put_back(waiting);
+                self.line.count_out(&waiting);
+                self.line.put_back(waiting);
             }
         }
     }
@@ -511,7 +446,9 @@ impl Group {
                     reason: Given::SessionEnded,
                     client_id,
                 });
-            } else if !done.contains(&sent.number) {
+            } else if done.contains(&sent.number) {
+                after.finished.extend(sent.waiting.debt);
+            } else {
                 self.retry(sent, id, after);
             }
         }
@@ -520,7 +457,7 @@ impl Group {
 
     /// A message that was never begun goes back.
     fn take_again(&mut self, sent: Sent) {
-        self.put_back(unsent(sent));
+        self.line.put_back(unsent(sent));
     }
 
     /// A message that was sent and not acknowledged is tried again, unless that was its last time.
@@ -532,7 +469,7 @@ impl Group {
                 client_id: self.seats.client_id(id),
             });
         } else {
-            self.put_back(sent.waiting);
+            self.line.put_back(sent.waiting);
         }
     }
 
@@ -559,10 +496,7 @@ impl Group {
 
     /// Nobody is in the group any more: everything it still has.
     pub fn dissolve(&mut self) -> Vec<Dropped> {
-        self.waiting = 0;
-        self.waiting_bytes = 0;
-        let waiting = std::mem::take(&mut self.again).into_values();
-        let all = waiting.chain(std::mem::take(&mut self.queue));
+        let all = self.line.clear();
         all.map(|waiting| Dropped {
             waiting,
             reason: Given::SessionEnded,
@@ -588,8 +522,8 @@ impl Group {
                 .detail_at_mut(at)
                 .map(|detail| std::mem::take(&mut detail.kept));
             for waiting in kept.into_iter().flatten() {
-                self.count_out(&waiting);
-                self.put_back(waiting);
+                self.line.count_out(&waiting);
+                self.line.put_back(waiting);
             }
             self.announce_in_flight(at, now, true, false);
         }

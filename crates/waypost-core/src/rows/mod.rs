@@ -3,6 +3,7 @@
 //! Numbers are little-endian base-128 varints, texts and bytes have their length in front. Not here: who writes them
 //! and when.
 
+pub mod group;
 mod keys;
 pub mod message;
 pub mod options;

@@ -3,6 +3,7 @@
 mod basic;
 mod beginnings;
 mod durable_asks;
+mod durable_groups;
 mod durable_publish;
 mod durable_sessions;
 mod flow;

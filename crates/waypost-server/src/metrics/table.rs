@@ -236,6 +236,8 @@ metrics! {
         group_dropped_too_large: "Messages of groups dropped because they are too large for every member.",
         group_dropped_max_deliveries: "Messages of groups dropped because they had been sent max_deliveries times.",
         group_dropped_queue_full: "Messages of groups dropped because limits.group_queue_messages_max or limits.group_queue_bytes_max was reached.",
+        group_dropped_unreadable: "Messages of groups dropped because the store could not be read.",
+        group_windows_exceeded: "Times that a group had more in the store than limits.group_window_messages_max or limits.group_window_bytes_max let wait in memory.",
         group_dropped_expired: "Messages of groups dropped because they expired before they were sent.",
         group_dropped_session_ended: "Messages of groups dropped with the last member, or with the session that had them at QoS 2.",
         answers_held: "Acknowledgements that waited until what they promise was kept.",

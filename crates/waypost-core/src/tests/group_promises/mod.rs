@@ -63,6 +63,7 @@ fn limits() -> Limits {
         inflight_max: 4,
         burst_messages_max: 5,
         outbox_bytes_max: 4_000,
+        group_window_messages_max: 3,
         ..Limits::default()
     }
 }

@@ -1,0 +1,568 @@
+//! A group that is owed messages by the store, since a member's session outlives its connection.
+//!
+//! What it is owed is in a queue of the store, and in memory while that is little. Beyond that the group is *behind*:
+//! what comes is only counted, and read from the queue when what is in memory runs low. It is so no more when all it is
+//! owed is in memory again. A message is settled when it ends at the group, whatever the reason; one that its
+//! publisher's shard has not written down yet, as soon as it has. Not here: who is owed what (`debts.rs`).
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use foldhash::fast::FixedState;
+use hashbrown::{HashMap, HashSet};
+
+use super::Sender;
+use super::line::Line;
+use super::message::{Dropped, Given, Waiting};
+use crate::broker::Broker;
+use crate::calendar::Calendar;
+use crate::effects::{Effects, Now, ShardId};
+use crate::index::SubscriberId;
+use crate::journal::{MessageId, QueueId, QueueRead, ReadEntry, Table, Until};
+use crate::limits::Limits;
+use crate::rows::group::encode_group;
+use crate::rows::message::decode_message;
+use crate::rows::options::decode_options;
+
+/// What a group is to the store.
+#[derive(Debug)]
+pub(crate) struct Debtor {
+    pub number: QueueId,
+    /// What it is owed and has in memory, with a member or not, or has done with before it was written down: a read
+    /// passes over these.
+    held: HashSet<MessageId, FixedState>,
+    /// Messages it is owed and does not have in memory.
+    beyond: usize,
+    /// What these are charged with.
+    beyond_bytes: usize,
+    /// Of what it is owed, not written down yet.
+    unlogged: usize,
+    /// The place in the queue up to which it was read since it fell behind.
+    after: u64,
+    /// There may be more behind that place than the last read saw.
+    has_more: bool,
+    is_reading: bool,
+    /// What was settled since the read that is under way was asked for: it may see it all the same.
+    settled: Vec<MessageId>,
+}
+
+impl Debtor {
+    pub fn new(number: QueueId) -> Self {
+        Self {
+            number,
+            held: HashSet::default(),
+            beyond: 0,
+            beyond_bytes: 0,
+            unlogged: 0,
+            after: 0,
+            has_more: false,
+            is_reading: false,
+            settled: Vec::new(),
+        }
+    }
+
+    /// At the start: the queue has this.
+    pub fn restored(number: QueueId, count: usize, bytes: usize) -> Self {
+        Self {
+            beyond: count,
+            beyond_bytes: bytes,
+            has_more: count > 0,
+            ..Self::new(number)
+        }
+    }
+
+    /// Messages that are not in memory, and what they are charged with.
+    pub fn beyond(&self) -> (usize, usize) {
+        (self.beyond, self.beyond_bytes)
+    }
+
+    /// A message comes while these wait in memory: whether it is to wait there too.
+    pub fn keeps(&mut self, id: MessageId, bytes: usize, line: &Line, limits: &Limits) -> bool {
+        self.unlogged += 1;
+        let has_place = line.count() == 0
+            || (line.count() < limits.group_window_messages_max
+                && line.bytes() + bytes <= limits.group_window_bytes_max);
+        if self.beyond == 0 && has_place {
+            self.held.insert(id);
+            return true;
+        }
+        if self.beyond == 0 {
+            // The queue is read from its beginning.
+            self.after = 0;
+        }
+        self.beyond += 1;
+        self.beyond_bytes += bytes;
+        false
+    }
+
+    /// Whether to read on, and how many messages: what is in memory is read again and passed over.
+    fn begin_read(&mut self, line: &Line, limits: &Limits) -> Option<(u64, u32)> {
+        let window = limits.group_window_messages_max;
+        let has_room =
+            line.count() <= window / 2 && line.bytes() <= limits.group_window_bytes_max / 2;
+        if self.beyond == 0 || !self.has_more || self.is_reading || !has_room {
+            return None;
+        }
+        self.has_more = false;
+        self.is_reading = true;
+        let count = if self.after == 0 {
+            window + self.held.len()
+        } else {
+            window
+        };
+        Some((self.after, u32::try_from(count).unwrap_or(u32::MAX)))
+    }
+
+    fn is_known(&self, id: MessageId) -> bool {
+        self.held.contains(&id) || self.settled.contains(&id)
+    }
+
+    /// What was read up to this place is in memory now, or settled.
+    fn end_read(&mut self, last_place: Option<u64>, is_end: bool) {
+        self.is_reading = false;
+        self.settled.clear();
+        self.after = last_place.unwrap_or(self.after);
+        self.has_more |= !is_end;
+        if !self.has_more && self.unlogged == 0 {
+            // Nothing can have been left out.
+            (self.beyond, self.beyond_bytes) = (0, 0);
+        }
+    }
+
+    fn read(&mut self, id: MessageId, bytes: usize) {
+        self.held.insert(id);
+        self.beyond = self.beyond.saturating_sub(1);
+        self.beyond_bytes = self.beyond_bytes.saturating_sub(bytes);
+    }
+
+    fn settle(&mut self, id: MessageId) {
+        self.held.remove(&id);
+        if self.is_reading {
+            self.settled.push(id);
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.beyond == 0 && self.held.is_empty() && self.unlogged == 0
+    }
+}
+
+/// A group that ended while the store had more for it than was in memory: that is read, to be told of, before its queue
+/// ends.
+#[derive(Debug)]
+struct Ending {
+    filter: Box<str>,
+    /// Of what it was owed, not written down yet: the reading waits for it.
+    unlogged: usize,
+    has_more: bool,
+    after: u64,
+}
+
+/// What groups are owed and the shards where it was published have not written down, in the order it came from each.
+#[derive(Debug, Default)]
+pub(super) struct Unlogged {
+    by_shard: Vec<VecDeque<(MessageId, QueueId)>>,
+    /// Whether the group has done with it.
+    done: HashMap<(QueueId, MessageId), bool, FixedState>,
+    /// Groups that ended and whose queues have yet to.
+    ending: HashMap<QueueId, Ending, FixedState>,
+}
+
+impl Unlogged {
+    fn push(&mut self, publisher: ShardId, id: MessageId, queue: QueueId) {
+        let at = usize::from(publisher.0);
+        if self.by_shard.len() <= at {
+            self.by_shard.resize_with(at + 1, VecDeque::new);
+        }
+        if let Some(unlogged) = self.by_shard.get_mut(at) {
+            unlogged.push_back((id, queue));
+            self.done.insert((queue, id), false);
+        }
+    }
+
+    /// Takes out the next debt of a shard's messages up to this one, and whether its group has done with it.
+    fn pop(&mut self, publisher: ShardId, upto: MessageId) -> Option<(MessageId, QueueId, bool)> {
+        let unlogged = self.by_shard.get_mut(usize::from(publisher.0))?;
+        let (id, queue) = unlogged.pop_front_if(|(id, _)| *id <= upto)?;
+        let is_done = self.done.remove(&(queue, id)).unwrap_or_default();
+        Some((id, queue, is_done))
+    }
+
+    /// A group has done with a message. `false`: it is written down.
+    fn finish(&mut self, queue: QueueId, id: MessageId) -> bool {
+        let is_done = self.done.get_mut(&(queue, id));
+        is_done.map(|is_done| *is_done = true).is_some()
+    }
+
+    fn of(&self, queue: QueueId) -> usize {
+        self.done.keys().filter(|(of, _)| *of == queue).count()
+    }
+
+    /// A debt of a group that ended is written down. `None`: it did not end; else whether it was the last.
+    fn count_ended(&mut self, queue: QueueId) -> Option<bool> {
+        let ending = self.ending.get_mut(&queue)?;
+        ending.unlogged -= 1;
+        Some(ending.unlogged == 0)
+    }
+
+    pub fn traces(&self) -> usize {
+        self.done.len() + self.ending.len()
+    }
+}
+
+impl Broker {
+    /// A group is owed a message that comes from a shard now, if the message is kept.
+    pub(super) fn owe_group(
+        &mut self,
+        slot: u32,
+        waiting: &mut Waiting,
+        origin: crate::mail::Origin,
+    ) {
+        let group = self.groups.get(slot);
+        let number = group.and_then(|group| Some(group.debtor.as_ref()?.number));
+        let Some(number) = number else {
+            return;
+        };
+        let topic = waiting.message.topic();
+        waiting.debt = self.owe(topic, origin, number, waiting.retain, &[]);
+        if let Some(id) = waiting.debt {
+            self.groups.unlogged.push(waiting.sender.shard, id, number);
+        }
+    }
+
+    /// A message came to its end at a group.
+    pub(super) fn settle_for_group(
+        &mut self,
+        slot: u32,
+        debt: Option<MessageId>,
+        out: &mut impl Effects,
+    ) {
+        let group = self.groups.all.get_mut(slot as usize);
+        let debtor = group.and_then(|group| group.as_mut()?.debtor.as_mut());
+        let (Some(debtor), Some(id)) = (debtor, debt) else {
+            return;
+        };
+        if !self.groups.unlogged.finish(debtor.number, id) {
+            debtor.settle(id);
+            out.journal().settle(debtor.number, id);
+            self.end(Until::Whenever, out);
+            self.keep_group_if_needed(slot, out);
+        }
+    }
+
+    /// What a shard published up to this message is written down.
+    pub(crate) fn logged_for_groups(
+        &mut self,
+        publisher: ShardId,
+        upto: MessageId,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let mut is_any_settled = false;
+        let (mut slots, mut ended) = (Vec::new(), Vec::new());
+        while let Some((id, queue, is_done)) = self.groups.unlogged.pop(publisher, upto) {
+            if let Some(is_last) = self.groups.unlogged.count_ended(queue) {
+                if is_done {
+                    out.journal().settle(queue, id);
+                    is_any_settled = true;
+                }
+                if is_last {
+                    ended.push(queue);
+                }
+                continue;
+            }
+            let Some(slot) = self.groups.by_number.get(&queue).copied() else {
+                continue;
+            };
+            let group = self.groups.get_mut(slot);
+            let Some(debtor) = group.and_then(|group| group.debtor.as_mut()) else {
+                continue;
+            };
+            debtor.unlogged -= 1;
+            debtor.has_more |= debtor.beyond > 0;
+            if is_done {
+                debtor.settle(id);
+                out.journal().settle(queue, id);
+                is_any_settled = true;
+            }
+            if slots.last() != Some(&slot) {
+                slots.push(slot);
+            }
+        }
+        if is_any_settled {
+            self.end(Until::Whenever, out);
+        }
+        for queue in ended {
+            self.go_on_ending(queue, out);
+        }
+        for slot in slots {
+            self.dispatch(slot, now, out);
+            self.keep_group_if_needed(slot, out);
+        }
+    }
+
+    /// What a shard published could not be written down: no group is owed it.
+    pub(crate) fn unlogged_for_groups(&mut self, ids: &[MessageId]) {
+        for slot in self.groups.by_number.values().copied() {
+            let group = self.groups.all.get_mut(slot as usize);
+            let Some(group) = group.and_then(Option::as_mut) else {
+                continue;
+            };
+            for id in ids {
+                if let Some(debtor) = &mut group.debtor
+                    && debtor.held.contains(id)
+                {
+                    // Its publisher was told: whoever has it already may finish it.
+                    group.line.forget(*id);
+                }
+            }
+        }
+    }
+
+    /// A group begins to be owed messages with the first member whose session outlives its connection, and is owed none
+    /// any more when the last of these has gone and nothing is left. Returns whether it began.
+    pub(super) fn keep_group_if_needed(&mut self, slot: u32, out: &mut impl Effects) -> bool {
+        let Some(group) = self.groups.get_mut(slot).filter(|_| self.has_store) else {
+            return false;
+        };
+        let (has_durable, filter_id) = (group.seats.has_durable(), group.filter_id);
+        match &group.debtor {
+            None if has_durable => {
+                let number = self.numbers.queue();
+                group.debtor = Some(Debtor::new(number));
+                let mut value = Vec::new();
+                encode_group(number, &mut value);
+                out.journal()
+                    .put(Table::GROUPS, group.filter.as_bytes(), &value);
+                self.end(Until::Whenever, out);
+                self.groups.by_number.insert(number, slot);
+                self.interest_lasts(filter_id, true, out);
+                true
+            }
+            Some(debtor) if !has_durable && debtor.is_idle() => {
+                self.end_debtor(slot, out);
+                self.interest_lasts(filter_id, false, out);
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// A group is owed nothing any more.
+    pub(super) fn end_debtor(&mut self, slot: u32, out: &mut impl Effects) {
+        let group = self.groups.all.get_mut(slot as usize);
+        let Some(group) = group.and_then(Option::as_mut) else {
+            return;
+        };
+        let Some(debtor) = group.debtor.take() else {
+            return;
+        };
+        let number = debtor.number;
+        self.groups.by_number.remove(&number);
+        // What was in memory is told of already, or a client's.
+        let unlogged = &mut self.groups.unlogged;
+        let journal = out.journal();
+        for id in debtor
+            .held
+            .iter()
+            .filter(|id| !unlogged.finish(number, **id))
+        {
+            journal.settle(number, *id);
+        }
+        let ending = Ending {
+            filter: group.filter.clone(),
+            unlogged: unlogged.of(number),
+            has_more: debtor.beyond > 0,
+            after: 0,
+        };
+        unlogged.ending.insert(number, ending);
+        self.end(Until::Whenever, out);
+        self.go_on_ending(number, out);
+    }
+
+    /// Ends a queue, once nothing more is written down for it, and all that was never in memory is told of.
+    fn go_on_ending(&mut self, queue: QueueId, out: &mut impl Effects) {
+        let ending = self.groups.unlogged.ending.get(&queue);
+        let Some(ending) = ending.filter(|ending| ending.unlogged == 0) else {
+            return;
+        };
+        if ending.has_more {
+            let Limits {
+                group_window_messages_max: count_max,
+                group_window_bytes_max: bytes_max,
+                ..
+            } = self.limits;
+            let most = |number| u32::try_from(number).unwrap_or(u32::MAX);
+            let (after, journal) = (ending.after, out.journal());
+            journal.read_queue(queue, after, most(count_max), most(bytes_max));
+            return;
+        }
+        let journal = out.journal();
+        journal.end_queue(queue);
+        // Another group of this filter may have begun.
+        let filter = &ending.filter;
+        if !self
+            .groups
+            .find(filter)
+            .is_some_and(|slot| self.groups.is_owed(slot))
+        {
+            journal.delete(Table::GROUPS, filter.as_bytes());
+        }
+        self.end(Until::Whenever, out);
+        self.groups.unlogged.ending.remove(&queue);
+    }
+
+    fn hear_ending_read(
+        &mut self,
+        queue: QueueId,
+        read: QueueRead,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let Some(ending) = self.groups.unlogged.ending.get_mut(&queue) else {
+            return;
+        };
+        ending.has_more = !read.is_end;
+        ending.after = read.entries.last().map_or(ending.after, |last| last.place);
+        let filter = ending.filter.clone();
+        for entry in read.entries {
+            let Some(waiting) = opened(entry, self.shard, self.calendar) else {
+                self.counters.group_dropped_unreadable += 1;
+                continue;
+            };
+            let dropped = Dropped {
+                waiting,
+                reason: Given::SessionEnded,
+                client_id: None,
+            };
+            self.tell_of_drop(Some(&filter), &dropped, now, out);
+        }
+        self.go_on_ending(queue, out);
+    }
+
+    /// Reads on in a group's queue, if little is left in memory and somebody could have more.
+    pub(super) fn read_on_for_group(&mut self, slot: u32, out: &mut impl Effects) {
+        let group = self.groups.all.get_mut(slot as usize);
+        let Some(group) = group.and_then(Option::as_mut) else {
+            return;
+        };
+        if group.seats.online().0.is_empty() {
+            return;
+        }
+        if let Some(debtor) = &mut group.debtor
+            && let Some((after, count_max)) = debtor.begin_read(&group.line, &self.limits)
+        {
+            let bytes_max = u32::try_from(self.limits.group_window_bytes_max).unwrap_or(u32::MAX);
+            out.journal()
+                .read_queue(debtor.number, after, count_max, bytes_max);
+        }
+    }
+
+    /// What a group's queue is owed was read.
+    pub(crate) fn hear_group_read(
+        &mut self,
+        queue: QueueId,
+        read: QueueRead,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let Some(slot) = self.groups.by_number.get(&queue).copied() else {
+            self.hear_ending_read(queue, read, now, out);
+            return;
+        };
+        let (shard, calendar) = (self.shard, self.calendar);
+        let group = self.groups.all.get_mut(slot as usize);
+        let Some(group) = group.and_then(Option::as_mut) else {
+            return;
+        };
+        let Some(debtor) = &mut group.debtor else {
+            return;
+        };
+        let last_place = read.entries.last().map(|entry| entry.place);
+        let mut unreadable = Vec::new();
+        for entry in read.entries {
+            let id = entry.id;
+            if debtor.is_known(id) {
+                continue;
+            }
+            let Some(waiting) = opened(entry, shard, calendar) else {
+                debtor.read(id, 0);
+                unreadable.push(id);
+                continue;
+            };
+            debtor.read(id, waiting.message.queued_bytes());
+            if waiting.message.is_expired(now) {
+                let dropped = Dropped {
+                    waiting,
+                    reason: Given::Expired,
+                    client_id: None,
+                };
+                self.groups.news.push((slot, dropped));
+            } else {
+                group.line.push(waiting);
+            }
+        }
+        debtor.end_read(last_place, read.is_end);
+        self.counters.group_dropped_unreadable += unreadable.len() as u64;
+        for id in unreadable {
+            self.settle_for_group(slot, Some(id), out);
+        }
+        self.dispatch(slot, now, out);
+        self.tell_dropped(now, out);
+    }
+
+    /// At the start: a group with its home here is owed so many messages and bytes; its members are still to come.
+    /// `settled`: what members have taken over at `QoS` 2.
+    pub(crate) fn restore_group(
+        &mut self,
+        filter: &str,
+        number: QueueId,
+        (count, bytes): (usize, usize),
+        settled: &[MessageId],
+        out: &mut impl Effects,
+    ) {
+        let Some(slot) = self.begin_group(filter, out) else {
+            return;
+        };
+        let group = self.groups.all.get_mut(slot as usize);
+        let Some(group) = group.and_then(Option::as_mut) else {
+            return;
+        };
+        group.debtor = Some(Debtor::restored(number, count, bytes));
+        let filter_id = group.filter_id;
+        self.groups.by_number.insert(number, slot);
+        self.groups.count_waiting(slot);
+        self.fresh.forget(SubscriberId::of_group(slot).0);
+        self.interest_lasts(filter_id, true, out);
+        for id in settled {
+            out.journal().settle(number, *id);
+        }
+        if !settled.is_empty() {
+            self.end(Until::Whenever, out);
+        }
+    }
+
+    /// After the start: all members have joined. Groups without any end.
+    pub(crate) fn end_restored_groups(&mut self, now: Now, out: &mut impl Effects) {
+        for slot in self.groups.slots() {
+            self.end_group_if_empty(slot, now, out);
+            self.keep_group_if_needed(slot, out);
+        }
+    }
+}
+
+/// A message as it was read; `None`: it cannot be.
+fn opened(entry: ReadEntry, shard: ShardId, calendar: Calendar) -> Option<Waiting> {
+    let body = entry.body?;
+    let kept = decode_message(&body)?;
+    let owed_as = decode_options(&entry.options)?;
+    let sender = Sender {
+        publisher: kept.publisher,
+        address: kept.address,
+        shard,
+    };
+    let message = Rc::new(kept.to_stored(calendar.time(kept.expires_wall_ms)));
+    let mut waiting = Waiting::new(message, owed_as.qos, owed_as.retain, sender);
+    waiting.debt = Some(entry.id);
+    Some(waiting)
+}
