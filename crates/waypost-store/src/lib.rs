@@ -35,7 +35,7 @@ pub use record::{
     Transactions, decode_ops, decode_transactions,
 };
 pub use store::{
-    Appended, QueueEntry, QueueRead, Recovered, Refused, SegmentStats, Store, StoreError,
+    Appended, QueueEntry, QueueRead, Recovered, Refused, Retired, SegmentStats, Store, StoreError,
     StoreFigures, StoreOptions, StoreStats, StoreWriter, ViewsAtStart,
 };
 pub use views::{OwedQueues, QueueState, Row, Rows, SegmentFigures, ViewsError, ViewsFigures};

@@ -22,6 +22,7 @@ use waypost_cache::Cached;
 pub use self::{
     open::{Recovered, ViewsAtStart},
     read::{QueueEntry, QueueRead},
+    retire::Retired,
     stats::{SegmentStats, StoreFigures, StoreStats},
 };
 use crate::{

@@ -183,6 +183,16 @@ fn readiness_follows_the_server() {
     assert_eq!(readiness(&running), (503, "starting\n".to_owned()));
     running.phase.set(Phase::Serving);
     assert_eq!(readiness(&running), (200, "ready\n".to_owned()));
+    let server = &running.stats.server;
+    server.store_full.store(1, Ordering::Relaxed);
+    assert_eq!(readiness(&running), (503, "the disk is full\n".to_owned()));
+    let page = running.get("/metrics").body;
+    assert!(page.contains("\nwaypost_ready 0\n"), "{page}");
+    server.store_full.store(0, Ordering::Relaxed);
+    server.store_failed.store(1, Ordering::Relaxed);
+    assert_eq!(readiness(&running), (503, "the disk fails\n".to_owned()));
+    server.store_failed.store(0, Ordering::Relaxed);
+    assert_eq!(readiness(&running), (200, "ready\n".to_owned()));
     running.phase.set(Phase::Draining);
     assert_eq!(readiness(&running), (503, "draining\n".to_owned()));
     assert_eq!(

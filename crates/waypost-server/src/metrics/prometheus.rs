@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::system::SYSTEM_TOPICS;
+use super::system::{SYSTEM_ALARMS, SYSTEM_TOPICS};
 use super::table::{Kind, METRICS, Scope};
 use super::{Snapshot, Stats};
 
@@ -120,7 +120,7 @@ pub fn markdown() -> String {
          `load/…/+` are moving averages per minute over 1, 5 and 15 minutes.\n\n\
          | topic | what it says |\n|---|---|\n",
     );
-    for (topic, help) in SYSTEM_TOPICS {
+    for (topic, help) in SYSTEM_TOPICS.iter().chain(SYSTEM_ALARMS) {
         let _ = writeln!(out, "| `$SYS/broker/{topic}` | {help} |");
     }
     out

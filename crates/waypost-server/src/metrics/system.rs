@@ -60,6 +60,18 @@ pub(super) const SYSTEM_TOPICS: &[(&str, &str)] = &[
     ("load/sockets/+", "Connections opened per minute."),
 ];
 
+/// What the store says there by itself, as soon as it changes.
+pub(super) const SYSTEM_ALARMS: &[(&str, &str)] = &[
+    (
+        "store/alarm",
+        "Why nothing that has to outlive the server is acknowledged; `none` while all is well. Told at once.",
+    ),
+    (
+        "store/clock",
+        "What is wrong with the clock since the last start; `none` if nothing.",
+    ),
+];
+
 /// Windows of the averages: the topic's last level, and its length in seconds.
 const WINDOWS: [(&str, f64); 3] = [("1min", 60.0), ("5min", 300.0), ("15min", 900.0)];
 

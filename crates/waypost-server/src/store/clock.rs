@@ -6,6 +6,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::trouble::NO_ALARM;
+
 /// A clock that is further ahead than this of what the log says is believed only when told to.
 const AHEAD_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 
@@ -35,6 +37,24 @@ pub(super) enum Found {
     BehindMs(u64),
     /// It is ahead of the log by that much, and nobody said that this is right.
     AheadMs(u64),
+}
+
+impl Found {
+    /// For people.
+    pub(super) fn alarm(self) -> String {
+        match self {
+            Self::Right => NO_ALARM.to_owned(),
+            Self::BehindMs(by) => format!(
+                "{} s behind the last entry of the log: since then no time has passed for what expires",
+                by.div_ceil(1_000)
+            ),
+            Self::AheadMs(by) => format!(
+                "{} h ahead of the last entry of the log: that time counts for nothing that expires until the server is \
+                 started with --accept-clock; if the clock is wrong, set it and start again",
+                by / 3_600_000
+            ),
+        }
+    }
 }
 
 impl WallClock {

@@ -73,7 +73,7 @@ impl<D: Disk> Indexer<D> {
             if has_more_to_retire || looked.elapsed() >= LOOK_EVERY {
                 looked = Instant::now();
                 has_more_to_retire = self.retire();
-                figures::publish(&self.store, &self.stats);
+                figures::publish(&self.store, &self.intake, &self.stats);
             }
         }
     }

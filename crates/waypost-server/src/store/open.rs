@@ -22,7 +22,7 @@ use super::indexer::{self, Indexer};
 use super::intake::{Intake, StorePort};
 use super::key::{self, NoKey};
 use super::reader::{self, Reader};
-use super::trouble::Trouble;
+use super::trouble::{CLOCK_TOPIC, Trouble};
 use super::writer::Writer;
 use crate::config::{Config, StoreConfig};
 use crate::control::BackUp;
@@ -71,6 +71,7 @@ pub(crate) struct OpenStore<D: Disk> {
     pub(crate) numbers: Numbers,
     /// What time it is.
     pub(crate) wall: WallClock,
+    clock: Found,
     pending_bytes_max: usize,
 }
 
@@ -110,9 +111,11 @@ impl<D: Disk> OpenStore<D> {
         let began = Instant::now();
         let now_ms = system_ms();
         let (store, log, recovered) = Store::open(disk, options, now_ms)?;
-        let (wall, found) = WallClock::compare(now_ms, recovered.last_wall_ms, trust);
+        let (wall, clock) = WallClock::compare(now_ms, recovered.last_wall_ms, trust);
+        if clock != Found::Right {
+            log::error!("the clock: {}", clock.alarm());
+        }
         report(&recovered, began.elapsed(), stats);
-        report_clock(found);
         Ok(Self {
             numbers: Numbers::after(
                 MessageId(recovered.highest_message.0),
@@ -121,14 +124,15 @@ impl<D: Disk> OpenStore<D> {
             store: Arc::new(store),
             log,
             wall,
+            clock,
             pending_bytes_max,
         })
     }
 
     /// What copies it while it is at work.
     pub(crate) fn back_up(&self) -> BackUp {
-        let store = Arc::clone(&self.store);
-        Arc::new(move |to, go_on| store.back_up(to, system_ms(), go_on))
+        let (store, wall) = (Arc::clone(&self.store), self.wall);
+        Arc::new(move |to, go_on| store.back_up(to, wall.now_ms(), go_on))
     }
 
     /// What each shard gets of it.
@@ -145,6 +149,7 @@ impl<D: Disk> OpenStore<D> {
         threads: &mut Threads,
     ) -> io::Result<()> {
         let trouble = Arc::new(Trouble::none(Arc::clone(mailboxes), Arc::clone(stats)));
+        trouble.say(CLOCK_TOPIC, &self.clock.alarm());
         let (to_indexer, work) = channel();
         let (to_reader, asks) = channel();
         let writer = Writer::new(
@@ -238,21 +243,6 @@ fn report(recovered: &Recovered, took: Duration, stats: &Stats) {
             "the store is open after {:.2} s: its views were made again from the log ({} B read), because {why}",
             took.as_secs_f64(),
             recovered.log_bytes_read
-        ),
-    }
-}
-
-fn report_clock(found: Found) {
-    match found {
-        Found::Right => {}
-        Found::BehindMs(by) => log::warn!(
-            "the clock is {} s behind the log's last entry: no time has passed since for sessions and messages that expire",
-            by / 1_000
-        ),
-        Found::AheadMs(by) => log::error!(
-            "the clock is {} h ahead of the log's last entry: sessions and messages do not expire by that time until the \
-             server is started with --accept-clock; if the clock is wrong, set it and start again",
-            by / 3_600_000
         ),
     }
 }

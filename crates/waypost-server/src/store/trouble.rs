@@ -9,9 +9,11 @@ use super::figures::set;
 use crate::mailbox::{Inbound, Mailbox};
 use crate::metrics::Stats;
 
-/// The retained topic that says what is wrong with the store; empty of trouble it says so.
+/// The retained topic that says what is wrong with the store, or that nothing is.
 pub(crate) const ALARM_TOPIC: &str = "$SYS/broker/store/alarm";
-/// What it says while nothing is.
+/// The one that says what is wrong with the clock.
+pub(crate) const CLOCK_TOPIC: &str = "$SYS/broker/store/clock";
+/// What they say while nothing is.
 pub(crate) const NO_ALARM: &str = "none";
 
 /// Which part of the store cannot write.
@@ -51,12 +53,14 @@ fn code(refusal: Option<Refusal>) -> u8 {
 
 impl Trouble {
     pub(super) fn none(mailboxes: Arc<[Arc<Mailbox>]>, stats: Arc<Stats>) -> Self {
-        Self {
+        let none = Self {
             now: AtomicU8::new(code(None)),
             sources: Mutex::default(),
             mailboxes,
             stats,
-        }
+        };
+        none.say(ALARM_TOPIC, NO_ALARM);
+        none
     }
 
     /// Why the store refuses, while it does.
@@ -108,12 +112,12 @@ impl Trouble {
             None => {}
         }
         let said = worst.map_or(NO_ALARM, |(_, reason)| reason);
-        self.say(said);
+        self.say(ALARM_TOPIC, said);
     }
 
     /// Says what is wrong, retained.
-    fn say(&self, alarm: &str) {
-        let message = (ALARM_TOPIC.to_owned(), alarm.as_bytes().to_vec());
+    pub(super) fn say(&self, topic: &str, alarm: &str) {
+        let message = (topic.to_owned(), alarm.as_bytes().to_vec());
         if let Some(mailbox) = self.mailboxes.first() {
             // A waker fails only when the shard is gone, and then nobody listens.
             let _ = mailbox.send([Inbound::System(vec![message])]);

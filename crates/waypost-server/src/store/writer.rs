@@ -18,7 +18,7 @@ use waypost_core::journal::{Refusal, Stored};
 use waypost_store::{Appended, Batch, Disk, Refused, StoreWriter, Table};
 
 use super::clock::WallClock;
-use super::figures::{add, set};
+use super::figures::add;
 use super::indexer::Work;
 use super::intake::{Ask, HandIn, Intake, Taken};
 use super::trouble::{Source, Trouble, refusal};
@@ -91,8 +91,6 @@ impl<D: Disk> Writer<D> {
             if taken == Taken::Some {
                 self.accept(&mut handed_in);
             }
-            let stats = &self.stats.server;
-            set(&stats.store_pending_bytes, self.intake.bytes() as u64);
             if self.is_sync_due() || taken == Taken::Ended {
                 self.sync();
             }

@@ -56,6 +56,18 @@ pub(super) struct Retirement<D: Disk> {
     rewriting: Option<Rewriting<D>>,
     /// Files that stay, because they are damaged.
     damaged: Vec<u32>,
+    pub(super) done: Retired,
+}
+
+/// What retirement did since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retired {
+    /// Files taken away, those that were rewritten included.
+    pub segments: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes written anew.
+    pub rewritten_bytes: u64,
 }
 
 impl<D: Disk> Default for Retirement<D> {
@@ -63,6 +75,7 @@ impl<D: Disk> Default for Retirement<D> {
         Self {
             rewriting: None,
             damaged: Vec::new(),
+            done: Retired::default(),
         }
     }
 }
@@ -74,7 +87,7 @@ impl<D: Disk> Store<D> {
         if let Some(mut rewriting) = retirement.rewriting.take() {
             match rewriting.step(&self.views.snapshot()?, now_wall_ms)? {
                 Step::Some => retirement.rewriting = Some(rewriting),
-                Step::All => self.exchange(rewriting, now_wall_ms)?,
+                Step::All => self.exchange(rewriting, &mut retirement.done, now_wall_ms)?,
                 Step::Refused => retirement.damaged.push(rewriting.file),
             }
             return Ok(true);
@@ -98,7 +111,7 @@ impl<D: Disk> Store<D> {
             self.commit_with(&which, now_wall_ms)?;
             for segment in &gone {
                 if let Some(figures) = segments.get(segment) {
-                    self.log.remove(figures.file_of(*segment))?;
+                    self.take_away(figures.file_of(*segment), &mut retirement.done)?;
                 }
             }
             return Ok(true);
@@ -143,7 +156,12 @@ impl<D: Disk> Store<D> {
     }
 
     /// The new file takes the old one's place.
-    fn exchange(&self, rewriting: Rewriting<D>, now_ms: u64) -> Result<(), StoreError> {
+    fn exchange(
+        &self,
+        rewriting: Rewriting<D>,
+        done: &mut Retired,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
         let file = rewriting.kept.finish()?;
         let which = Segments {
             moved: Some(&rewriting.moved),
@@ -161,8 +179,22 @@ impl<D: Disk> Store<D> {
                 return Err(error);
             }
         }
-        self.log.remove(rewriting.file)?;
+        done.rewritten_bytes += self.file_bytes(file);
+        self.take_away(rewriting.file, done)
+    }
+
+    fn take_away(&self, file: u32, done: &mut Retired) -> Result<(), StoreError> {
+        let bytes = self.file_bytes(file);
+        self.log.remove(file)?;
+        done.segments += 1;
+        done.bytes += bytes;
         Ok(())
+    }
+
+    fn file_bytes(&self, file: u32) -> u64 {
+        let segments = self.log.segments();
+        let info = segments.iter().find(|info| info.number == file);
+        info.map_or(0, |info| info.bytes)
     }
 }
 

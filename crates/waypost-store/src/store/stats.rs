@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use waypost_cache::Counters;
 
-use super::{Store, StoreError, lock};
+use super::{Store, StoreError, lock, retire::Retired};
 use crate::{
     backup::Original,
     disk::{Disk, DiskFile},
@@ -25,6 +25,8 @@ pub struct StoreFigures {
     pub live_bytes: u64,
     /// Messages that somebody is owed or holds, as of the last commit.
     pub messages: u64,
+    /// Bytes of their contents, likewise.
+    pub message_bytes: u64,
     /// Queues that are owed something, as of the last commit.
     pub queues: u64,
     /// Rows, as of the last commit.
@@ -33,6 +35,8 @@ pub struct StoreFigures {
     pub views_file_bytes: u64,
     /// What the views have in memory, and how far they are behind.
     pub views: ViewsFigures,
+    /// What retirement did since the start.
+    pub retired: Retired,
     /// What the cache of messages was good for.
     pub cache: Counters,
     /// Bytes of messages in it.
@@ -85,6 +89,8 @@ impl<D: Disk> Store<D> {
         let segments = self.views.segments();
         figures.live_bytes = segments.values().map(SegmentFigures::live_bytes).sum();
         figures.messages = segments.values().map(|figures| figures.messages).sum();
+        figures.message_bytes = segments.values().map(|it| it.message_bytes).sum();
+        figures.retired = lock(&self.retirement).done;
         figures.rows = segments.values().map(|figures| figures.rows).sum();
         figures.queues = self.views.queue_count()?;
         let cache = lock(&self.cache);

@@ -1,6 +1,7 @@
 //! The store's threads over a disk that can be told to fail, with shards played by the tests.
 
 pub(crate) mod disk;
+mod server;
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -48,12 +49,16 @@ struct Played {
 
 impl Rig {
     fn open(directory: &TempDir, shards: u16) -> Self {
+        Self::with(directory, shards, &crate::config::StoreConfig::default())
+    }
+
+    fn with(directory: &TempDir, shards: u16, config: &crate::config::StoreConfig) -> Self {
         let disk = FaultyDisk::new(directory);
         let faults = Arc::clone(&disk.faults);
         let stats = Arc::new(Stats::new(shards));
         let store = OpenStore::open(
             Arc::new(disk),
-            open::options(&crate::config::StoreConfig::default()).unwrap(),
+            open::options(config).unwrap(),
             PENDING_BYTES_MAX,
             ClockTrust::Checked,
             &stats,
@@ -311,7 +316,10 @@ fn a_full_disk_refuses_and_works_again_without_a_start() {
     assert_eq!(rig.shards[0].stored.durable, kept);
     let server = Arc::clone(&rig.stats);
     assert_eq!(server.server.store_full.load(Ordering::Relaxed), 1);
-    rig.until("the alarm", |rig| !rig.shards[0].alarms.is_empty());
+    let alarm = |rig: &Rig| rig.shards[0].alarms.last().cloned();
+    rig.until("the alarm", |rig| {
+        alarm(rig).is_some_and(|alarm| alarm.contains("no room"))
+    });
 
     // Meanwhile everything is refused at once, and what is there is read.
     rig.shards[1].publish(3, 7, Until::Whenever);
@@ -333,7 +341,7 @@ fn a_full_disk_refuses_and_works_again_without_a_start() {
         server.server.store_full.load(Ordering::Relaxed) == 0
     });
     rig.until("the all-clear", |rig| {
-        rig.shards[0].alarms.last().map(String::as_str) == Some(trouble::NO_ALARM)
+        alarm(rig).as_deref() == Some(trouble::NO_ALARM)
     });
     let again = rig.shards[0].publish(4, 7, Until::Durable);
     rig.until("durable", |rig| rig.shards[0].stored.durable == again);
@@ -417,4 +425,64 @@ fn rows_are_there_after_a_start() {
         .map(|row| row.unwrap().value.to_vec())
         .collect();
     assert_eq!(rows, [b"two".to_vec()]);
+}
+
+/// Goal: every figure of the store is told, and what nobody is owed any more goes from the disk. Method: of many messages
+/// few stay, in segments that are small.
+#[test]
+fn figures_are_told_and_old_segments_go() {
+    const BODY: [u8; 16 << 10] = [7; 16 << 10];
+    let directory = tempfile::tempdir().unwrap();
+    let config = crate::config::StoreConfig {
+        segment_bytes: 1 << 20,
+        compress: "identity",
+        ..crate::config::StoreConfig::default()
+    };
+    let mut rig = Rig::with(&directory, 1, &config);
+    let mut last = Ticket(0);
+    for id in 1..=600_u64 {
+        let journal = &mut rig.shards[0].journal;
+        journal.put(Table::SESSIONS, &id.to_be_bytes(), b"a row");
+        journal.message(MessageId(id), u64::MAX, &BODY);
+        journal.owe(MessageId(id), b"options", &[QueueId(1 + id % 20)]);
+        // The messages of one queue of twenty stay.
+        if id % 20 != 0 {
+            journal.settle(QueueId(1 + id % 20), MessageId(id));
+        }
+        last = journal.end(Until::Durable);
+        journal.hand_in();
+        rig.until("room", |rig| !rig.shards[0].journal.is_full());
+    }
+    rig.until("durable", |rig| rig.shards[0].stored.durable == last);
+    let stats = Arc::clone(&rig.stats);
+    let of = |metric: &std::sync::atomic::AtomicU64| metric.load(Ordering::Relaxed);
+    let server = &stats.server;
+    rig.until("the old segments to go", |_| {
+        of(&server.store_rewritten_bytes) > 0 && of(&server.store_retired_bytes) > 4 << 20
+    });
+    assert!(of(&server.store_segments_retired) >= 4);
+    assert!(of(&server.store_views_commits) > 0);
+    for _ in 0..2 {
+        rig.shards[0].reads.clear();
+        rig.shards[0]
+            .journal
+            .read_queue(QueueId(1), 0, 100, u32::MAX);
+        rig.shards[0].journal.hand_in();
+        rig.until("the answer", |rig| !rig.shards[0].reads.is_empty());
+        assert_eq!(rig.shards[0].reads[0].1.entries.len(), 30);
+    }
+    rig.until("the figures", |_| of(&server.store_cache_hits) >= 30);
+    assert!(of(&server.store_cache_misses) > 0);
+    assert!(of(&server.store_cache_bytes) >= 30 * (16 << 10));
+    assert_eq!(of(&server.store_messages), 30);
+    assert!(of(&server.store_message_bytes) >= 30 * (16 << 10));
+    assert_eq!(of(&server.store_queues), 1);
+    assert_eq!(of(&server.store_rows), 600);
+    assert!(of(&server.store_segments) >= 2);
+    assert!(of(&server.store_segment_bytes) >= of(&server.store_live_bytes));
+    assert!(of(&server.store_live_bytes) >= 30 * (16 << 10));
+    assert!(of(&server.store_views_bytes) > 0);
+    rig.shards[0].publish(601, 1, Until::Durable);
+    rig.until("the lag", |_| of(&server.store_views_behind_bytes) > 0);
+    rig.close();
 }

@@ -1,0 +1,380 @@
+//! A whole server over a disk that can be told to fail, and clients that speak MQTT 5 to it.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::disk::{Faults, FaultyDisk};
+use super::{LIMIT, open};
+use crate::config::Config;
+use crate::door::Bound;
+use crate::metrics::Stats;
+use crate::server::{Server, start_over};
+use crate::store::clock::ClockTrust;
+use crate::store::open::OpenStore;
+
+const CONNACK: u8 = 0x20;
+const PUBLISH_QOS1: u8 = 0x32;
+const PUBACK: u8 = 0x40;
+const SUBACK: u8 = 0x90;
+const SUCCESS: u8 = 0x00;
+const NO_SUBSCRIBERS: u8 = 0x10;
+const QUOTA_EXCEEDED: u8 = 0x97;
+const UNSPECIFIED: u8 = 0x80;
+
+struct Running {
+    server: Server,
+    faults: Arc<Faults>,
+    stats: Arc<Stats>,
+    address: SocketAddr,
+}
+
+impl Running {
+    fn start(directory: &TempDir, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        config.listen.mqtt = vec!["127.0.0.1:0".parse().unwrap()];
+        config.server.data_dir = directory.path().to_owned();
+        config.server.shards = 2;
+        config.server.drain_timeout = Duration::from_millis(100);
+        change(&mut config);
+        let stats = Arc::new(Stats::new(config.server.shard_count()));
+        let disk = FaultyDisk::new(directory);
+        let faults = Arc::clone(&disk.faults);
+        let store = OpenStore::open(
+            Arc::new(disk),
+            open::options(&config.store).unwrap(),
+            config.store.pending_bytes_max,
+            ClockTrust::Checked,
+            &stats,
+        )
+        .unwrap();
+        let server = start_over(&config, store, Arc::clone(&stats)).unwrap();
+        let Bound::Tcp(address) = server.addresses()[0].place else {
+            panic!("a door of TCP");
+        };
+        Self {
+            server,
+            faults,
+            stats,
+            address,
+        }
+    }
+
+    fn stop(self) {
+        self.server.handle().drain();
+        self.server.join().unwrap();
+    }
+
+    fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let deadline = Instant::now() + LIMIT;
+        while !holds(self) {
+            assert!(Instant::now() < deadline, "{what} did not come");
+        }
+    }
+
+    fn batches(&self) -> u64 {
+        self.stats.server.store_batches.load(Ordering::Relaxed)
+    }
+}
+
+/// A client that writes packets and reads answers, one at a time.
+struct Client(TcpStream);
+
+impl Client {
+    /// One whose session outlives its connection, or not; says whether there was one.
+    fn connect(running: &Running, id: &str, is_kept: bool) -> (Self, bool) {
+        let stream = TcpStream::connect(running.address).unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        let mut client = Self(stream);
+        let expiry: u32 = if is_kept { 3_600 } else { 0 };
+        let mut body = b"\x00\x04MQTT\x05\x00\x00\x3c\x05\x11".to_vec();
+        body.extend_from_slice(&expiry.to_be_bytes());
+        string(&mut body, id);
+        client.send(0x10, &body);
+        let (kind, body) = client.receive();
+        assert_eq!((kind, body[1]), (CONNACK, SUCCESS));
+        (client, body[0] == 1)
+    }
+
+    fn subscribe(&mut self, filter: &str) -> u8 {
+        let mut body = vec![0, 1, 0];
+        string(&mut body, filter);
+        body.push(1);
+        self.send(0x82, &body);
+        let (kind, body) = self.receive();
+        assert_eq!(kind, SUBACK);
+        body[body.len() - 1]
+    }
+
+    fn send_publish(&mut self, topic: &str, id: u16, payload: &[u8]) {
+        let mut body = Vec::new();
+        string(&mut body, topic);
+        body.extend_from_slice(&id.to_be_bytes());
+        body.push(0);
+        body.extend_from_slice(payload);
+        self.send(PUBLISH_QOS1, &body);
+    }
+
+    /// The reason code of the PUBACK.
+    fn publish(&mut self, topic: &str, id: u16, payload: &[u8]) -> u8 {
+        self.send_publish(topic, id, payload);
+        self.puback(id)
+    }
+
+    fn puback(&mut self, id: u16) -> u8 {
+        let (kind, body) = self.receive();
+        assert_eq!((kind, &body[..2]), (PUBACK, &id.to_be_bytes()[..]));
+        body.get(2).copied().unwrap_or(SUCCESS)
+    }
+
+    /// The payload of a message, which is acknowledged.
+    fn message(&mut self) -> Vec<u8> {
+        let (kind, body) = self.receive();
+        assert_eq!(kind & 0xf6, PUBLISH_QOS1, "a message at QoS 1");
+        let topic = usize::from(body[1]);
+        let id = [body[2 + topic], body[3 + topic]];
+        self.send(PUBACK, &id);
+        body[5 + topic..].to_vec()
+    }
+
+    fn send(&mut self, kind: u8, body: &[u8]) {
+        let mut packet = vec![kind];
+        let mut len = body.len();
+        while len >= 0x80 {
+            packet.push(len.to_le_bytes()[0] | 0x80);
+            len /= 0x80;
+        }
+        packet.push(len.to_le_bytes()[0]);
+        packet.extend_from_slice(body);
+        self.0.write_all(&packet).unwrap();
+    }
+
+    fn receive(&mut self) -> (u8, Vec<u8>) {
+        let mut byte = [0];
+        self.0.read_exact(&mut byte).unwrap();
+        let kind = byte[0];
+        let (mut len, mut shift) = (0, 0);
+        loop {
+            self.0.read_exact(&mut byte).unwrap();
+            len |= usize::from(byte[0] & 0x7f) << shift;
+            shift += 7;
+            if byte[0] & 0x80 == 0 {
+                break;
+            }
+        }
+        let mut body = vec![0; len];
+        self.0.read_exact(&mut body).unwrap();
+        (kind, body)
+    }
+}
+
+fn string(into: &mut Vec<u8>, text: &str) {
+    let len = u16::try_from(text.len()).unwrap();
+    into.extend_from_slice(&len.to_be_bytes());
+    into.extend_from_slice(text.as_bytes());
+}
+
+/// Goal: QoS 1 without durable interest touches no disk, not even a full one. Method: batches are counted.
+#[test]
+fn qos_1_without_durable_interest_touches_no_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start(&directory, |_| {});
+    let (mut subscriber, _) = Client::connect(&running, "live", false);
+    assert_eq!(subscriber.subscribe("a/#"), 1);
+    let (mut publisher, _) = Client::connect(&running, "publisher", false);
+    let before = running.batches();
+    running.faults.set_full(true);
+    for id in 1..=100 {
+        assert_eq!(publisher.publish("a/b", id, b"payload"), SUCCESS);
+        assert_eq!(subscriber.message(), b"payload");
+    }
+    assert_eq!(publisher.publish("nobody", 101, b""), NO_SUBSCRIBERS);
+    assert_eq!(running.batches(), before);
+    let totals = running.stats.totals();
+    assert!(totals.shell.publish_bytes_received >= 100 * 7);
+    assert!(totals.shell.publish_bytes_sent >= 100 * 7);
+    running.stop();
+}
+
+/// Goal: ENOSPC is a negative acknowledgement, and no start is needed to recover.
+#[test]
+fn publishers_are_refused_while_the_disk_is_full() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start(&directory, |_| {});
+    let (mut subscriber, _) = Client::connect(&running, "kept", true);
+    assert_eq!(subscriber.subscribe("a/#"), 1);
+    drop(subscriber);
+    let (mut publisher, _) = Client::connect(&running, "publisher", false);
+    assert_eq!(publisher.publish("a/b", 1, b"1"), SUCCESS);
+    running.faults.set_full(true);
+    assert_eq!(publisher.publish("a/b", 2, b"2"), QUOTA_EXCEEDED);
+    assert_eq!(
+        publisher.publish("a/b", 3, b"3"),
+        QUOTA_EXCEEDED,
+        "at once now"
+    );
+    let full = |running: &Running| running.stats.server.store_full.load(Ordering::Relaxed);
+    assert_eq!(full(&running), 1);
+    running.faults.set_full(false);
+    running.until("the end of it", |running| full(running) == 0);
+    assert_eq!(publisher.publish("a/b", 4, b"4"), SUCCESS);
+
+    let (mut subscriber, _) = Client::connect(&running, "kept", true);
+    assert_eq!(subscriber.message(), b"1");
+    assert_eq!(subscriber.message(), b"4");
+    running.stop();
+}
+
+#[test]
+fn publishers_are_refused_while_the_disk_fails() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start(&directory, |_| {});
+    let (mut subscriber, _) = Client::connect(&running, "kept", true);
+    assert_eq!(subscriber.subscribe("a/#"), 1);
+    drop(subscriber);
+    let (mut publisher, _) = Client::connect(&running, "publisher", false);
+    running.faults.fails_syncs.store(true, Ordering::SeqCst);
+    assert_eq!(publisher.publish("a/b", 1, b"1"), UNSPECIFIED);
+    let failed = |running: &Running| running.stats.server.store_failed.load(Ordering::Relaxed);
+    assert_eq!(failed(&running), 1);
+    running.faults.fails_syncs.store(false, Ordering::SeqCst);
+    running.until("the end of it", |running| failed(running) == 0);
+    assert_eq!(publisher.publish("a/b", 2, b"2"), SUCCESS);
+    running.stop();
+}
+
+/// Goal: an acknowledgement waits for the sync that covers it. Method: syncs are held.
+#[test]
+fn a_puback_waits_for_the_sync() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start(&directory, |_| {});
+    let (mut subscriber, _) = Client::connect(&running, "kept", true);
+    assert_eq!(subscriber.subscribe("a/#"), 1);
+    let (mut publisher, _) = Client::connect(&running, "publisher", false);
+    running.faults.hold_syncs();
+    publisher.send_publish("a/b", 1, b"1");
+    // Live at once, whatever the disk does.
+    assert_eq!(subscriber.message(), b"1");
+    running.until("the sync", |running| running.faults.holding() > 0);
+    publisher.0.set_nonblocking(true).unwrap();
+    let nothing = publisher.0.read(&mut [0]).unwrap_err();
+    assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
+    publisher.0.set_nonblocking(false).unwrap();
+    running.faults.let_syncs_go();
+    assert_eq!(publisher.puback(1), SUCCESS);
+    running.stop();
+}
+
+/// Goal: `store.pending_bytes_max` slows publishers. Method: syncs are held while one publishes much more than that.
+#[test]
+fn a_publisher_is_not_read_while_the_store_is_full() {
+    const MESSAGES: u16 = 400;
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start(&directory, |config| {
+        config.store.pending_bytes_max = 64 << 10;
+        config.limits.receive_maximum = MESSAGES;
+    });
+    let (mut subscriber, _) = Client::connect(&running, "kept", true);
+    assert_eq!(subscriber.subscribe("a/#"), 1);
+    drop(subscriber);
+    let (mut publisher, _) = Client::connect(&running, "publisher", false);
+    running.faults.hold_syncs();
+    let mut writing = Client(publisher.0.try_clone().unwrap());
+    let written = std::thread::spawn(move || {
+        for id in 1..=MESSAGES {
+            writing.send_publish("a/b", id, &[0; 4_096]);
+        }
+    });
+    let pending = |running: &Running| {
+        let stats = &running.stats.server;
+        stats.store_pending_bytes.load(Ordering::Relaxed)
+    };
+    running.until("the figures", |running| pending(running) > 64 << 10);
+    running.until("the pause", |running| {
+        running.stats.totals().shell.reads_paused_store > 0
+    });
+    running.faults.let_syncs_go();
+    for id in 1..=MESSAGES {
+        assert_eq!(publisher.puback(id), SUCCESS);
+    }
+    written.join().unwrap();
+    running.until("all of it", |running| pending(running) == 0);
+    running.stop();
+}
+
+/// Goal: each setting of how the log is written acts: `store.segment_bytes`, `store.compress`, `store.encrypt`,
+/// `store.cache`, `store.cache_bytes`. Method: what is on disk, and what is in memory, after the same work.
+#[test]
+fn settings_of_the_store_act() {
+    const PLANTED: &[u8] = b"a planted payload that is easy to find";
+    let work = |change: &dyn Fn(&mut Config)| {
+        let directory = tempfile::tempdir().unwrap();
+        let running = Running::start(&directory, |config| change(config));
+        let (mut subscriber, _) = Client::connect(&running, "kept", true);
+        assert_eq!(subscriber.subscribe("a/#"), 1);
+        drop(subscriber);
+        let (mut publisher, _) = Client::connect(&running, "publisher", false);
+        for id in 1..=60 {
+            let payload = PLANTED.repeat(1_000);
+            assert_eq!(publisher.publish("a/b", id, &payload), SUCCESS);
+        }
+        let (mut subscriber, _) = Client::connect(&running, "kept", true);
+        for _ in 1..=60 {
+            assert_eq!(subscriber.message().len(), PLANTED.len() * 1_000);
+        }
+        let cached = |running: &Running| {
+            running
+                .stats
+                .server
+                .store_cache_bytes
+                .load(Ordering::Relaxed)
+        };
+        running.until("the figures", |running| {
+            let server = &running.stats.server;
+            server.store_views_commits.load(Ordering::Relaxed) > 0
+                && server.store_cache_misses.load(Ordering::Relaxed) > 0
+        });
+        let cached = cached(&running);
+        running.stop();
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(directory.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                files.push(std::fs::read(path).unwrap());
+            }
+        }
+        let finds = |needle: &[u8]| {
+            let windows = |file: &Vec<u8>| file.windows(needle.len()).any(|one| one == needle);
+            files.iter().any(windows)
+        };
+        (files.len(), finds(PLANTED), cached)
+    };
+    let (segments, is_found, cached) = work(&|config| {
+        config.store.compress = "identity";
+        config.store.segment_bytes = 1 << 20;
+        config.store.cache_bytes = 64 << 20;
+    });
+    assert!(segments >= 2, "store.segment_bytes: {segments}");
+    assert!(is_found, "neither packed nor encrypted");
+    assert!(cached > 1 << 20, "store.cache_bytes: {cached}");
+    let (segments, _, cached) = work(&|config| {
+        config.store.compress = "zstd";
+        config.store.segment_bytes = 1 << 20;
+        config.store.cache_bytes = 0;
+    });
+    assert_eq!(segments, 1, "store.compress makes it small");
+    assert_eq!(cached, 0, "store.cache_bytes");
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("key");
+    std::fs::write(&key, [7; 32]).unwrap();
+    let (_, is_found, _) = work(&|config| {
+        config.store.compress = "identity";
+        config.store.encrypt = "aes-gcm";
+        config.store.key_file = Some(key.clone());
+    });
+    assert!(!is_found, "store.encrypt");
+}
