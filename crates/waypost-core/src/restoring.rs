@@ -59,7 +59,7 @@ impl Broker {
         let Some(id) = kept.filter(|_| self.owns_retained(topic)) else {
             return Ok(());
         };
-        if row.expires_wall_ms <= now.wall_ms {
+        if row.expires_wall_ms <= self.calendar.date(now.monotonic_ms) {
             self.forget_retained_row(topic, row.stamp, out);
             return Ok(());
         }
@@ -116,11 +116,7 @@ impl Broker {
             .is_none_or(|newer| newer.stamp < stamp);
         match kept.filter(|kept| *kept.topic == *topic) {
             Some(kept) if is_newest && !is_cleared => {
-                let left_ms = kept.expires_wall_ms.saturating_sub(now.wall_ms);
-                let expires_ms = match kept.expires_wall_ms {
-                    u64::MAX => crate::timers::NEVER,
-                    _ => now.monotonic_ms.saturating_add(left_ms),
-                };
+                let expires_ms = self.calendar.time(kept.expires_wall_ms);
                 self.retained.insert(Retained {
                     message: Rc::new(kept.to_stored(expires_ms)),
                     qos: kept.qos,

@@ -5,6 +5,7 @@ mod beginnings;
 mod durable_asks;
 mod durable_groups;
 mod durable_publish;
+mod durable_restart;
 mod durable_sessions;
 mod flow;
 mod group_promises;
