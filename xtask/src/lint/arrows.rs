@@ -56,6 +56,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("event-loop", &[]),
 ];
 
+/// Crates that the tests of another may use: the core is simulated on the real store.
+const IN_TESTS: &[(&str, &str)] = &[("waypost-core", "waypost-store")];
+
 /// Crates that may use any other.
 const ANYTHING: &[&str] = &["waypost", "waypost-fuzz", "waypost-tests", "xtask"];
 
@@ -97,10 +100,14 @@ pub fn check(repository: &Repository) -> Vec<Finding> {
             ));
             continue;
         };
-        let used = SECTIONS
-            .iter()
-            .filter_map(|section| manifest.get(*section)?.as_table())
-            .flat_map(Table::keys);
+        let is_for_tests = |section: &str, name: &str| {
+            section == "dev-dependencies" && IN_TESTS.contains(&(package, name))
+        };
+        let used = SECTIONS.iter().flat_map(|section| {
+            let table = manifest.get(*section).and_then(|table| table.as_table());
+            let names = table.into_iter().flat_map(Table::keys);
+            names.filter(move |name| !is_for_tests(section, name))
+        });
         for name in used.filter(|name| is_ours(name) && !allowed.contains(&name.as_str())) {
             let line = file
                 .text

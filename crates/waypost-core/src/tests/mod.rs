@@ -2,6 +2,7 @@
 
 mod basic;
 mod beginnings;
+mod disk_store;
 mod durable_asks;
 mod durable_groups;
 mod durable_publish;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use super::disk_store::DiskStore;
 use crate::journal::{
     Journal, MessageId, QueueId, QueueRead, ReadEntry, Refusal, Stored, Table, Ticket, Until,
 };
@@ -83,6 +84,39 @@ impl Views {
         }
     }
 
+    /// What another store knows must be the same, but for what it calls the places and for contents nobody needs.
+    fn must_be(&self, found: &Self) {
+        let rows = |views: &Self| {
+            let rows = views
+                .rows
+                .iter()
+                .filter(|(_, row)| row.0 == 0 || row.2.is_some());
+            rows.map(|(key, row)| (key.clone(), (row.1.clone(), row.2)))
+                .collect::<BTreeMap<_, _>>()
+        };
+        assert_eq!(rows(self), rows(found), "rows after a crash");
+        let queues = |views: &Self| {
+            let queues = views.queues.iter().filter(|(_, owed)| !owed.is_empty());
+            let entries = |owed: &Vec<(u64, MessageId, Box<[u8]>)>| {
+                let entries = owed.iter().map(|(_, id, options)| (*id, options.clone()));
+                entries.collect::<Vec<_>>()
+            };
+            queues
+                .map(|(queue, owed)| (*queue, entries(owed)))
+                .collect::<BTreeMap<_, _>>()
+        };
+        assert_eq!(queues(self), queues(found), "queues after a crash");
+        for owed in found.queues.values().flatten() {
+            let id = owed.1;
+            let content = found.messages.get(&id);
+            assert_eq!(
+                content,
+                self.messages.get(&id),
+                "the content of {id:?} after a crash"
+            );
+        }
+    }
+
     /// Messages a queue is owed, in order.
     pub fn owed(&self, queue: QueueId) -> Vec<MessageId> {
         let entries = self.queues.get(&queue).into_iter().flatten();
@@ -103,6 +137,10 @@ pub(in crate::tests) struct MemoryStore {
     pub refuses: Option<Refusal>,
     /// Transactions that became durable.
     pub transactions: u64,
+    /// Where everything goes too, and is read from.
+    pub disk: Option<Box<DiskStore>>,
+    /// Transactions that were refused since one was durable. A crash may find that some of them are there all the same.
+    refused: u64,
 }
 
 impl MemoryStore {
@@ -111,6 +149,23 @@ impl MemoryStore {
             last: vec![Ticket(0); shards],
             ..Self::default()
         }
+    }
+
+    /// The real store under it, on a simulated disk.
+    pub fn on_disk(&mut self, seed: u64) {
+        self.disk = Some(Box::new(DiskStore::new(seed)));
+    }
+
+    /// The power went: nothing works until [`Self::crash`].
+    pub fn is_dead(&self) -> bool {
+        self.disk.as_ref().is_some_and(|disk| disk.is_dead())
+    }
+
+    /// The highest number of a message that was ever given.
+    pub fn highest(&self) -> MessageId {
+        let last = self.durable.messages.keys().max().copied();
+        let known = last.unwrap_or_default();
+        self.disk.as_ref().map_or(known, |disk| disk.highest())
     }
 
     /// What one shard writes into.
@@ -128,12 +183,23 @@ impl MemoryStore {
 
     /// Makes the oldest thing handed in durable, and says what its shard is told.
     pub fn step(&mut self) -> Option<(usize, Answer)> {
+        if self.is_dead() {
+            return None;
+        }
         let (shard, said) = self.waiting.pop_front()?;
         let answer = match said {
             Said::Transaction(ticket, _) if self.refuses.is_some() => {
                 Answer::Refused(ticket, ticket, self.refuses?)
             }
             Said::Transaction(ticket, ops) => {
+                if let Some(disk) = &mut self.disk {
+                    if let Err(why) = disk.write(&ops) {
+                        self.refused += 1;
+                        let refused = Answer::Refused(ticket, ticket, why);
+                        return (!self.is_dead()).then_some((shard, refused));
+                    }
+                    self.refused = 0;
+                }
                 for op in &ops {
                     self.durable.apply(op);
                 }
@@ -147,7 +213,11 @@ impl MemoryStore {
                 Answer::QueueRead(queue, self.read(queue, after, count_max, bytes_max))
             }
             Said::ReadMessage(id) => {
-                Answer::MessageRead(id, self.durable.messages.get(&id).cloned())
+                let body = match &self.disk {
+                    Some(disk) => disk.message(id),
+                    None => self.durable.messages.get(&id).cloned(),
+                };
+                Answer::MessageRead(id, body)
             }
         };
         Some((shard, answer))
@@ -163,6 +233,9 @@ impl MemoryStore {
     }
 
     fn read(&self, queue: QueueId, after: u64, count_max: u32, bytes_max: u32) -> QueueRead {
+        if let Some(disk) = &self.disk {
+            return disk.read(queue, after, count_max, bytes_max);
+        }
         let mut read = QueueRead {
             is_end: true,
             ..QueueRead::default()
@@ -190,6 +263,14 @@ impl MemoryStore {
     pub fn crash(&mut self, shards: usize) {
         self.waiting.clear();
         self.last = vec![Ticket(0); shards];
+        if let Some(disk) = &mut self.disk {
+            disk.crash();
+            let found = disk.views();
+            if std::mem::take(&mut self.refused) == 0 {
+                self.durable.must_be(&found);
+            }
+            self.durable = found;
+        }
     }
 }
 

@@ -404,7 +404,7 @@ impl World {
             wall_ms: last_wall_ms + down_ms,
         };
         let views = self.store.durable.clone();
-        let message = views.messages.keys().max().copied().unwrap_or_default();
+        let message = self.store.highest();
         let queues = views.rows.keys().filter_map(|(table, key)| {
             let key = key.get(..8).filter(|_| *table == Table::SESSIONS)?;
             Some(u64::from_be_bytes(key.try_into().unwrap()))
