@@ -255,7 +255,7 @@ fn start_shards<D: Disk>(
             .spawn(format!("shard-{index}"), move || {
                 let broker = Broker::new(broker_config, permit, authenticate);
                 let mut shard = Shard::new(id, port, mailboxes, store_port, broker, limits, stats);
-                shard.restore(&rows);
+                shard.restore(&rows)?;
                 drop(rows);
                 // Nobody listens when another shard has failed.
                 let _ = tell_restored.send(());

@@ -15,6 +15,7 @@ mod layers;
 mod outbox;
 mod outlets;
 mod reading;
+mod restore;
 #[cfg(test)]
 mod tests;
 mod writing;
@@ -27,7 +28,6 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::{Events, Interest, Poll, Token, Waker};
 use waypost_core::{Broker, ConnectionId, MailBatch, Now, Peer, ShardId};
-use waypost_store::{Disk, Store};
 
 use crate::client_report::{ClientQuestion, ClientReport};
 use crate::mailbox::{Handover, Inbound, Mailbox};
@@ -163,11 +163,6 @@ impl Shard {
             draining: false,
             drained_at: u64::MAX,
         }
-    }
-
-    /// Takes up what an earlier run left that is this shard's, before anybody connects.
-    pub(crate) fn restore<D: Disk>(&mut self, _: &Store<D>) {
-        self.send_mail();
     }
 
     /// Runs until the shard has drained. An error is one of the poller, never of a connection.
