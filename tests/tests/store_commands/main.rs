@@ -10,6 +10,7 @@
 
 mod backups;
 mod checks;
+mod served;
 
 use std::fs;
 use std::path::{Path, PathBuf};
