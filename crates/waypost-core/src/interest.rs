@@ -530,7 +530,7 @@ impl Broker {
     }
 
     /// Asks the others to confirm what they were told so far.
-    fn ask_round(&mut self, out: &mut impl Effects) -> u64 {
+    pub(crate) fn ask_round(&mut self, out: &mut impl Effects) -> u64 {
         let round = self.interest.next_round();
         self.interest.rounds = round;
         for shard in self.others() {
@@ -664,6 +664,7 @@ impl Broker {
             Mail::Confirmed { number, clock } => {
                 self.fresh.confirm(from, number);
                 self.answer_joins(out);
+                self.end_orphans(now, out);
                 self.interest.confirm(from, number, clock);
                 self.answer_confirmed(now, out);
             }

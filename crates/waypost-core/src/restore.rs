@@ -60,6 +60,7 @@ impl Broker {
         now: Now,
         out: &mut impl Effects,
     ) -> Result<(), RowError> {
+        self.groups.is_restoring = true;
         match table {
             Table::SESSIONS => self.restore_session(decode_queue_key(key)?, value, now),
             Table::SUBSCRIPTIONS => self.restore_subscription(key, value, now, out),
@@ -85,6 +86,7 @@ impl Broker {
                 None => Ok(()),
             },
             Table::RETAINED => self.restore_retained(key, value, kept, now, out),
+            Table::GROUPS => self.restore_group(key, value, out),
             _ => Ok(()),
         }
     }
@@ -157,13 +159,14 @@ impl Broker {
 
     /// What the queue of a session holds: messages, and bytes of their contents.
     pub fn restore_queue(&mut self, queue: QueueId, count: u64, bytes: u64) {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let slot = self.sessions.find_number(queue);
         let Some(session) = slot.and_then(|slot| self.sessions.get_mut(slot)) else {
+            self.restore_group_queue(queue, count, bytes);
             return;
         };
         if count > 0 {
-            let count = usize::try_from(count).unwrap_or(usize::MAX);
-            let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
             let cursor = &mut session.delivery().cursor;
             cursor.restore(count, queued_overhead(count).saturating_add(bytes));
         }
@@ -198,6 +201,7 @@ impl Broker {
         }
         self.read_retained_rows(out);
         self.end(Until::Whenever, out);
+        self.await_members(now, out);
     }
 }
 

@@ -11,16 +11,18 @@ use std::rc::Rc;
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashSet};
 
-use super::Sender;
 use super::line::Line;
 use super::message::{Dropped, Given, Waiting};
+use super::{Sender, home_of};
 use crate::broker::Broker;
 use crate::calendar::Calendar;
 use crate::effects::{Effects, Now, ShardId};
 use crate::index::SubscriberId;
 use crate::journal::{MessageId, QueueId, QueueRead, ReadEntry, Table, Until};
 use crate::limits::Limits;
-use crate::rows::group::encode_group;
+use crate::queue::queued_overhead;
+use crate::rows::RowError;
+use crate::rows::group::{decode_group, encode_group};
 use crate::rows::message::decode_message;
 use crate::rows::options::decode_options;
 
@@ -61,12 +63,11 @@ impl Debtor {
         }
     }
 
-    /// At the start: the queue has this.
-    pub fn restored(number: QueueId, count: usize, bytes: usize) -> Self {
+    /// At a start: how much the queue holds may be unknown.
+    fn restored(number: QueueId) -> Self {
         Self {
-            beyond: count,
-            beyond_bytes: bytes,
-            has_more: count > 0,
+            beyond: 1,
+            has_more: true,
             ..Self::new(number)
         }
     }
@@ -123,7 +124,9 @@ impl Debtor {
         self.settled.clear();
         self.after = last_place.unwrap_or(self.after);
         self.has_more |= !is_end;
-        if !self.has_more && self.unlogged == 0 {
+        if self.has_more {
+            self.beyond = self.beyond.max(1);
+        } else if self.unlogged == 0 {
             // Nothing can have been left out.
             (self.beyond, self.beyond_bytes) = (0, 0);
         }
@@ -322,7 +325,11 @@ impl Broker {
     /// A group begins to be owed messages with the first member whose session outlives its connection, and is owed none
     /// any more when the last of these has gone and nothing is left. Returns whether it began.
     pub(super) fn keep_group_if_needed(&mut self, slot: u32, out: &mut impl Effects) -> bool {
-        let Some(group) = self.groups.get_mut(slot).filter(|_| self.has_store) else {
+        // At a start it is not known yet whether it has a queue already.
+        if !self.has_store || self.groups.is_restoring {
+            return false;
+        }
+        let Some(group) = self.groups.get_mut(slot) else {
             return false;
         };
         let (has_durable, filter_id) = (group.seats.has_durable(), group.filter_id);
@@ -511,39 +518,80 @@ impl Broker {
         self.tell_dropped(now, out);
     }
 
-    /// At the start: a group with its home here is owed so many messages and bytes; its members are still to come.
-    /// `settled`: what members have taken over at `QoS` 2.
+    /// At a start: a row of groups. Each shard takes those that have their home here; their members are still to come.
     pub(crate) fn restore_group(
         &mut self,
-        filter: &str,
-        number: QueueId,
-        (count, bytes): (usize, usize),
-        settled: &[MessageId],
+        filter: &[u8],
+        value: &[u8],
         out: &mut impl Effects,
-    ) {
-        let Some(slot) = self.begin_group(filter, out) else {
-            return;
+    ) -> Result<(), RowError> {
+        let number = decode_group(value)?;
+        let filter = core::str::from_utf8(filter).map_err(|_| RowError::Malformed)?;
+        if home_of(filter, self.shards) != self.shard {
+            return Ok(());
+        }
+        // A member may have come before.
+        let slot = match self.groups.find(filter) {
+            Some(slot) => slot,
+            None => self.begin_group(filter, out).ok_or(RowError::Malformed)?,
         };
         let group = self.groups.all.get_mut(slot as usize);
         let Some(group) = group.and_then(Option::as_mut) else {
-            return;
+            return Ok(());
         };
-        group.debtor = Some(Debtor::restored(number, count, bytes));
         let filter_id = group.filter_id;
+        group.debtor = Some(Debtor::restored(number));
         self.groups.by_number.insert(number, slot);
-        self.groups.count_waiting(slot);
         self.fresh.forget(SubscriberId::of_group(slot).0);
         self.interest_lasts(filter_id, true, out);
-        for id in settled {
-            out.journal().settle(number, *id);
+        self.groups.count_waiting(slot);
+        Ok(())
+    }
+
+    /// At a start: what the queue of a group holds.
+    pub(crate) fn restore_group_queue(&mut self, queue: QueueId, count: usize, bytes: usize) {
+        let Some(slot) = self.groups.by_number.get(&queue).copied() else {
+            return;
+        };
+        let group = self.groups.get_mut(slot);
+        if let Some(debtor) = group.and_then(|group| group.debtor.as_mut()) {
+            (debtor.beyond, debtor.beyond_bytes) = (count, queued_overhead(count) + bytes);
+            debtor.has_more = count > 0;
         }
-        if !settled.is_empty() {
-            self.end(Until::Whenever, out);
+        self.groups.count_waiting(slot);
+    }
+
+    /// All rows have come. When the others have read theirs too, all members have joined.
+    pub(crate) fn await_members(&mut self, now: Now, out: &mut impl Effects) {
+        self.groups.is_restoring = false;
+        for slot in self.groups.slots() {
+            self.keep_group_if_needed(slot, out);
+        }
+        if self.groups.by_number.is_empty() {
+            return;
+        }
+        if self.shards == 1 {
+            self.end_restored_groups(now, out);
+        } else {
+            self.groups.restored = Some(self.ask_round(out));
+        }
+    }
+
+    /// Other shards have confirmed a round.
+    pub(crate) fn end_orphans(&mut self, now: Now, out: &mut impl Effects) {
+        let all = self.fresh.confirmed_by_all();
+        if self
+            .groups
+            .restored
+            .take_if(|round| *round <= all)
+            .is_some()
+        {
+            self.end_restored_groups(now, out);
         }
     }
 
     /// After the start: all members have joined. Groups without any end.
-    pub(crate) fn end_restored_groups(&mut self, now: Now, out: &mut impl Effects) {
+    fn end_restored_groups(&mut self, now: Now, out: &mut impl Effects) {
         for slot in self.groups.slots() {
             self.end_group_if_empty(slot, now, out);
             self.keep_group_if_needed(slot, out);

@@ -145,6 +145,10 @@ pub(crate) struct Groups {
     /// Groups that are owed messages by the store.
     by_number: HashMap<QueueId, u32, FixedState>,
     unlogged: Unlogged,
+    /// Rows are still being read.
+    pub is_restoring: bool,
+    /// After a start: when all shards have confirmed this round, all members have joined.
+    restored: Option<u64>,
     keys_given: u64,
     /// What was dropped and not yet told of.
     news: Vec<(u32, Dropped)>,
