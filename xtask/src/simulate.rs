@@ -28,7 +28,7 @@ struct Suite {
     tests: &'static str,
 }
 
-const SUITES: [Suite; 4] = [
+const SUITES: [Suite; 5] = [
     Suite {
         name: "promises",
         package: "waypost-core",
@@ -50,6 +50,12 @@ const SUITES: [Suite; 4] = [
         name: "store",
         package: "waypost-store",
         tests: "store::promises::",
+    },
+    // What outlives the process, crash after crash.
+    Suite {
+        name: "durable",
+        package: "waypost-core",
+        tests: "tests::durable_promises::",
     },
 ];
 

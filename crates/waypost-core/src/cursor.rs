@@ -200,6 +200,11 @@ impl Cursor {
         }
     }
 
+    /// A message was read: it is written down, whether that was told or not.
+    pub fn seen(&mut self, id: MessageId) {
+        self.forget_unlogged(id);
+    }
+
     fn forget_unlogged(&mut self, id: MessageId) {
         if let Some(at) = self.unlogged.iter().position(|other| *other == id) {
             self.unlogged.remove(at);

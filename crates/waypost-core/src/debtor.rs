@@ -214,6 +214,7 @@ impl Broker {
             if delivery.cursor.is_settled(id) || (is_seeking && !is_in_flight) {
                 continue;
             }
+            delivery.cursor.seen(id);
             match opened(entry, calendar) {
                 Some(owed) if is_in_flight => delivery.inflight.fill(id, &owed),
                 Some(owed) => delivery.cursor.push(Ready { id, owed }),

@@ -70,6 +70,8 @@ pub(crate) struct Inflight {
     resend_at: usize,
     /// Slots that wait for nothing.
     finished: usize,
+    /// What a start or another shard left does not stand in the order of its identifiers.
+    is_shuffled: bool,
 }
 
 /// Slots a ring may have: half of the identifiers, so that a free one is always near. A client that takes up its
@@ -316,6 +318,7 @@ impl Inflight {
     /// Whether identifiers in the ring were not given in one unbroken sequence.
     fn has_gaps(&self) -> bool {
         match (self.slots.front(), self.slots.back()) {
+            _ if self.is_shuffled => true,
             (Some(first), Some(last)) => {
                 usize::from(last.packet_id.wrapping_sub(first.packet_id)) != self.slots.len() - 1
             }
@@ -368,6 +371,7 @@ impl Inflight {
             self.finished -= 1;
             self.resend_at = self.resend_at.saturating_sub(1);
         }
+        self.is_shuffled &= !self.slots.is_empty();
         // One that is never acknowledged must not make the ring longer and longer.
         if self.finished > 32 && self.finished > self.slots.len() / 2 {
             self.compact();
@@ -462,8 +466,11 @@ impl Inflight {
 
     /// Made from what was shipped.
     pub fn from_slots(slots: impl Iterator<Item = Slot>, last_id: u16) -> Self {
+        let slots: VecDeque<_> = slots.collect();
+        let follows = |(one, next): (&Slot, &Slot)| one.packet_id < next.packet_id;
         Self {
-            slots: slots.collect(),
+            is_shuffled: !slots.iter().zip(slots.iter().skip(1)).all(follows),
+            slots,
             last_id,
             ..Self::default()
         }

@@ -153,6 +153,11 @@ impl Numbers {
         MessageId(self.0.message.fetch_add(1, Ordering::AcqRel) + 1)
     }
 
+    /// Gives no message a number up to this one.
+    pub(crate) fn skip(&self, upto: MessageId) {
+        self.0.message.fetch_max(upto.0, Ordering::AcqRel);
+    }
+
     /// The last message number that was given.
     pub(crate) fn last_message(&self) -> MessageId {
         MessageId(self.0.message.load(Ordering::Acquire))

@@ -113,8 +113,10 @@ impl Broker {
         if is_cut_off {
             self.restore.cut_off.push(slot);
         } else if !row.in_flight.is_empty() {
-            let under_way = self.restore.in_flight.entry(slot).or_default();
-            under_way.sent = row.in_flight;
+            // Of one that never came to the disk, this is all that is left: its number must not become another's.
+            let last = row.in_flight.iter().map(|in_flight| in_flight.id).max();
+            self.numbers.skip(last.unwrap_or_default());
+            self.restore.in_flight.entry(slot).or_default().sent = row.in_flight;
         }
         self.arm_session(slot);
         Ok(())

@@ -5,6 +5,7 @@ mod beginnings;
 mod disk_store;
 mod durable_asks;
 mod durable_groups;
+mod durable_promises;
 mod durable_publish;
 mod durable_restart;
 mod durable_sessions;
