@@ -287,6 +287,12 @@ impl Cursor {
         behind.after
     }
 
+    /// Whether a read is under way.
+    pub fn is_reading(&self) -> bool {
+        let behind = self.behind.as_ref();
+        behind.is_some_and(|behind| behind.reading != Reading::No)
+    }
+
     /// A read came; `false`: in vain.
     pub fn end_read(&mut self, last_place: Option<u64>, is_end: bool) -> bool {
         let Some(behind) = &mut self.behind else {

@@ -189,6 +189,9 @@ impl Broker {
         now: Now,
         out: &mut impl Effects,
     ) {
+        if self.moving.was_in_vain(queue) {
+            return;
+        }
         let Some(slot) = self.sessions.find_number(queue) else {
             self.hear_group_read(queue, read, now, out);
             return;

@@ -11,11 +11,13 @@ use waypost_mqtt::{Filter, ReasonCode};
 
 use crate::broker::Broker;
 use crate::counters::Counters;
+use crate::cursor::Cursor;
 use crate::deliver::enqueue;
 use crate::effects::{Effects, Now, ShardId};
 use crate::group::MemberKey;
 use crate::index::SubscriberId;
 use crate::interest::post;
+use crate::journal::QueueId;
 use crate::limits::Limits;
 use crate::mail::{Claim, Mail};
 use crate::parcel::Parcel;
@@ -32,11 +34,25 @@ pub(crate) struct MovingSessions {
     /// Sessions to give up, once what their clients sent before was read: a DISCONNECT or an acknowledgement may wait on
     /// the old connection.
     pub to_yield: Vec<Claim>,
+    /// Reads that sessions which left had asked for: should one come back, the answers are not for it.
+    in_vain: BTreeMap<QueueId, u32>,
 }
 
 impl MovingSessions {
     pub fn len(&self) -> usize {
         self.leaving.len() + self.arriving.len()
+    }
+
+    /// A read came; whether whoever asked for it has left.
+    pub fn was_in_vain(&mut self, queue: QueueId) -> bool {
+        let Some(count) = self.in_vain.get_mut(&queue) else {
+            return false;
+        };
+        *count -= 1;
+        if *count == 0 {
+            self.in_vain.remove(&queue);
+        }
+        true
     }
 }
 
@@ -174,9 +190,15 @@ impl Broker {
                 ))
             })
             .collect();
-        let delivery = session.delivery.as_ref();
-        let departed = delivery.filter(|_| session.number().is_some());
-        let departed = departed.map(|delivery| delivery.cursor.depart());
+        // Whatever is owed on the way, the new owner reads.
+        let cursor = session.delivery.as_ref().map(|delivery| &delivery.cursor);
+        let departed = cursor.map(Cursor::depart).unwrap_or_default();
+        if let Some(number) = session.number()
+            && cursor.is_some_and(Cursor::is_reading)
+        {
+            *self.moving.in_vain.entry(number).or_default() += 1;
+        }
+        let departed = session.number().map(|_| departed);
         let mut left = Session::new(Box::default(), None, session.publisher);
         left.subscriptions.clone_from(&session.subscriptions);
         left.set_number(session.number());
