@@ -230,5 +230,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[allow(clippy::cast_possible_truncation, reason = "small numbers")]
 mod promises;
 #[cfg(test)]
-#[allow(clippy::cast_possible_truncation, reason = "small numbers")]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "small numbers"
+)]
 mod tests;

@@ -82,6 +82,11 @@ impl<D: Disk> Recovery<D> {
         &self.recovered
     }
 
+    /// Sees to it that no segment gets this number any more, nor a lower one: somebody remembers it.
+    pub fn number_is_taken(&self, number: u32) {
+        self.segments.number_is_taken(number);
+    }
+
     /// The next block, if there is one.
     pub fn next_block(&mut self) -> Result<Option<LogBlock>, LogError> {
         loop {

@@ -76,6 +76,10 @@ impl<D: Disk> Store<D> {
             blocks: 0,
         };
         let mut recovery = Recovery::open(disk.clone(), options.log.clone(), Some(from))?;
+        // Also of segments that are lost: what the views know of them is not to be taken for what comes.
+        for (segment, figures) in views.segments() {
+            recovery.number_is_taken(segment.max(figures.file));
+        }
         while let Some(block) = recovery.next_block()? {
             if at_start == ViewsAtStart::Found {
                 start.fold(block.position.segment, &block)?;

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use super::{Store, StoreError, lock};
 use crate::{
     disk::Disk,
-    log::{Blocks, KeptWriter},
+    log::{Blocks, KeptWriter, LogError},
     record::{Batch, MessageId, Op, QueueId, Queues, decode_ops, decode_transactions},
     views::{Covers, FILES, Moved, SegmentFigures, Segments, Snapshot},
 };
@@ -110,8 +110,12 @@ impl<D: Disk> Store<D> {
             };
             self.commit_with(&which, now_wall_ms)?;
             for segment in &gone {
-                if let Some(figures) = segments.get(segment) {
-                    self.take_away(figures.file_of(*segment), &mut retirement.done)?;
+                let Some(figures) = segments.get(segment) else {
+                    continue;
+                };
+                match self.take_away(figures.file_of(*segment), &mut retirement.done) {
+                    Ok(()) | Err(StoreError::Log(LogError::NoSegment { .. })) => {}
+                    Err(error) => return Err(error),
                 }
             }
             return Ok(true);
@@ -127,16 +131,25 @@ impl<D: Disk> Store<D> {
         let Some((&segment, figures)) = candidate else {
             return Ok(false);
         };
+        let file = figures.file_of(segment);
+        let blocks = match self.log.blocks(file) {
+            Ok(blocks) => blocks,
+            Err(LogError::NoSegment { .. }) => {
+                // It is lost. What lived in it is known by name only.
+                retirement.damaged.push(file);
+                return Ok(true);
+            }
+            Err(error) => return Err(error.into()),
+        };
         let mut kept = self.log.keep(now_wall_ms)?;
         let mut note = Batch::new();
         note.put(FILES, b"place", &segment.to_be_bytes());
         note.end();
         kept.append(&[note.take()], now_wall_ms)?;
-        let file = figures.file_of(segment);
         retirement.rewriting = Some(Rewriting {
             segment,
             file,
-            blocks: self.log.blocks(file)?,
+            blocks,
             moved: Moved {
                 segment,
                 file: kept.number(),
@@ -168,12 +181,14 @@ impl<D: Disk> Store<D> {
             ..Segments::default()
         };
         if let Err(error) = self.commit_with(&which, now_ms) {
-            // Perhaps it is committed, perhaps not: the views say so when they are opened again.
-            let stands = self
-                .views
-                .segments()
-                .get(&rewriting.segment)
-                .map(|it| it.file);
+            // Perhaps it is committed, perhaps not: the views say so when they are open again. Until then both files stay,
+            // and the next start removes one of them.
+            let is_broken = lock(&self.trouble).is_broken;
+            let segments = self.views.segments();
+            let stands = segments.get(&rewriting.segment).map(|it| it.file);
+            if is_broken {
+                return Err(error);
+            }
             if stands != Some(file) {
                 self.log.remove(file)?;
                 return Err(error);

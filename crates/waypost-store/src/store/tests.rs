@@ -196,3 +196,134 @@ fn one_who_is_away_pins_only_what_it_is_owed() {
         log_bytes(&store)
     );
 }
+
+/// Goal: after a segment is lost, with what was in it, the store goes on, and what comes is not taken for what is lost.
+#[test]
+fn a_segment_that_is_lost_takes_nothing_with_it_but_its_contents() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let open = || Store::open(Arc::new(RealDisk::open(path).unwrap()), small(), 0).unwrap();
+    let mut batch = Batch::new();
+    {
+        let (store, mut writer, _) = open();
+        for id in 1..=3 {
+            batch.message(MessageId(id), u64::MAX, b"a body of some length");
+            batch.owe(MessageId(id), b"", [QueueId(1)]);
+            batch.end();
+            append(&store, &mut writer, &mut batch);
+            writer.roll();
+        }
+        store.commit(0).unwrap();
+    }
+    std::fs::remove_file(path.join("00000003.log")).unwrap();
+    let (store, mut writer, recovered) = open();
+    assert_eq!(recovered.views, ViewsAtStart::Found);
+    batch.message(MessageId(4), u64::MAX, b"new");
+    batch.owe(MessageId(4), b"", [QueueId(1)]);
+    batch.end();
+    append(&store, &mut writer, &mut batch);
+    let read = store.read_queue(QueueId(1), 0, 10, u64::MAX).unwrap();
+    let read: Vec<_> = read
+        .entries
+        .iter()
+        .map(|entry| (entry.id.0, entry.body.as_ref().map(|body| body.len())))
+        .collect();
+    assert_eq!(
+        read,
+        [(1, Some(21)), (2, Some(21)), (3, None), (4, Some(3))]
+    );
+    for id in 1..=4 {
+        batch.settle(QueueId(1), MessageId(id));
+    }
+    batch.end();
+    append(&store, &mut writer, &mut batch);
+    retire_all(&store);
+    assert_eq!(bodies(&store, 1), []);
+}
+
+/// Goal: a further debtor of a message takes at most 8 bytes of disk. Method: messages for 100 queues and for 200, several
+/// commits; the examples' `figures` does it at full scale.
+#[test]
+fn a_further_debtor_takes_at_most_eight_bytes() {
+    let taken = |queues: u64| {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, mut writer, _) = open(directory.path());
+        let mut batch = Batch::new();
+        for id in 1..=4_000 {
+            batch.message(MessageId(id), u64::MAX, &[3; 64]);
+            batch.owe(MessageId(id), b"1", (1..=queues).map(QueueId));
+            batch.end();
+            if id % 1_000 == 0 {
+                append(&store, &mut writer, &mut batch);
+                store.commit(0).unwrap();
+            }
+        }
+        let figures = store.figures().unwrap();
+        assert_eq!((figures.queues, figures.messages), (queues, 4_000));
+        assert_eq!(store.stats().unwrap().owed, queues * 4_000);
+        figures.log_bytes + figures.views_file_bytes
+    };
+    let per_debt = (taken(200) - taken(100)) as f64 / (100.0 * 4_000.0);
+    println!("{per_debt} bytes");
+    assert!(per_debt <= 8.0, "{per_debt} bytes");
+}
+
+#[test]
+fn a_read_is_bounded_by_count_and_by_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    let (store, mut writer, _) = open(directory.path());
+    some_work(&store, &mut writer);
+    for (count, bytes, expected, is_end) in [
+        (9, u64::MAX, 9, false),
+        (10, u64::MAX, 10, true),
+        (20, u64::MAX, 10, true),
+        (10, 0, 1, false),
+        (10, 17, 3, false),
+        (10, 18, 4, false),
+    ] {
+        let read = store.read_queue(QueueId(2), 0, count, bytes).unwrap();
+        assert_eq!(
+            (read.entries.len(), read.is_end),
+            (expected, is_end),
+            "{count} {bytes}"
+        );
+    }
+}
+
+#[test]
+fn an_expired_message_is_not_rewritten_but_owed_until_it_is_settled() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let open = || Store::open(Arc::new(RealDisk::open(path).unwrap()), small(), 0).unwrap();
+    let (store, mut writer, _) = open();
+    let mut batch = Batch::new();
+    for id in 1..=300 {
+        // One of ten stays; of those every second expires.
+        let expires = if id % 20 == 0 { 1_000 } else { u64::MAX };
+        batch.message(MessageId(id), expires, &[1; 60]);
+        let away = (id % 10 == 0).then_some(QueueId(2));
+        batch.owe(MessageId(id), b"", [QueueId(1)].into_iter().chain(away));
+        batch.settle(QueueId(1), MessageId(id));
+        batch.end();
+        append(&store, &mut writer, &mut batch);
+    }
+    store.commit(0).unwrap();
+    while store.retire_step(1_001).unwrap() {}
+    let segments = store.views.segments();
+    let newest = *segments.keys().next_back().unwrap();
+    let read = store.read_queue(QueueId(2), 0, 100, u64::MAX).unwrap();
+    assert_eq!(read.entries.len(), 30);
+    for entry in &read.entries {
+        let is_rewritten = entry.place >> 32 < u64::from(newest) - 1;
+        let has_body = entry.body.is_some();
+        assert_eq!(has_body, entry.id.0 % 20 != 0 || !is_rewritten, "{entry:?}");
+    }
+    assert!(read.entries.iter().any(|entry| entry.body.is_none()));
+    for entry in &read.entries {
+        batch.settle(QueueId(2), entry.id);
+    }
+    batch.end();
+    append(&store, &mut writer, &mut batch);
+    retire_all(&store);
+    assert_eq!(store.figures().unwrap().messages, 0);
+}
