@@ -276,6 +276,16 @@ impl<'t, 'o> Commit<'t, 'o> {
         }
     }
 
+    /// What is owed no more keeps its segment no more.
+    fn lose_debt(&mut self, entry: &Entry<'_>) {
+        let segment = Position::segment_of(entry.place);
+        if let Some(figures) = self.base.segments.get_mut(&segment)
+            && entry.is_older
+        {
+            figures.debts = figures.debts.saturating_sub(1);
+        }
+    }
+
     fn queues(&mut self, transaction: &'t WriteTransaction) -> Result<(), ViewsError> {
         let mut queues = transaction.open_table(QUEUES)?;
         let mut chunks = transaction.open_table(CHUNKS)?;
@@ -324,6 +334,7 @@ impl<'t, 'o> Commit<'t, 'o> {
             let bytes = self.cloak.open(&bytes)?;
             let mut reader = Reader::new(first, &bytes)?;
             while let Some(entry) = reader.next()? {
+                self.lose_debt(&entry);
                 self.cover_entry(by, entry.place);
                 self.deltas.entry(entry.id).or_default().by -= 1;
             }
@@ -362,6 +373,7 @@ impl<'t, 'o> Commit<'t, 'o> {
                 };
                 has_lost = true;
                 left = left.saturating_sub(1);
+                self.lose_debt(&entry);
                 self.cover_entry(by, entry.place);
                 let bytes = self.content_bytes(entry.id)?;
                 self.deltas.entry(entry.id).or_default().by -= 1;
@@ -408,8 +420,13 @@ impl<'t, 'o> Commit<'t, 'o> {
             writer.push(Entry {
                 place: owed.place,
                 id: owed.id,
+                is_older: owed.is_older,
                 options: self.overlay.options(owed.options),
             });
+            if owed.is_older {
+                let segment = Position::segment_of(owed.place);
+                self.base.segments.entry(segment).or_default().debts += 1;
+            }
             last = Some(writer);
             state.count += 1;
             state.bytes += u64::from(self.content_bytes(owed.id)?);

@@ -23,6 +23,8 @@ pub(super) struct Owed {
     pub id: u64,
     /// Which of [`Overlay::options`].
     pub options: u32,
+    /// Whether the message's content was in another segment already.
+    pub is_older: bool,
 }
 
 /// What happened to a queue.
@@ -215,6 +217,7 @@ impl Overlay {
         let place = self.position.place();
         let options = self.option(options);
         let count = queues.count();
+        let is_older = !matches!(self.messages.get(&id), Some(MessageChange::New(new)) if new.segment == segment);
         for QueueId(queue) in queues.iter() {
             self.highest_queue = self.highest_queue.max(queue);
             let change = self.queues.entry(queue).or_default();
@@ -223,7 +226,12 @@ impl Overlay {
                 change.owed_wall_ms = wall_ms;
             }
             change.lowest = change.lowest.min(id);
-            change.owed.push_back(Owed { place, id, options });
+            change.owed.push_back(Owed {
+                place,
+                id,
+                options,
+                is_older,
+            });
         }
         self.owed_count += count;
         let references = i64::try_from(count).unwrap_or(i64::MAX);

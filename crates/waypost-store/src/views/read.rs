@@ -246,6 +246,7 @@ impl Gathering<'_, '_> {
                 let entry = Entry {
                     place: owed.place,
                     id: owed.id,
+                    is_older: owed.is_older,
                     options,
                 };
                 if !is_settled(later, owed.id) && !self.take(entry)? {

@@ -163,6 +163,9 @@ impl<'a> RowEntry<'a> {
     }
 }
 
+/// What a debt takes in the log when its message is elsewhere, about.
+const DEBT_BYTES: u64 = 16;
+
 /// What lives in a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SegmentFigures {
@@ -178,6 +181,8 @@ pub struct SegmentFigures {
     pub rows: u64,
     /// Bytes of their records.
     pub row_bytes: u64,
+    /// What is owed here of messages that are in other segments.
+    pub debts: u64,
 }
 
 impl SegmentFigures {
@@ -190,6 +195,7 @@ impl SegmentFigures {
             self.message_bytes,
             self.rows,
             self.row_bytes,
+            self.debts,
         ] {
             put(&mut bytes, number);
         }
@@ -205,6 +211,7 @@ impl SegmentFigures {
             message_bytes: numbers.next()?,
             rows: numbers.next()?,
             row_bytes: numbers.next()?,
+            debts: numbers.next()?,
         })
     }
 
@@ -215,12 +222,12 @@ impl SegmentFigures {
 
     /// Bytes that live.
     pub fn live_bytes(&self) -> u64 {
-        self.message_bytes + self.row_bytes
+        self.message_bytes + self.row_bytes + self.debts * DEBT_BYTES
     }
 
     /// Whether nothing does.
     pub fn is_dead(&self) -> bool {
-        self.messages == 0 && self.rows == 0
+        self.messages == 0 && self.rows == 0 && self.debts == 0
     }
 }
 
@@ -288,7 +295,7 @@ mod tests {
             let row = RowEntry { segment: a, weight: b, hold: held.map(|id| (c, id)), value: b"value" };
             let bytes = row.encode();
             prop_assert_eq!(RowEntry::decode(&bytes), Ok(row));
-            let segment = SegmentFigures { file: a, whole_bytes: c, messages: d, message_bytes: c, rows: d, row_bytes: c };
+            let segment = SegmentFigures { file: a, whole_bytes: c, messages: d, message_bytes: c, rows: d, row_bytes: c, debts: d };
             prop_assert_eq!(SegmentFigures::decode(&segment.encode()), Ok(segment));
             let header = Header { format: c, number: d, position: Position { segment: a, block: b, ordinal: a }, highest_message: c, highest_queue: d, wall_ms: c };
             prop_assert_eq!(Header::decode(&header.encode()), Ok(header));

@@ -144,7 +144,7 @@ impl Run {
         let live: BTreeMap<_, _> = views
             .segments()
             .into_iter()
-            .filter(|(_, figures)| !figures.is_dead())
+            .filter(|(_, figures)| figures.messages + figures.rows > 0)
             .map(|(segment, figures)| (segment, (figures.messages, figures.rows)))
             .collect();
         assert_eq!(live, self.model.live());
