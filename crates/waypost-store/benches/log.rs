@@ -1,6 +1,11 @@
 //! What it costs to append to the log on the real disk: `cargo bench -p waypost-store`, in cargo's target directory.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::cast_precision_loss)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::cast_precision_loss,
+    clippy::indexing_slicing
+)]
 
 use std::{
     fs,
