@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    disk::Disk,
+    disk::{Disk, Fault},
     log::{FORMAT, LogBlock, SegmentKind},
 };
 use waypost_encrypt::MasterKey;
@@ -384,4 +384,92 @@ fn more_segments_than_may_be_open_are_read() {
     ));
     let blocks: Vec<LogBlock> = reader.blocks(1).unwrap().map(Result::unwrap).collect();
     assert_eq!(blocks[0].position, positions[0]);
+}
+
+/// A block from before, left behind by a write that was refused, is none.
+#[test]
+fn an_older_block_after_the_last_is_not_taken_for_the_next() {
+    let disk = SimulatedDisk::new(1);
+    let (mut writer, ..) = open(&disk, &small(), None).unwrap();
+    let positions = write(&mut writer, 0, 6);
+    let [first, second] =
+        [positions[0], positions[1]].map(|at| usize::try_from(at.offset).unwrap());
+    let end = usize::try_from(writer.end().unwrap().offset).unwrap();
+    std::mem::forget(writer);
+    disk.kill();
+    let mut bytes = disk.content("00000001.log");
+    bytes.copy_within(first..second, end);
+    disk.put("00000001.log", &bytes);
+    let (_, _, recovered, found) = open(&disk, &small(), None).unwrap();
+    assert_eq!((found, recovered.damage), (everything(6), vec![]));
+}
+
+/// What a failed sync leaves is not read, whatever of it came to the disk: the next segment says where the last ended.
+#[test]
+fn a_failed_sync_condemns_its_segment() {
+    for seed in 0..100 {
+        let disk = SimulatedDisk::new(seed);
+        let (mut writer, reader, ..) = open(&disk, &small(), None).unwrap();
+        write(&mut writer, 0, 3);
+        let end = writer.end().unwrap();
+        let refused = writer.append(&[transaction(3, 100)], 3).unwrap();
+        // The cut that follows fails as well in every second run.
+        disk.fail_at(disk.steps(), Fault::Write, 1 + seed % 2);
+        let error = writer.sync().unwrap_err();
+        assert!(matches!(error, LogError::Io { .. }), "{error}");
+        assert!(reader.read_block(refused.blocks[0].position).is_err());
+        assert_eq!(writer.end(), Some(end));
+        assert_eq!(write(&mut writer, 4, 6)[0].segment, 2);
+        std::mem::forget(writer);
+        if seed % 4 < 2 {
+            disk.crash();
+        } else {
+            disk.kill();
+        }
+        let (_, reader, recovered, found) = open(&disk, &small(), None).unwrap();
+        assert_eq!(
+            (found, recovered.damage),
+            (vec![0, 1, 2, 4, 5], vec![]),
+            "seed {seed}"
+        );
+        assert_eq!(reader.segments()[0].bytes, u64::from(end.offset));
+    }
+}
+
+#[test]
+fn a_refused_write_leaves_nothing() {
+    for seed in 0..100 {
+        let disk = SimulatedDisk::new(seed);
+        let (mut writer, ..) = open(&disk, &small(), None).unwrap();
+        write(&mut writer, 0, 3);
+        let fault = [Fault::Full, Fault::Write][usize::try_from(seed % 2).unwrap()];
+        disk.fail_at(disk.steps(), fault, 1);
+        // Within the zeros that the file ends with, and beyond.
+        let records: Vec<_> = (3..if seed < 50 { 40 } else { 80 })
+            .map(|number| transaction(number, 100))
+            .collect();
+        let error = writer.append(&records, 3).unwrap_err();
+        assert!(error.is_full() || fault == Fault::Write, "{error}");
+        if seed % 4 < 2 {
+            // A disk that was only full goes on where it was, one that failed elsewhere.
+            let position = write(&mut writer, 80, 83)[0];
+            assert!(
+                position.segment == 1 || fault == Fault::Write,
+                "seed {seed}"
+            );
+        }
+        let expected: &[u64] = if seed % 4 < 2 {
+            &[0, 1, 2, 80, 81, 82]
+        } else {
+            &[0, 1, 2]
+        };
+        std::mem::forget(writer);
+        disk.kill();
+        let (_, _, recovered, found) = open(&disk, &small(), None).unwrap();
+        assert_eq!(
+            (&found[..], recovered.damage),
+            (expected, vec![]),
+            "seed {seed}"
+        );
+    }
 }

@@ -105,9 +105,9 @@ impl Run {
     /// Runs the script of a seed; gives the number of its steps.
     fn script(&mut self, seed: u64) -> u64 {
         let mut dice = Dice(seed ^ 0x5eed);
-        for _ in 0..14 {
+        for _ in 0..16 {
             self.open(false);
-            match dice.below(12) {
+            match dice.below(14) {
                 0..5 => self.append(&mut dice),
                 5..8 => self.sync(),
                 8 => {
@@ -115,8 +115,8 @@ impl Run {
                     self.append(&mut dice);
                     self.sync();
                 }
-                9 => self.retire(&mut dice),
-                10 => self.restart(false),
+                9..12 => self.retire(&mut dice),
+                12 => self.restart(false),
                 _ => self.restart(dice.below(2) == 0),
             }
             if self.crash_at.is_some_and(|step| self.disk.steps() > step) {
@@ -343,7 +343,7 @@ fn run(seed: u64, plan: Plan) -> u64 {
 
 #[test]
 fn what_was_synced_is_there_whatever_the_disk_does() {
-    for seed in seeds(2) {
+    for seed in seeds(3) {
         let steps = run(seed, Plan::Nothing);
         let mut dice = Dice(seed ^ 0xd15c);
         for step in 0..steps {
