@@ -262,6 +262,7 @@ metrics! {
         packets_over_limit: "Connections closed for a packet above limits.packet_bytes_max.",
         read_errors: "Connections whose reading failed.",
         write_errors: "Connections whose writing failed.",
+        store_rows_unreadable: "Rows of the store that could not be read at the start; they were left out.",
         tls_errors: "Connections closed after their handshake because TLS could not go on: a record that cannot be opened, an alert.",
         websocket_errors: "Connections closed for a WebSocket frame against RFC 6455, or with text.",
     }

@@ -82,6 +82,7 @@ impl Shard {
                 }
                 // The rest is served.
                 Err(RowError::Malformed) => {
+                    self.outlets.counters.store_rows_unreadable += 1;
                     log::error!("a row of table {} is damaged and passed over", table.0);
                 }
             }

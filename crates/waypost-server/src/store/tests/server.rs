@@ -200,6 +200,37 @@ fn qos_1_without_durable_interest_touches_no_disk() {
     running.stop();
 }
 
+#[test]
+fn what_a_session_is_owed_outlives_the_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start(&directory, |_| {});
+    let (mut subscriber, is_known) = Client::connect(&running, "kept", true);
+    assert!(!is_known);
+    assert_eq!(subscriber.subscribe("a/#"), 1);
+    drop(subscriber);
+    let (mut publisher, _) = Client::connect(&running, "publisher", false);
+    for id in 1..=50 {
+        assert_eq!(publisher.publish("a/b", id, &id.to_be_bytes()), SUCCESS);
+    }
+    running.stop();
+
+    let running = Running::start(&directory, |_| {});
+    let (mut subscriber, is_known) = Client::connect(&running, "kept", true);
+    assert!(is_known);
+    for id in 1..=50_u16 {
+        assert_eq!(subscriber.message(), id.to_be_bytes());
+    }
+    let server = &running.stats.server;
+    assert!(server.store_queue_reads.load(Ordering::Relaxed) > 0);
+    assert!(server.store_messages_read.load(Ordering::Relaxed) >= 50);
+    assert!(server.store_start_log_bytes.load(Ordering::Relaxed) > 0);
+    assert!(server.store_start_views_bytes.load(Ordering::Relaxed) > 0);
+    assert_eq!(server.store_damage.load(Ordering::Relaxed), 0);
+    assert_eq!(running.stats.totals().shell.store_rows_unreadable, 0);
+    assert!(running.stats.store_sync_duration.total() > 0);
+    running.stop();
+}
+
 /// Goal: ENOSPC is a negative acknowledgement, and no start is needed to recover.
 #[test]
 fn publishers_are_refused_while_the_disk_is_full() {
