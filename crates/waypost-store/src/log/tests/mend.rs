@@ -86,6 +86,9 @@ fn several_blocks_in_a_row_become_one_hole_and_a_cut_end_too() {
     assert_eq!(check(&disk, &small(), "in a row"), [Mended::Hole]);
     let name = "00000001.log";
     let bytes = disk.content(name);
+    // Nothing in the hole can ever be taken for a block, and the disk can read all of it.
+    let hole = usize::try_from(at(1)).unwrap() + 40..usize::try_from(at(3)).unwrap();
+    assert!(bytes[hole].iter().all(|byte| *byte == 0));
     disk.kill();
     disk.put(name, &bytes[..usize::try_from(at(4)).unwrap() + 20]);
     assert_eq!(check(&disk, &small(), "cut"), [Mended::Hole]);
