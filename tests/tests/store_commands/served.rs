@@ -51,10 +51,23 @@ fn what_was_acknowledged_before_a_backup_is_in_it() {
         (&report["sound"], &report["messages"]),
         (&true.into(), &50.into())
     );
-    // A server takes it over, and what it writes goes to files of its own.
+    // A server takes it over: who was owed messages gets them, and what it writes goes to files of its own.
     let before = files(&world.path("new/store"));
     let server = ServerOptions::new().data_dir(&world.path("new")).start();
-    leave_a_session(&server);
+    let mut connect = connect_packet(ProtocolVersion::V311, "kitchen");
+    connect.clean_start = false;
+    let (mut client, answer) = RawClient::connect_with(&server, &connect);
+    assert!(answer.conn_ack().session_present);
+    for number in 0..50 {
+        let message = client.receive_message();
+        let payload = message.publish().payload.to_vec();
+        let expect = format!("order {number}: ");
+        assert!(
+            payload.starts_with(expect.as_bytes()),
+            "{number}: {payload:?}"
+        );
+    }
+    client.disconnect();
     publish(&server, 0..5);
     let mut server = server;
     server.signal(Signal::TERM);
