@@ -2,7 +2,9 @@
 
 use waypost_mqtt::{QoS, Topic};
 
+use crate::broker::Broker;
 use crate::journal::{MessageId, Numbers, QueueId, Until};
+use crate::mail::Origin;
 use crate::policy::Policies;
 use crate::rows::options;
 
@@ -14,7 +16,7 @@ pub(crate) struct Debts {
     keeping: Keeping,
     /// Options of debts, one after the other.
     options: Vec<u8>,
-    debts: Vec<Debt>,
+    entries: Vec<Debt>,
     /// Other shards that were asked and have not answered.
     pub asked: u16,
 }
@@ -42,9 +44,25 @@ impl Debts {
         id: None,
         keeping: Keeping::No,
         options: Vec::new(),
-        debts: Vec::new(),
+        entries: Vec::new(),
         asked: 0,
     };
+
+    /// Whether a message can have any. What nobody has to acknowledge is kept for nobody; a message of the server's own,
+    /// which may come in the middle of another's fan-out, neither.
+    pub fn are_of(origin: Origin) -> bool {
+        origin.qos != QoS::AtMostOnce && origin.publisher != 0
+    }
+
+    /// Where the debtors of a message are collected: here, or nowhere.
+    pub fn of<'a>(&'a mut self, origin: Origin, is_kept: bool, none: &'a mut Self) -> &'a mut Self {
+        if Self::are_of(origin) {
+            self.begin(is_kept, origin.kept);
+            self
+        } else {
+            none
+        }
+    }
 
     /// A message comes whose debtors are to be collected. `asked`: its number, if another shard asked.
     pub fn begin(&mut self, is_kept: bool, asked: Option<MessageId>) {
@@ -55,18 +73,18 @@ impl Debts {
             (false, None) => Keeping::No,
         };
         self.options.clear();
-        self.debts.clear();
+        self.entries.clear();
         self.asked = 0;
     }
 
     pub fn is_empty(&self) -> bool {
-        self.debts.is_empty()
+        self.entries.is_empty()
     }
 
     fn push(&mut self, queue: QueueId, qos: QoS, retain: bool, identifiers: &[u32]) {
         let start = self.options.len();
         options::encode(qos, retain, identifiers, &mut self.options);
-        let last = self.debts.last().copied();
+        let last = self.entries.last().copied();
         let is_same = last.is_some_and(|last| self.options_of(last) == self.options.get(start..));
         let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
         let (start, end) = match last {
@@ -76,7 +94,7 @@ impl Debts {
             }
             _ => (place(start), place(self.options.len())),
         };
-        self.debts.push(Debt { start, end, queue });
+        self.entries.push(Debt { start, end, queue });
     }
 
     fn options_of(&self, debt: Debt) -> Option<&[u8]> {
@@ -87,7 +105,7 @@ impl Debts {
     pub fn add(&mut self, other: &Self) {
         let base = u32::try_from(self.options.len()).unwrap_or(u32::MAX);
         self.options.extend_from_slice(&other.options);
-        self.debts.extend(other.debts.iter().map(|debt| Debt {
+        self.entries.extend(other.entries.iter().map(|debt| Debt {
             start: debt.start.saturating_add(base),
             end: debt.end.saturating_add(base),
             queue: debt.queue,
@@ -96,13 +114,15 @@ impl Debts {
 
     /// Calls `each` with every kind of options and the queues that are owed the message so, ascending.
     pub fn for_each(&mut self, mut each: impl FnMut(&[u8], &[QueueId])) {
-        let Self { options, debts, .. } = self;
+        let Self {
+            options, entries, ..
+        } = self;
         let of = |debt: &Debt| {
             options
                 .get(debt.start as usize..debt.end as usize)
                 .unwrap_or_default()
         };
-        debts.sort_unstable_by(|one, other| {
+        entries.sort_unstable_by(|one, other| {
             let is_same = (one.start, one.end) == (other.start, other.end);
             let by_options = if is_same {
                 core::cmp::Ordering::Equal
@@ -111,8 +131,8 @@ impl Debts {
             };
             by_options.then(one.queue.cmp(&other.queue))
         });
-        let mut queues = Vec::with_capacity(debts.len());
-        for same in debts.chunk_by(|one, other| of(one) == of(other)) {
+        let mut queues = Vec::with_capacity(entries.len());
+        for same in entries.chunk_by(|one, other| of(one) == of(other)) {
             queues.clear();
             queues.extend(same.iter().map(|debt| debt.queue));
             queues.dedup();
@@ -175,6 +195,30 @@ impl Ledger<'_> {
         let id = self.id()?;
         self.debts.push(queue, qos, retain, identifiers);
         Some(id)
+    }
+}
+
+impl Broker {
+    /// A queue is owed a message whose fan-out goes on, and is told its number. `None`: it is not kept, what is owed of
+    /// it waits in memory.
+    pub(crate) fn owe(
+        &mut self,
+        topic: &str,
+        origin: Origin,
+        queue: QueueId,
+        retain: bool,
+        identifiers: &[u32],
+    ) -> Option<MessageId> {
+        if !Debts::are_of(origin) {
+            return None;
+        }
+        let mut ledger = Ledger {
+            debts: &mut self.scratch.debts,
+            policies: &self.policies,
+            numbers: &self.numbers,
+            topic,
+        };
+        ledger.owe(queue, origin.qos, retain, identifiers)
     }
 }
 

@@ -20,7 +20,6 @@ use crate::hash::Hasher;
 use crate::index::{CachedMatch, Merged, SubscriberId, SubscriptionIndex};
 use crate::inflight::Identifiers;
 use crate::interest::post;
-use crate::journal::{MessageId, QueueId};
 use crate::keep::By;
 use crate::limits::Limits;
 use crate::mail::{Known, Mail, Origin};
@@ -69,28 +68,6 @@ impl Broker {
         self.keep(message, origin, by, is_matched, now, out);
     }
 
-    /// A queue is owed a message whose fan-out goes on, and is told its number. `None`: it is not kept, what is owed of
-    /// it waits in memory.
-    pub(crate) fn owe(
-        &mut self,
-        topic: &str,
-        origin: Origin,
-        queue: QueueId,
-        retain: bool,
-        identifiers: &[u32],
-    ) -> Option<MessageId> {
-        if origin.qos == QoS::AtMostOnce || origin.publisher == 0 {
-            return None;
-        }
-        let mut ledger = Ledger {
-            debts: &mut self.scratch.debts,
-            policies: &self.policies,
-            numbers: &self.numbers,
-            topic,
-        };
-        ledger.owe(queue, origin.qos, retain, identifiers)
-    }
-
     /// Sends a message to every session of this shard that gets it, and on to other shards if it was published here.
     /// Returns whether anybody matched.
     pub(crate) fn fan_out(
@@ -101,7 +78,8 @@ impl Broker {
         now: Now,
         out: &mut impl Effects,
     ) -> bool {
-        let retainer = (origin.retain && matches!(source, Source::Here))
+        let is_published_here = matches!(source, Source::Here);
+        let retainer = (origin.retain && is_published_here)
             .then(|| self.retainer_elsewhere(message.topic))
             .flatten();
         if origin.retain {
@@ -124,17 +102,10 @@ impl Broker {
             unlogged,
             ..
         } = self;
-        // What nobody has to acknowledge is kept for nobody; a message of the server's own may come in between.
         let mut none = Debts::NONE;
-        let debts = if origin.qos == QoS::AtMostOnce || origin.publisher == 0 {
-            &mut none
-        } else {
-            scratch.debts.begin(
-                self.has_store && matches!(source, Source::Here),
-                origin.kept,
-            );
-            &mut scratch.debts
-        };
+        let debts = scratch
+            .debts
+            .of(origin, self.has_store && is_published_here, &mut none);
         let mut ledger = Ledger {
             debts,
             policies,

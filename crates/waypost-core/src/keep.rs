@@ -173,19 +173,10 @@ impl Broker {
         let mut body = std::mem::take(&mut self.scratch.body);
         body.clear();
         if debts.id.is_some() {
-            let connection = origin.connection.and_then(|id| self.connections.get(id));
-            let address = connection.and_then(|connection| Some(connection.peer?.ip()));
-            encode(
-                message,
-                origin.qos,
-                origin.publisher,
-                address,
-                self.calendar.date(now.monotonic_ms),
-                &mut body,
-            );
+            self.encode_content(message, origin, now, &mut body);
         }
-        let expires_wall_ms =
-            expires_wall_ms(message.expiry_s, self.calendar.date(now.monotonic_ms));
+        let date = self.calendar.date(now.monotonic_ms);
+        let expires_wall_ms = expires_wall_ms(message.expiry_s, date);
         let is_reported = is_retained && acknowledged;
         if debts.asked > 0 || self.held.has_pending() {
             self.count_pending(to, answer, out);
@@ -237,6 +228,13 @@ impl Broker {
         self.queue_answer(to, answer, Wait::For(ticket, until), promise, out);
     }
 
+    fn encode_content(&self, message: &Message<'_>, origin: Origin, now: Now, body: &mut Vec<u8>) {
+        let connection = origin.connection.and_then(|id| self.connections.get(id));
+        let address = connection.and_then(|connection| Some(connection.peer?.ip()));
+        let date = self.calendar.date(now.monotonic_ms);
+        encode(message, origin.qos, origin.publisher, address, date, body);
+    }
+
     fn owner(&self, topic: &str) -> ShardId {
         ShardId(owner_of(topic, self.shards))
     }
@@ -252,10 +250,16 @@ impl Broker {
 
     /// How far a transaction has to come; `None`: nothing is written down about this topic.
     fn durability_of(&mut self, topic: &str, is_waited_for: bool) -> Option<Until> {
-        let mut debts = Debts::NONE;
-        debts.begin(true, None);
+        let mut fresh = Debts::NONE;
+        fresh.begin(true, None);
+        // Of a message that is waited for, it may be known already.
+        let debts = if is_waited_for {
+            &mut self.scratch.debts
+        } else {
+            &mut fresh
+        };
         let until = Ledger {
-            debts: &mut debts,
+            debts,
             policies: &self.policies,
             numbers: &self.numbers,
             topic,

@@ -68,6 +68,7 @@ mod timers;
 mod topics;
 mod unsure;
 mod waiting;
+mod wanted;
 mod will;
 
 pub use broker::{Broker, BrokerConfig, Client};

@@ -11,9 +11,9 @@ use crate::debts::Debts;
 use crate::effects::{ConnectionId, Message, Payload, ShardId};
 use crate::group::{Delivery, Join, Knew, MemberKey, Said, Taking, Word};
 use crate::index::{Cursor, FilterId};
-use crate::interest::Wanted;
 use crate::journal::MessageId;
 use crate::parcel::{OwedParcel, Parcel, RetainedParcel};
+use crate::wanted::Wanted;
 
 /// What rarely crosses between shards.
 #[derive(Debug)]

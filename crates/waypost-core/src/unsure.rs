@@ -35,6 +35,7 @@ impl Unsure {
         });
     }
 
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.0.len()
     }

@@ -1,6 +1,6 @@
 //! The content of a message, as it is kept.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use waypost_mqtt::QoS;
 
