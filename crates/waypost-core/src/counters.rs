@@ -80,6 +80,8 @@ counters! {
     dropped_queue_full,
     /// Messages dropped because they expired before they were sent.
     dropped_expired,
+    /// Messages dropped because they waited longer than `queue_age_max`.
+    dropped_too_old,
     /// Messages dropped because what the store holds of them cannot be read.
     dropped_unreadable,
     /// Messages put in a session's queue.

@@ -196,6 +196,7 @@ impl Broker {
             self.hear_group_read(queue, read, now, out);
             return;
         };
+        let too_old_ms = self.too_old_ms(now);
         let calendar = self.calendar;
         let Some(delivery) = self
             .sessions
@@ -218,13 +219,16 @@ impl Broker {
                 continue;
             }
             delivery.cursor.seen(id);
-            match opened(entry, calendar) {
+            let is_too_old = !is_in_flight && date_of(&entry) < too_old_ms;
+            match opened(entry, calendar).filter(|_| !is_too_old) {
                 Some(owed) if is_in_flight => delivery.inflight.fill(id, &owed),
                 Some(owed) => delivery.cursor.push(Ready { id, owed }),
                 // 5 [MQTT-4.3.3-7]: what is in flight does not expire; it may be damaged.
                 None if is_in_flight => {}
                 None => {
                     delivery.cursor.take();
+                    self.counters.dropped_too_old += u64::from(is_too_old);
+                    self.counters.dropped_expired += u64::from(!is_too_old);
                     lost.push(id);
                 }
             }
@@ -243,7 +247,6 @@ impl Broker {
         } else if is_at_end {
             delivery.cursor.count_ready();
         }
-        self.counters.dropped_expired += lost.len() as u64;
         if !lost.is_empty() {
             for id in lost {
                 if delivery.cursor.settle(id) {
@@ -257,6 +260,17 @@ impl Broker {
             self.finish_debt(slot, packet_id, waits, id, out);
         }
         self.go_on(slot, now, out);
+    }
+
+    /// What was published before has waited too long.
+    fn too_old_ms(&self, now: Now) -> u64 {
+        match self.limits.queue_age_max_ms {
+            0 => 0,
+            age_max_ms => self
+                .calendar
+                .date(now.monotonic_ms)
+                .saturating_sub(age_max_ms),
+        }
     }
 
     fn finish_debt(
@@ -276,6 +290,12 @@ impl Broker {
         let row = (waits != Waits::PubAck).then_some(packet_id);
         self.settle_debt(slot, id, row, out);
     }
+}
+
+/// When a message was published, in milliseconds since 1970.
+fn date_of(entry: &ReadEntry) -> u64 {
+    let kept = entry.body.as_deref().and_then(decode_message);
+    kept.map_or(u64::MAX, |kept| kept.date_wall_ms)
 }
 
 /// A message as it was read; `None`: it expired, or is damaged.

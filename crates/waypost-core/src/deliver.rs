@@ -453,7 +453,9 @@ impl FanOut<'_> {
             self.targets.push(target);
         } else {
             let expiry_ms = self.message.expiry_s.map(|s| u64::from(s) * 1_000);
-            let expires_ms = expiry_ms.map(|ms| self.now.monotonic_ms + ms);
+            let age_max_ms = Some(self.limits.queue_age_max_ms).filter(|ms| *ms > 0);
+            let expires_ms = expiry_ms.into_iter().chain(age_max_ms).min();
+            let expires_ms = expires_ms.map(|ms| self.now.monotonic_ms.saturating_add(ms));
             delivery.cursor.owe_later(id, bytes, expires_ms);
             self.counters.queued += 1;
         }

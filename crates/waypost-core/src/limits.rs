@@ -15,6 +15,9 @@ pub struct Limits {
     /// Memory that may wait for one session, in bytes: topics, properties, payloads and 160 bytes a message; the same
     /// policy.
     pub queue_bytes_max: usize,
+    /// How long a message that the store keeps may wait for one session, in milliseconds; 0 = no bound. An older one is
+    /// dropped when its turn comes.
+    pub queue_age_max_ms: u64,
     /// Unacknowledged messages sent to one client at a time, where its Receive Maximum does not say less. The others
     /// wait in the session's queue.
     pub inflight_max: u16,
@@ -81,6 +84,7 @@ impl Default for Limits {
             outbox_bytes_max: 16 * 1024 * 1024,
             queue_messages_max: 1_000_000,
             queue_bytes_max: 64 * 1024 * 1024,
+            queue_age_max_ms: 0,
             inflight_max: 256,
             receive_maximum: 1_000,
             topic_alias_max: 1_000,

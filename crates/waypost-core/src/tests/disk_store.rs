@@ -184,12 +184,15 @@ impl DiskStore {
         } else {
             self.disk.crash();
         }
+        // What was to come does not.
+        self.disk.heal();
         self.doom = None;
         if self.chance(4) {
             self.doom(200);
             self.start();
             self.open = None;
             self.disk.crash();
+            self.disk.heal();
             self.doom = None;
         }
         if self.chance(8) {

@@ -382,3 +382,25 @@ fn the_store_refuses_and_what_waited_for_it_says_so() {
     assert_eq!(world.take(s), ["PUBREL #1"]);
     world.disconnect(s, ReasonCode::NORMAL_DISCONNECTION);
 }
+
+#[test]
+fn a_message_waits_no_longer_than_the_queue_age() {
+    for (waited_ms, is_there) in [(60_000, true), (60_001, false), (120_000, false)] {
+        let mut world = World::with_limits(|limits| limits.queue_age_max_ms = 60_000);
+        let p = world.connect(&v5("p"));
+        let s = world.connect(&durable());
+        world.subscribe(s, "t", 1);
+        world.cut(s);
+        world.publish(p, "t", "old", 1);
+        world.advance(20_000);
+        world.restart(1, waited_ms - 20_000);
+        let p = world.connect(&v5("p"));
+        world.publish(p, "t", "new", 1);
+        let s = world.connect(&durable());
+        let lines = world.take(s);
+        assert_eq!(lines.len(), if is_there { 2 } else { 1 }, "{waited_ms} ms");
+        assert!(lines[lines.len() - 1].ends_with("t=new"));
+        let dropped = world.broker(0).counters().dropped_too_old;
+        assert_eq!(dropped, u64::from(!is_there));
+    }
+}

@@ -320,6 +320,15 @@ pub const SETTINGS: &[Setting] = &[
     },
     Setting {
         section: "limits",
+        key: "queue_age_max",
+        doc: "How long a message that the store keeps may wait for one session. An older one is dropped when its \
+              turn comes. 0s: no bound.",
+        reload: Reload::AtStart,
+        flag: None,
+        field: Field::Duration(number!(0, 4_294_967_295_000, limits.queue_age_max_ms)),
+    },
+    Setting {
+        section: "limits",
         key: "inflight_max",
         doc: "Unacknowledged messages sent to one client at a time, where its Receive Maximum \
               does not say less. The others wait in the session's queue.",

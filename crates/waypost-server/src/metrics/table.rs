@@ -207,6 +207,7 @@ metrics! {
         packets_too_large: "Other packets dropped because the client's Maximum Packet Size is less than they need.",
         dropped_queue_full: "Messages dropped because the session's queue was full.",
         dropped_expired: "Messages dropped because they expired before they were sent.",
+        dropped_too_old: "Messages dropped because they waited for a session longer than limits.queue_age_max.",
         dropped_unreadable: "Messages dropped because what the store holds of them cannot be read.",
         queued: "Messages put in a session's queue.",
         dropped_session_ended: "Messages lost with a session that ended while they waited or were in flight.",
