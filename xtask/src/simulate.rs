@@ -28,7 +28,7 @@ struct Suite {
     tests: &'static str,
 }
 
-const SUITES: [Suite; 5] = [
+const SUITES: [Suite; 6] = [
     Suite {
         name: "promises",
         package: "waypost-core",
@@ -38,6 +38,12 @@ const SUITES: [Suite; 5] = [
         name: "groups",
         package: "waypost-core",
         tests: "tests::group_promises::",
+    },
+    // Groups that the store keeps messages for, on a machine that crashes.
+    Suite {
+        name: "durable-groups",
+        package: "waypost-core",
+        tests: "tests::durable_groups::",
     },
     // A seed is a run for each of its I/O steps and each fault: some thousands.
     Suite {

@@ -44,8 +44,8 @@ struct UnderWay {
 }
 
 impl Broker {
-    /// A start begins; `last_wall_ms` is the last date the store knows, in milliseconds since 1970. The sessions' rows
-    /// come first ([`Table::SESSIONS`]), then their queues, then all other rows.
+    /// A start begins; `last_wall_ms` is the last date the store knows, in milliseconds since 1970. The rows of
+    /// sessions and groups come first ([`Table::SESSIONS`], [`Table::GROUPS`]), then their queues, then all other rows.
     pub fn restore_begin(&mut self, last_wall_ms: u64, now: Now) {
         self.calendar = Calendar::beginning(now, last_wall_ms);
     }

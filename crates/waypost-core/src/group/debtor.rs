@@ -5,14 +5,14 @@
 //! owed is in memory again. A message is settled when it ends at the group, whatever the reason; one that its
 //! publisher's shard has not written down yet, as soon as it has. Not here: who is owed what (`debts.rs`).
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 use foldhash::fast::FixedState;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 
 use super::line::Line;
 use super::message::{Dropped, Given, Waiting};
+use super::unlogged::Ending;
 use super::{Sender, home_of};
 use crate::broker::Broker;
 use crate::calendar::Calendar;
@@ -147,69 +147,6 @@ impl Debtor {
 
     fn is_idle(&self) -> bool {
         self.beyond == 0 && self.held.is_empty() && self.unlogged == 0
-    }
-}
-
-/// A group that ended while the store had more for it than was in memory: that is read, to be told of, before its queue
-/// ends.
-#[derive(Debug)]
-struct Ending {
-    filter: Box<str>,
-    /// Of what it was owed, not written down yet: the reading waits for it.
-    unlogged: usize,
-    has_more: bool,
-    after: u64,
-}
-
-/// What groups are owed and the shards where it was published have not written down, in the order it came from each.
-#[derive(Debug, Default)]
-pub(super) struct Unlogged {
-    by_shard: Vec<VecDeque<(MessageId, QueueId)>>,
-    /// Whether the group has done with it.
-    done: HashMap<(QueueId, MessageId), bool, FixedState>,
-    /// Groups that ended and whose queues have yet to.
-    ending: HashMap<QueueId, Ending, FixedState>,
-}
-
-impl Unlogged {
-    fn push(&mut self, publisher: ShardId, id: MessageId, queue: QueueId) {
-        let at = usize::from(publisher.0);
-        if self.by_shard.len() <= at {
-            self.by_shard.resize_with(at + 1, VecDeque::new);
-        }
-        if let Some(unlogged) = self.by_shard.get_mut(at) {
-            unlogged.push_back((id, queue));
-            self.done.insert((queue, id), false);
-        }
-    }
-
-    /// Takes out the next debt of a shard's messages up to this one, and whether its group has done with it.
-    fn pop(&mut self, publisher: ShardId, upto: MessageId) -> Option<(MessageId, QueueId, bool)> {
-        let unlogged = self.by_shard.get_mut(usize::from(publisher.0))?;
-        let (id, queue) = unlogged.pop_front_if(|(id, _)| *id <= upto)?;
-        let is_done = self.done.remove(&(queue, id)).unwrap_or_default();
-        Some((id, queue, is_done))
-    }
-
-    /// A group has done with a message. `false`: it is written down.
-    fn finish(&mut self, queue: QueueId, id: MessageId) -> bool {
-        let is_done = self.done.get_mut(&(queue, id));
-        is_done.map(|is_done| *is_done = true).is_some()
-    }
-
-    fn of(&self, queue: QueueId) -> usize {
-        self.done.keys().filter(|(of, _)| *of == queue).count()
-    }
-
-    /// A debt of a group that ended is written down. `None`: it did not end; else whether it was the last.
-    fn count_ended(&mut self, queue: QueueId) -> Option<bool> {
-        let ending = self.ending.get_mut(&queue)?;
-        ending.unlogged -= 1;
-        Some(ending.unlogged == 0)
-    }
-
-    pub fn traces(&self) -> usize {
-        self.done.len() + self.ending.len()
     }
 }
 

@@ -342,7 +342,7 @@ impl Broker {
                 group.relieve_the_absent(&mut after);
             }
             Word::Unsubscribed { held } => {
-                group.unsubscribe(id, held);
+                group.unsubscribe(id, &held);
                 self.groups.members -= 1;
             }
             Word::Ended { lost, done } => {

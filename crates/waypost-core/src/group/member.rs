@@ -330,6 +330,10 @@ impl Broker {
             for membership in memberships.by_number.values() {
                 self.groups.sessions.remove(&membership.key);
             }
+            // The session's other rows go in the same transaction.
+            for filter in memberships.by_filter.keys() {
+                self.forget_subscription(slot, filter, out);
+            }
         }
     }
 

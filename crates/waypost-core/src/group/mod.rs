@@ -19,6 +19,7 @@ mod offer;
 mod seats;
 mod state;
 mod taking;
+mod unlogged;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -32,10 +33,10 @@ use crate::hash::shared_hash;
 use crate::index::{CachedMatch, FilterId};
 use crate::journal::QueueId;
 use crate::policy::Policy;
-use debtor::Unlogged;
 use home::Handed;
 use message::{Dropped, Sender};
 use state::Group;
+use unlogged::Unlogged;
 
 pub(crate) use home::{Join, Said, Word};
 pub(crate) use member::weight_of;

@@ -400,9 +400,9 @@ impl Group {
     }
 
     /// A member unsubscribed: these deliveries are its to finish, the others go back. 5 [MQTT-3.10.4-3]
-    pub fn unsubscribe(&mut self, id: MemberId, held: Vec<u32>) {
+    pub fn unsubscribe(&mut self, id: MemberId, held: &[u32]) {
         self.go_away(id);
-        for sent in self.take_all_but(id, &held) {
+        for sent in self.take_all_but(id, held) {
             self.take_again(sent);
         }
         self.seats.end(id);

@@ -433,7 +433,7 @@ impl World {
         for shard in 0..shards {
             self.call(shard, |broker, now, net| {
                 broker.restore_begin(last_wall_ms, now);
-                let is_first = |table: Table| table == Table::SESSIONS;
+                let is_first = |table: Table| matches!(table, Table::SESSIONS | Table::GROUPS);
                 let (first, then): (Vec<_>, Vec<_>) = views
                     .rows
                     .iter()

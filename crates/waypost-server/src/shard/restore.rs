@@ -12,8 +12,7 @@ use waypost_store::{Disk, Store, StoreError};
 use super::Shard;
 
 /// Tables whose rows need the sessions and their queues.
-const AFTER_SESSIONS: [Table; 6] = [
-    Table::GROUPS,
+const AFTER_SESSIONS: [Table; 5] = [
     Table::SUBSCRIPTIONS,
     Table::RECEIVED,
     Table::SENT,
@@ -46,6 +45,7 @@ impl Shard {
         let (_, _, last_wall_ms) = store.highest();
         self.broker.restore_begin(last_wall_ms, self.now);
         self.take_up_rows(store, Table::SESSIONS)?;
+        self.take_up_rows(store, Table::GROUPS)?;
         for queue in store.queues()? {
             let (queue, state) = queue.map_err(StoreError::from)?;
             self.broker

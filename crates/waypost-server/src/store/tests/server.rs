@@ -409,3 +409,27 @@ fn settings_of_the_store_act() {
     });
     assert!(!is_found, "store.encrypt");
 }
+
+/// Goal: a group with a member whose session is kept loses nothing that its publisher was told is kept, over more than is
+/// kept in memory.
+#[test]
+fn what_a_group_is_owed_outlives_the_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start(&directory, |_| {});
+    let (mut member, _) = Client::connect(&running, "member", true);
+    assert_eq!(member.subscribe("$share/g/a/#"), 1);
+    drop(member);
+    let (mut publisher, _) = Client::connect(&running, "publisher", false);
+    for id in 1..=300 {
+        assert_eq!(publisher.publish("a/b", id, &id.to_be_bytes()), SUCCESS);
+    }
+    running.stop();
+
+    let running = Running::start(&directory, |_| {});
+    let (mut member, is_known) = Client::connect(&running, "member", true);
+    assert!(is_known);
+    for id in 1..=300_u16 {
+        assert_eq!(member.message(), id.to_be_bytes());
+    }
+    running.stop();
+}
