@@ -260,3 +260,27 @@ fn everything_synced_comes_back_whatever_the_disk_does() {
         play(seed);
     }
 }
+
+/// Goal: retirement leaves in the log all that the views come from, over many segments, and again and again. Method: work
+/// with commits and all the retirement there is in between; every now and then the views are made again from the log.
+#[test]
+fn the_log_alone_says_the_same_after_much_retirement() {
+    for seed in 500..506 {
+        let mut run = Run::new(seed, Plan::Nothing);
+        run.options.log.segment_bytes = 900;
+        for round in 0..120 {
+            assert!(run.open());
+            run.work();
+            if run.random.below(3) == 0 {
+                run.store().commit(0).unwrap();
+                while run.store().retire_step(0).unwrap() {}
+            }
+            if round % 20 == 19 {
+                run.stop(false);
+                run.disk.remove(views::FILE).unwrap();
+                assert!(run.open());
+                run.check();
+            }
+        }
+    }
+}

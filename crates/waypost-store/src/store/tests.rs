@@ -327,3 +327,66 @@ fn an_expired_message_is_not_rewritten_but_owed_until_it_is_settled() {
     retire_all(&store);
     assert_eq!(store.figures().unwrap().messages, 0);
 }
+
+/// Goal: what a segment says of an older one outlives it. Method: a first segment that stays, because most of it lives; a
+/// second one that settles, ends and deletes something of it and is rewritten or goes for the rest; then the views are
+/// made again from what is left.
+#[test]
+fn what_a_segment_says_of_another_stays_as_long_as_that() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let open = || Store::open(Arc::new(RealDisk::open(path).unwrap()), small(), 0).unwrap();
+    let (store, mut writer, _) = open();
+    let mut batch = Batch::new();
+    for id in 1..=10 {
+        batch.message(MessageId(id), u64::MAX, &[1; 100]);
+        batch.owe(MessageId(id), b"", [QueueId(1), QueueId(2), QueueId(3)]);
+    }
+    batch.put(Table(1), b"deleted", b"x");
+    batch.put(Table(1), b"changed", b"x");
+    batch.end();
+    append(&store, &mut writer, &mut batch);
+    writer.roll();
+    batch.settle(QueueId(1), MessageId(4));
+    batch.end_queue(QueueId(2));
+    batch.delete(Table(1), b"deleted");
+    batch.put(Table(1), b"changed", b"y");
+    batch.message(MessageId(11), u64::MAX, &[1; 2_000]);
+    batch.owe(MessageId(11), b"", [QueueId(9)]);
+    batch.end();
+    append(&store, &mut writer, &mut batch);
+    writer.roll();
+    batch.settle(QueueId(9), MessageId(11));
+    batch.put(Table(1), b"changed", b"z");
+    batch.end();
+    append(&store, &mut writer, &mut batch);
+    for _ in 0..3 {
+        writer.roll();
+        batch.put(Table(2), b"other", b"1");
+        batch.end();
+        append(&store, &mut writer, &mut batch);
+    }
+    retire_all(&store);
+    let kept = store.log.segments();
+    assert!(
+        kept.iter().any(|info| info.number == 1),
+        "the first stays: {kept:?}"
+    );
+    assert!(
+        kept.iter().all(|info| info.number != 2),
+        "the second is rewritten: {kept:?}"
+    );
+    drop((store, writer));
+    std::fs::remove_file(path.join(views::FILE)).unwrap();
+    let (store, _, _) = open();
+    let ids: Vec<_> = bodies(&store, 1).iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids, [1, 2, 3, 5, 6, 7, 8, 9, 10]);
+    assert_eq!(bodies(&store, 2), []);
+    assert_eq!(bodies(&store, 3).len(), 10);
+    let rows: Vec<_> = store.rows(Table(1)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!(
+        (&rows[0].key[..], &rows[0].value[..]),
+        (&b"changed"[..], &b"z"[..])
+    );
+}
