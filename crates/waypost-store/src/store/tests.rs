@@ -390,3 +390,44 @@ fn what_a_segment_says_of_another_stays_as_long_as_that() {
         (&b"changed"[..], &b"z"[..])
     );
 }
+
+/// Goal: a message that was owed to others, all of whom took it, lives for who is owed it later, also when only the log is
+/// left. Method: a second segment owes it to one whose queue ends, then to another; the first one is rewritten without its
+/// debtor; the second has nothing else.
+#[test]
+fn who_is_owed_an_older_message_keeps_it_and_what_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let open = || Store::open(Arc::new(RealDisk::open(path).unwrap()), small(), 0).unwrap();
+    let (store, mut writer, _) = open();
+    let mut batch = Batch::new();
+    batch.message(MessageId(1), u64::MAX, b"old");
+    batch.owe(MessageId(1), b"", [QueueId(1)]);
+    batch.message(MessageId(2), u64::MAX, &[1; 2_000]);
+    batch.owe(MessageId(2), b"", [QueueId(1)]);
+    batch.end();
+    append(&store, &mut writer, &mut batch);
+    writer.roll();
+    batch.owe(MessageId(1), b"", [QueueId(2)]);
+    batch.end_queue(QueueId(2));
+    batch.owe(MessageId(1), b"", [QueueId(3)]);
+    batch.end();
+    append(&store, &mut writer, &mut batch);
+    for _ in 0..4 {
+        writer.roll();
+        batch.settle(QueueId(1), MessageId(1));
+        batch.settle(QueueId(1), MessageId(2));
+        batch.put(Table(2), b"other", b"1");
+        batch.end();
+        append(&store, &mut writer, &mut batch);
+    }
+    retire_all(&store);
+    assert!(store.log.segments().iter().all(|info| info.number != 1));
+    assert_eq!(bodies(&store, 3), [(1, b"old".to_vec())]);
+    drop((store, writer));
+    std::fs::remove_file(path.join(views::FILE)).unwrap();
+    let (store, _, _) = open();
+    assert_eq!(bodies(&store, 1), []);
+    assert_eq!(bodies(&store, 2), []);
+    assert_eq!(bodies(&store, 3), [(1, b"old".to_vec())]);
+}
