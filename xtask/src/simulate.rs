@@ -18,14 +18,13 @@ use crate::{arguments::Arguments, bench, failure::Failure, process};
 const SEEDS: u64 = 300;
 const MINUTES: u64 = 3;
 
-/// Seeds between two looks at the clock.
-const BATCH: u64 = 1000;
-
 /// A suite's name and the tests that it is.
 struct Suite {
     name: &'static str,
     package: &'static str,
     tests: &'static str,
+    /// Seeds between two looks at the clock.
+    batch: u64,
 }
 
 const SUITES: [Suite; 6] = [
@@ -33,35 +32,41 @@ const SUITES: [Suite; 6] = [
         name: "promises",
         package: "waypost-core",
         tests: "tests::promises::",
+        batch: 1000,
     },
     Suite {
         name: "groups",
         package: "waypost-core",
         tests: "tests::group_promises::",
+        batch: 1000,
     },
     // Groups that the store keeps messages for, on a machine that crashes.
     Suite {
         name: "durable-groups",
         package: "waypost-core",
         tests: "tests::durable_groups::",
+        batch: 1000,
     },
     // A seed is a run for each of its I/O steps and each fault: some thousands.
     Suite {
         name: "log",
         package: "waypost-store",
         tests: "log::tests::promises::",
+        batch: 50,
     },
     // Log and views together: a seed is a dozen runs, each with another fault.
     Suite {
         name: "store",
         package: "waypost-store",
         tests: "store::promises::",
+        batch: 1000,
     },
     // What outlives the process, crash after crash.
     Suite {
         name: "durable",
         package: "waypost-core",
         tests: "tests::durable_promises::",
+        batch: 1000,
     },
 ];
 
@@ -105,9 +110,9 @@ fn at_least(
         let wanted = seeds.saturating_sub(next - from);
         let end = next
             + if wanted == 0 {
-                BATCH
+                suite.batch
             } else {
-                wanted.min(BATCH)
+                wanted.min(suite.batch)
             };
         result = batch(root, suite, next, end);
         next = end;
