@@ -11,3 +11,4 @@ mod at_rest;
 mod full_disk;
 mod order;
 mod plain;
+mod policy;
