@@ -235,3 +235,22 @@ pub(super) const PENDING_BYTES_MAX: Setting = Setting {
     flag: None,
     field: Field::Bytes(number!(64 << 10, 1 << 40, store.pending_bytes_max)),
 };
+
+pub(super) const GROUP_WINDOW_MESSAGES_MAX: Setting = Setting {
+    section: "limits",
+    key: "group_window_messages_max",
+    doc: "Messages that the store has for one group and that wait in memory too. The others are read when half of these \
+          are left.",
+    reload: Reload::AtStart,
+    flag: None,
+    field: Field::Count(number!(1, 1_000_000, limits.group_window_messages_max)),
+};
+
+pub(super) const GROUP_WINDOW_BYTES_MAX: Setting = Setting {
+    section: "limits",
+    key: "group_window_bytes_max",
+    doc: "Memory for these, counted as for one session; the same policy. One message may go beyond.",
+    reload: Reload::AtStart,
+    flag: None,
+    field: Field::Bytes(number!(0, 1 << 30, limits.group_window_bytes_max)),
+};
