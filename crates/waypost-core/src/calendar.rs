@@ -38,14 +38,6 @@ impl Calendar {
             .min(u64::MAX - 1)
     }
 
-    /// A time with its date in place of what the wall clock says now.
-    pub(crate) fn dated(&self, now: Now) -> Now {
-        Now {
-            wall_ms: self.date(now.monotonic_ms),
-            ..now
-        }
-    }
-
     /// The time of a date; what was before the start is due at the start.
     pub(crate) fn time(&self, wall_ms: u64) -> u64 {
         if wall_ms == u64::MAX {

@@ -6,6 +6,8 @@
 //! interest changes, the receiver need not search its own index. SUBACK and UNSUBACK wait until every shard has confirmed a round that began
 //! after the change. With one shard there is nobody to tell.
 
+mod unconfirmed;
+
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -21,7 +23,7 @@ use crate::deliver::Source;
 use crate::effects::{ConnectionId, Effects, Message, Now, ShardId};
 use crate::group::{MemberKey, Said};
 use crate::index::{CachedMatch, FilterId, MatchCache, SubscriptionIndex};
-use crate::journal::{MessageId, Refusal, Ticket};
+use crate::journal::{MessageId, Ticket};
 use crate::mail::{Item, Known, Mail, MailBatch, Origin, next_item};
 use crate::retained_request::RetainedRequest;
 use crate::subscribe::SubAckAnswer;
@@ -220,115 +222,6 @@ impl Broker {
             .map(ShardId)
     }
 
-    /// Answers a SUBSCRIBE once every shard knows of it.
-    pub(crate) fn confirm_subscribe(
-        &mut self,
-        id: ConnectionId,
-        slot: u32,
-        answer: SubAckAnswer,
-        now: Now,
-        out: &mut impl Effects,
-    ) {
-        if self.shards == 1 && answer.ticket.is_none() {
-            self.finish_subscribe(id, slot, answer, &[self.clock.last()], now, out);
-        } else {
-            let ticket = answer.ticket;
-            self.begin_round(id, slot, Answer::SubAck(answer), ticket, out);
-        }
-    }
-
-    /// Answers an UNSUBSCRIBE once every shard knows of it.
-    pub(crate) fn confirm_unsubscribe(
-        &mut self,
-        id: ConnectionId,
-        slot: u32,
-        packet_id: PacketId,
-        reasons: Vec<ReasonCode>,
-        ticket: Option<Ticket>,
-        out: &mut impl Effects,
-    ) {
-        if self.shards == 1 && ticket.is_none() {
-            self.finish_unsubscribe(id, packet_id, &reasons, out);
-        } else {
-            let answer = Answer::UnsubAck(packet_id, reasons);
-            self.begin_round(id, slot, answer, ticket, out);
-        }
-    }
-
-    fn begin_round(
-        &mut self,
-        id: ConnectionId,
-        slot: u32,
-        answer: Answer,
-        ticket: Option<Ticket>,
-        out: &mut impl Effects,
-    ) {
-        let round = self.ask_round(out);
-        let mut clocks = vec![UNKNOWN; usize::from(self.shards)];
-        if let Some(own) = clocks.get_mut(usize::from(self.shard.0)) {
-            *own = self.clock.last();
-        }
-        let clocks = clocks.into();
-        self.interest.unconfirmed.push_back(Unconfirmed {
-            round,
-            id,
-            slot,
-            answer,
-            clocks,
-            // With one shard, nobody is asked.
-            is_reading: self.shards == 1,
-            ticket,
-        });
-    }
-
-    /// Rows up to here are on disk.
-    pub(crate) fn answers_stored(&mut self, durable: Ticket, now: Now, out: &mut impl Effects) {
-        let unconfirmed = self.interest.unconfirmed.iter_mut();
-        for unconfirmed in unconfirmed
-            .take_while(|unconfirmed| unconfirmed.ticket.is_none_or(|ticket| ticket <= durable))
-        {
-            unconfirmed.ticket = None;
-        }
-        self.answer_confirmed(now, out);
-    }
-
-    /// Rows from the first to the last are not kept: what was changed with them is said to have failed.
-    pub(crate) fn answers_refused(
-        &mut self,
-        first: Ticket,
-        last: Ticket,
-        why: Refusal,
-        now: Now,
-        out: &mut impl Effects,
-    ) {
-        let mut unconfirmed = std::mem::take(&mut self.interest.unconfirmed);
-        let mut to_close = Vec::new();
-        for unconfirmed in &mut unconfirmed {
-            let is_refused = |ticket: &mut Ticket| (first..=last).contains(ticket);
-            if unconfirmed.ticket.take_if(is_refused).is_none() {
-                continue;
-            }
-            match &mut unconfirmed.answer {
-                Answer::SubAck(answer) => {
-                    self.refuse_subscribe(unconfirmed.slot, answer, why, now, out);
-                }
-                Answer::UnsubAck(_, reasons) => {
-                    reasons.fill(ReasonCode::UnspecifiedError);
-                    // 3.1.1 has no way to say so.
-                    let connection = self.connections.get(unconfirmed.id);
-                    if !connection.is_some_and(super::connection::Connection::is_v5) {
-                        to_close.push(unconfirmed.id);
-                    }
-                }
-            }
-        }
-        self.interest.unconfirmed = unconfirmed;
-        for id in to_close {
-            self.disconnect(id, why.reason(), now, out);
-        }
-        self.answer_confirmed(now, out);
-    }
-
     /// A member of a group that began here is told so once every shard knows of the group.
     pub(crate) fn ask_round_for(&mut self, to: ShardId, key: MemberKey, out: &mut impl Effects) {
         let round = self.ask_round(out);
@@ -379,59 +272,6 @@ impl Broker {
             post(shard, Mail::Round { number: round }, out);
         }
         round
-    }
-
-    /// Sends the SUBACKs and UNSUBACKs that need not wait. What is published after a SUBACK must not take the place
-    /// of what was retained before, so that is read first, as far as it is not too much.
-    pub(crate) fn answer_confirmed(&mut self, now: Now, out: &mut impl Effects) {
-        let is_restoring = self.retained.restoring.is_going_on();
-        loop {
-            self.read_for_subacks(out);
-            if !self
-                .interest
-                .unconfirmed
-                .front()
-                .is_some_and(|unconfirmed| unconfirmed.is_ready(is_restoring))
-            {
-                return;
-            }
-            let Some(Unconfirmed {
-                id,
-                slot,
-                answer,
-                clocks,
-                ..
-            }) = self.interest.unconfirmed.pop_front()
-            else {
-                return;
-            };
-            match answer {
-                Answer::SubAck(answer) => {
-                    self.finish_subscribe(id, slot, answer, &clocks, now, out);
-                }
-                Answer::UnsubAck(packet_id, reasons) => {
-                    self.finish_unsubscribe(id, packet_id, &reasons, out);
-                }
-            }
-        }
-    }
-
-    fn read_for_subacks(&mut self, out: &mut impl Effects) {
-        for unconfirmed in self
-            .interest
-            .unconfirmed
-            .iter_mut()
-            .take(READING_MAX)
-            .take_while(|unconfirmed| !unconfirmed.clocks.contains(&UNKNOWN))
-        {
-            if let Answer::SubAck(SubAckAnswer { requests, .. }) = &mut unconfirmed.answer
-                && !std::mem::replace(&mut unconfirmed.is_reading, true)
-            {
-                requests.retain(|request| self.clock.census().may_match(&request.filter));
-                self.retained
-                    .read_ahead(requests, unconfirmed.slot, self.shards, out);
-            }
-        }
     }
 
     /// A batch came from another shard. Returns an empty one in its memory, to be filled again.

@@ -59,8 +59,12 @@ impl Play {
             outbox_bytes_max: 2_000,
             ..Limits::default()
         };
+        let mut world = World::seeded(shards, limits, seed);
+        if seed % 2 == 1 {
+            world.store.on_disk(seed);
+        }
         Self {
-            world: World::seeded(shards, limits, seed),
+            world,
             publishers: (0..3).map(|_| Publisher::default()).collect(),
             subscribers: (0..3).map(|_| Subscriber::default()).collect(),
             messages: BTreeMap::new(),
@@ -242,6 +246,10 @@ impl Play {
         self.world.is_mail_held = false;
         self.world.is_store_held = false;
         self.world.settle();
+        if self.world.store.disk.is_some() {
+            // From here on the power stays.
+            self.crash(&mut Dice::new(self.seed));
+        }
         for at in 0..self.publishers.len() {
             self.read_publisher(at);
         }
@@ -351,8 +359,15 @@ impl Play {
             _ => {
                 if dice.one_in(6) {
                     self.crash(dice);
+                } else if let Some(disk) = self.world.store.disk.as_mut()
+                    && dice.one_in(6)
+                {
+                    disk.doom(200);
                 }
             }
+        }
+        if self.world.store.is_dead() {
+            self.crash(dice);
         }
     }
 }

@@ -404,3 +404,19 @@ fn a_message_waits_no_longer_than_the_queue_age() {
         assert_eq!(dropped, u64::from(!is_there));
     }
 }
+
+#[test]
+fn what_was_in_flight_and_cannot_be_read_again_is_counted_and_passed_over() {
+    let mut world = World::new();
+    let p = world.connect(&v5("p"));
+    let s = world.connect(&durable());
+    world.subscribe(s, "t", 1);
+    world.publish(p, "t", "damaged", 1);
+    world.publish(p, "t", "whole", 1);
+    world.cut(s);
+    let first = world.store.durable.messages.keys().min().copied().unwrap();
+    world.store.durable.messages.remove(&first);
+    let s = world.connect(&durable());
+    assert_eq!(world.take(s), ["PUBLISH q1 #2 dup t=whole"]);
+    assert_eq!(world.broker(0).counters().dropped_unreadable, 1);
+}

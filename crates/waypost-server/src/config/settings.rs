@@ -193,8 +193,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         section: "limits",
         key: "connections_max",
-        doc: "Open MQTT connections of the whole server. At the bound a new one is closed at once, \
-              and counted.",
+        doc: "Open MQTT connections of the whole server. At the bound a new one is closed at once, and counted.",
         reload: Reload::AtStart,
         flag: None,
         field: Field::Count(number!(1, 100_000_000, shell.connections_max)),
@@ -220,9 +219,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         section: "limits",
         key: "log_ins_waiting_max",
-        doc: "Connections that may wait for their password to be checked. At the bound an address \
-              with more than two of them makes room for one with fewer; anybody else is refused \
-              (0x89, MQTT 3.1.1: 3).",
+        doc: "Connections that may wait for their password to be checked. At the bound an address with more than two \
+              of them makes room for one with fewer; anybody else is refused (0x89, MQTT 3.1.1: 3).",
         reload: Reload::AtStart,
         flag: None,
         field: Field::Count(number!(1, 1_000_000, shell.log_ins_waiting_max)),
@@ -294,9 +292,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         section: "limits",
         key: "outbox_bytes_max",
-        doc: "Memory for what waits to be written to one client. From half of it on, messages at \
-              QoS 1 and 2 wait in the session's queue; when it is full, messages at QoS 0 are \
-              dropped, oldest first.",
+        doc: "Memory for what waits to be written to one client. From half of it on, messages at QoS 1 and 2 wait in \
+              the session's queue; when it is full, messages at QoS 0 are dropped, oldest first.",
         reload: Reload::AtStart,
         flag: None,
         field: Field::Bytes(number!(64 << 10, 1 << 40, limits.outbox_bytes_max)),
@@ -366,8 +363,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         section: "limits",
         key: "topic_levels_max",
-        doc: "Levels a topic or filter may have. Beyond it a filter is refused with 0x8F, a \
-              topic with 0x90.",
+        doc: "Levels a topic or filter may have. Beyond it a filter is refused with 0x8F, a topic with 0x90.",
         reload: Reload::AtStart,
         flag: None,
         field: Field::Count(number!(1, 65_535, limits.topic_levels_max)),
@@ -387,8 +383,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         section: "limits",
         key: "sessions_max",
-        doc: "Sessions on one shard, connected or not. Beyond it a CONNECT is refused with 0x97 \
-              (MQTT 3.1.1: 0x03).",
+        doc: "Sessions on one shard, connected or not. Beyond it a CONNECT is refused with 0x97 (MQTT 3.1.1: 0x03).",
         reload: Reload::AtStart,
         flag: None,
         field: Field::Count(number!(1, 1_000_000_000, limits.sessions_max)),
@@ -440,8 +435,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         section: "limits",
         key: "connect_timeout",
-        doc: "From the opening of a connection to the end of its log-in. Beyond it the \
-              connection is closed.",
+        doc: "From the opening of a connection to the end of its log-in. Beyond it the connection is closed.",
         reload: Reload::AtStart,
         flag: None,
         field: Field::Duration(number!(100, 3_600_000, limits.connect_timeout_ms)),
@@ -449,8 +443,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         section: "limits",
         key: "client_id_bytes_max",
-        doc: "Length of a client id. Beyond it a CONNECT is refused with 0x85 (MQTT 3.1.1: \
-              0x02).",
+        doc: "Length of a client id. Beyond it a CONNECT is refused with 0x85 (MQTT 3.1.1: 0x02).",
         reload: Reload::AtStart,
         flag: None,
         field: Field::Bytes(number!(23, 65_535, limits.client_id_bytes_max)),
@@ -458,9 +451,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         section: "limits",
         key: "user_properties_max",
-        doc: "User properties in one packet of a client. Beyond it the packet is refused with \
-              0x97, a message at QoS 0 is dropped, and where the packet has no answer the \
-              connection is closed.",
+        doc: "User properties in one packet of a client. Beyond it the packet is refused with 0x97, a message at QoS \
+              0 is dropped, and where the packet has no answer the connection is closed.",
         reload: Reload::AtStart,
         flag: None,
         field: Field::Count(number!(0, 1_000_000, limits.user_properties_max)),
@@ -550,9 +542,8 @@ pub const SETTINGS: &[Setting] = &[
     Setting {
         section: "http",
         key: "allowed_hosts",
-        doc: "Host names, besides loopback's, under which the API may be asked for. Any other Host \
-              is refused, so that a web page elsewhere cannot reach this server through a name of \
-              its own.",
+        doc: "Host names, besides loopback's, under which the API may be asked for. Any other Host is refused, so \
+              that a web page elsewhere cannot reach this server through a name of its own.",
         reload: Reload::OnHangup,
         flag: None,
         field: Field::Names(|config| &mut config.http.allowed_hosts),
