@@ -440,6 +440,11 @@ impl Broker {
         self.retained.bytes()
     }
 
+    /// Acknowledgements that wait until what they promise is kept.
+    pub fn answers_waiting(&self) -> usize {
+        self.held.len()
+    }
+
     /// Messages that wait or are in flight, for all sessions. Walks over all of them.
     pub fn messages_owed(&self) -> usize {
         self.sessions

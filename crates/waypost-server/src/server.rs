@@ -273,6 +273,13 @@ fn start_shards<D: Disk>(
     for _ in 0..shards {
         restored.recv().map_err(|_| StartError::NotRestored)?;
     }
+    let now = stats.totals().gauges;
+    log::info!(
+        "sessions: {}, subscriptions: {}, retained messages: {}",
+        now.sessions,
+        now.subscriptions,
+        now.retained_messages
+    );
     store
         .start(&store_port.intake, &mailboxes, stats, threads)
         .map_err(cannot_start("the store's threads"))

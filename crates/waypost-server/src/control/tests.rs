@@ -214,8 +214,19 @@ fn metrics_are_what_the_shards_published() {
         &ShellCounters::default(),
         &gauges,
     );
+    running
+        .stats
+        .store_sync_duration
+        .count(Duration::from_millis(2));
     let answer = running.get("/metrics");
     assert_eq!(answer.status, 200);
+    for line in [
+        "# TYPE waypost_store_sync_duration_seconds histogram\n",
+        "waypost_store_sync_duration_seconds_bucket{le=\"0.001\"} 0\n",
+        "waypost_store_sync_duration_seconds_bucket{le=\"0.0025\"} 1\n",
+    ] {
+        assert!(answer.body.contains(line), "{line}");
+    }
     assert!(
         answer
             .head

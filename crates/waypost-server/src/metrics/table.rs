@@ -277,6 +277,7 @@ metrics! {
         group_messages_waiting: "Messages that wait in these groups for a member.",
         retained_messages: "Retained messages.",
         retained_bytes: "Bytes of retained topics and payloads.",
+        answers_waiting: "Acknowledgements that wait until what they promise is kept.",
         outbox_bytes: "Bytes that wait in outboxes.",
         receive_bytes: "Memory held for packets that have not arrived whole, in bytes.",
     }
@@ -314,6 +315,7 @@ metrics! {
         store_syncs: "Syncs (fdatasync) of the log.",
         store_syncs_failed: "Of these, failed ones: what they were to make durable was written again, to a new segment.",
         store_queue_reads: "Times messages that a session or group is owed were read back, a window at a time.",
+        store_reads_failed: "Times something could not be read back because the disk failed; it is tried again every second.",
         store_cache_hits: "Messages wanted back that were in the message cache (store.cache).",
         store_cache_misses: "Messages wanted back that had to be read from the log.",
         store_views_commits: "Times the views' file was brought up to date with the log.",

@@ -227,6 +227,7 @@ impl Shard {
             group_messages_waiting: self.broker.group_messages_waiting() as u64,
             retained_messages: self.broker.retained() as u64,
             retained_bytes: self.broker.retained_bytes() as u64,
+            answers_waiting: self.broker.answers_waiting() as u64,
             outbox_bytes: self.outlets.outbox_bytes as u64,
             receive_bytes: self.receive_bytes as u64,
         };

@@ -37,6 +37,7 @@ impl Shard {
             io::Error::other(error)
         })?;
         self.send_mail();
+        self.publish_stats();
         Ok(())
     }
 

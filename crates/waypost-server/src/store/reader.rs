@@ -1,19 +1,27 @@
 //! The thread that reads back what shards ask for.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 use waypost_core::ShardId;
-use waypost_core::journal::{MessageId, QueueId, QueueRead, ReadEntry};
-use waypost_store::{Disk, Store};
+use waypost_core::journal::{MessageId, QueueRead, ReadEntry};
+use waypost_store::{Disk, Store, StoreError};
 
+use super::figures::add;
 use super::intake::Ask;
 use crate::mailbox::{Inbound, Mailbox};
 use crate::metrics::Stats;
 
 /// How nice this thread is: whoever catches up must not slow down who is live.
 pub(super) const NICENESS: i32 = 5;
+
+/// What could not be read is tried again after this time.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// What is to be tried again, by the time. No more than shards ask for, which is one at a time for each session.
+type Postponed = VecDeque<(Instant, ShardId, Ask)>;
 
 pub(super) struct Reader<D: Disk> {
     pub(super) store: Arc<Store<D>>,
@@ -25,18 +33,49 @@ pub(super) struct Reader<D: Disk> {
 impl<D: Disk> Reader<D> {
     /// Reads until the indexer has ended.
     pub(super) fn run(self) {
-        while let Ok(asks) = self.asks.recv() {
-            for (shard, ask) in asks {
-                let inbound = self.answer(ask);
+        let mut postponed = Postponed::new();
+        loop {
+            let next = match postponed.front() {
+                None => self.asks.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some((due, ..)) => {
+                    let patience = due.saturating_duration_since(Instant::now());
+                    self.asks.recv_timeout(patience)
+                }
+            };
+            match next {
+                Ok(asks) => {
+                    for (shard, ask) in asks {
+                        self.serve(shard, ask, &mut postponed);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Some((_, shard, ask)) = postponed.pop_front() {
+                        self.serve(shard, ask, &mut postponed);
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
+    /// Answers; what cannot be read now is tried again later, and whoever asked waits.
+    fn serve(&self, shard: ShardId, ask: Ask, postponed: &mut Postponed) {
+        match self.answer(ask) {
+            Ok(inbound) => {
                 if let Some(mailbox) = self.mailboxes.get(usize::from(shard.0)) {
                     // A waker fails only when the shard is gone, and then nobody waits for it.
                     let _ = mailbox.send([inbound]);
                 }
             }
+            Err(error) => {
+                log::error!("{ask:?} waits, because the store cannot be read: {error}");
+                add(&self.stats.server.store_reads_failed, 1);
+                postponed.push_back((Instant::now() + TRY_AGAIN_AFTER, shard, ask));
+            }
         }
     }
 
-    fn answer(&self, ask: Ask) -> Inbound {
+    fn answer(&self, ask: Ask) -> Result<Inbound, StoreError> {
         let stats = &self.stats.server;
         match ask {
             Ask::Queue {
@@ -45,47 +84,25 @@ impl<D: Disk> Reader<D> {
                 count_max,
                 bytes_max,
             } => {
-                let read = self.read_queue(queue, after, count_max, bytes_max);
-                stats.store_queue_reads.fetch_add(1, Ordering::Relaxed);
-                let count = read.entries.len() as u64;
-                stats
-                    .store_messages_read
-                    .fetch_add(count, Ordering::Relaxed);
-                Inbound::QueueRead(queue, read)
+                let id = waypost_store::QueueId(queue.0);
+                let bytes_max = u64::from(bytes_max);
+                let read = self
+                    .store
+                    .read_queue(id, after, count_max as usize, bytes_max)?;
+                add(&stats.store_queue_reads, 1);
+                add(&stats.store_messages_read, read.entries.len() as u64);
+                let read = QueueRead {
+                    entries: read.entries.into_iter().map(entry).collect(),
+                    is_end: read.is_end,
+                };
+                Ok(Inbound::QueueRead(queue, read))
             }
             Ask::Message(id) => {
-                stats.store_messages_read.fetch_add(1, Ordering::Relaxed);
-                Inbound::MessageRead(id, self.read_message(id))
+                let body = self.store.message(waypost_store::MessageId(id.0))?;
+                add(&stats.store_messages_read, 1);
+                Ok(Inbound::MessageRead(id, body))
             }
         }
-    }
-}
-
-impl<D: Disk> Reader<D> {
-    fn read_queue(&self, queue: QueueId, after: u64, count_max: u32, bytes_max: u32) -> QueueRead {
-        let queue = waypost_store::QueueId(queue.0);
-        match self
-            .store
-            .read_queue(queue, after, count_max as usize, u64::from(bytes_max))
-        {
-            Ok(read) => QueueRead {
-                entries: read.entries.into_iter().map(entry).collect(),
-                is_end: read.is_end,
-            },
-            Err(error) => {
-                log::error!("what queue {} is owed cannot be read: {error}", queue.0);
-                QueueRead::default()
-            }
-        }
-    }
-
-    fn read_message(&self, id: MessageId) -> Option<Arc<[u8]>> {
-        self.store
-            .message(waypost_store::MessageId(id.0))
-            .unwrap_or_else(|error| {
-                log::error!("message {} cannot be read: {error}", id.0);
-                None
-            })
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) struct Faults {
     pub(crate) is_full: AtomicBool,
     /// Syncs fail.
     pub(crate) fails_syncs: AtomicBool,
+    /// Nothing can be read of the log.
+    pub(crate) fails_reads: AtomicBool,
     /// That many of the next syncs fail.
     pub(crate) syncs_to_fail: AtomicU64,
     holds_syncs: Mutex<bool>,
@@ -86,13 +88,17 @@ impl FaultyDisk {
 #[derive(Debug)]
 pub(crate) struct FaultyFile {
     inner: RealFile,
+    is_log: bool,
     faults: Arc<Faults>,
 }
 
 impl FaultyDisk {
-    fn file(&self, inner: RealFile) -> FaultyFile {
-        let faults = Arc::clone(&self.faults);
-        FaultyFile { inner, faults }
+    fn file(&self, name: &str, inner: RealFile) -> FaultyFile {
+        FaultyFile {
+            inner,
+            is_log: name.contains(".log"),
+            faults: Arc::clone(&self.faults),
+        }
     }
 }
 
@@ -101,11 +107,11 @@ impl Disk for FaultyDisk {
 
     fn create(&self, name: &str) -> io::Result<FaultyFile> {
         self.faults.write()?;
-        Ok(self.file(self.inner.create(name)?))
+        Ok(self.file(name, self.inner.create(name)?))
     }
 
     fn open(&self, name: &str) -> io::Result<FaultyFile> {
-        Ok(self.file(self.inner.open(name)?))
+        Ok(self.file(name, self.inner.open(name)?))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -135,6 +141,9 @@ impl DiskFile for FaultyFile {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        if self.is_log && self.faults.fails_reads.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the disk fails"));
+        }
         self.inner.read_at(offset, buffer)
     }
 

@@ -404,6 +404,26 @@ fn a_disk_that_fails_every_sync_refuses() {
     rig.close();
 }
 
+/// Goal: whoever asks for what cannot be read now gets it when it can, and is not told that there is nothing.
+#[test]
+fn what_cannot_be_read_is_tried_again() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut rig = Rig::open(&directory, 1);
+    let ticket = rig.shards[0].publish(1, 7, Until::Durable);
+    rig.until("durable", |rig| rig.shards[0].stored.durable == ticket);
+    rig.faults.fails_reads.store(true, Ordering::SeqCst);
+    rig.shards[0].journal.read_queue(QueueId(7), 0, 10, 1_000);
+    rig.shards[0].journal.hand_in();
+    let stats = Arc::clone(&rig.stats);
+    let failed = &stats.server.store_reads_failed;
+    rig.until("the failure", |_| failed.load(Ordering::Relaxed) > 0);
+    assert!(rig.shards[0].reads.is_empty());
+    rig.faults.fails_reads.store(false, Ordering::SeqCst);
+    rig.until("the answer", |rig| !rig.shards[0].reads.is_empty());
+    assert_eq!(rig.shards[0].read_ids(), [1]);
+    rig.close();
+}
+
 /// Goal: rows come back as they were, for whoever restores them.
 #[test]
 fn rows_are_there_after_a_start() {

@@ -231,6 +231,33 @@ fn what_a_session_is_owed_outlives_the_server() {
     running.stop();
 }
 
+/// Goal: a session that asked for an expiry keeps no more of it than is left; a clock that is far ahead of the log
+/// lets it go only with --accept-clock. Method: the log's last entry is made two days old.
+#[test]
+fn a_clock_far_ahead_is_believed_only_when_told_to() {
+    const TWO_DAYS_MS: u64 = 2 * 24 * 60 * 60 * 1_000;
+    let directory = tempfile::tempdir().unwrap();
+    let now_ms = crate::store::clock::system_ms();
+    let disk = Arc::new(FaultyDisk::new(&directory));
+    let options = || open::options(&crate::config::StoreConfig::default()).unwrap();
+    let (_, mut log, _) =
+        waypost_store::Store::open(disk, options(), now_ms - TWO_DAYS_MS).unwrap();
+    let mut batch = waypost_store::Batch::new();
+    batch.delete(waypost_store::Table(0), b"a row");
+    batch.end();
+    log.append(&[batch.records()], now_ms - TWO_DAYS_MS)
+        .unwrap();
+    log.sync().unwrap();
+    drop(log);
+    for (trust, is_believed) in [(ClockTrust::Checked, false), (ClockTrust::Accepted, true)] {
+        let disk = Arc::new(FaultyDisk::new(&directory));
+        let stats = Stats::new(1);
+        let store = OpenStore::open(disk, options(), 1, trust, &stats).unwrap();
+        let is_now = store.wall.now_ms() >= now_ms;
+        assert_eq!(is_now, is_believed, "{trust:?}");
+    }
+}
+
 /// Goal: ENOSPC is a negative acknowledgement, and no start is needed to recover.
 #[test]
 fn publishers_are_refused_while_the_disk_is_full() {
@@ -292,6 +319,9 @@ fn a_puback_waits_for_the_sync() {
     assert_eq!(subscriber.message(), b"1");
     running.until("the sync", |running| running.faults.holding() > 0);
     publisher.0.set_nonblocking(true).unwrap();
+    running.until("the figure", |running| {
+        running.stats.totals().gauges.answers_waiting == 1
+    });
     let nothing = publisher.0.read(&mut [0]).unwrap_err();
     assert_eq!(nothing.kind(), std::io::ErrorKind::WouldBlock);
     publisher.0.set_nonblocking(false).unwrap();
