@@ -134,7 +134,6 @@ pub(crate) struct HeldAnswers {
 
 impl HeldAnswers {
     /// Answers that wait, and transactions without one.
-    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.pending.len() + self.written.len() + self.durable.len()
     }
