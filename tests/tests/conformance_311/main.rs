@@ -18,6 +18,7 @@ mod ping;
 mod publish;
 mod qos;
 mod redelivery;
+mod restart;
 mod retained;
 mod session;
 mod subscribe;

@@ -19,6 +19,7 @@ mod packet_size;
 mod ping;
 mod publish;
 mod qos;
+mod restart;
 mod retained;
 mod session;
 mod shared;

@@ -151,5 +151,10 @@ fn an_encrypted_store_does_not_open_without_its_key() {
             .data_dir(directory.path())
             .configuration(PLAIN)
     ));
-    drop(with_key.start());
+    let server = with_key.start();
+    let mut subscriber = durable(&server, CLIENT);
+    assert_eq!(
+        subscriber.receive_message().publish().payload,
+        PAYLOAD.as_bytes()
+    );
 }

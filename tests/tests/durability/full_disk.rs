@@ -85,7 +85,7 @@ fn a_full_disk_refuses_and_recovers() {
     let options = ServerOptions::new()
         .data_dir(&small.path().join("data"))
         .configuration(CONFIGURATION);
-    let server = options.start();
+    let server = options.clone().start();
     assert_eq!(server.get("/health/ready").0, 200);
     let mut subscriber = durable(&server, "subscriber");
     subscriber.subscribe("full/#", QoS::AtLeastOnce);
@@ -126,9 +126,16 @@ fn a_full_disk_refuses_and_recovers() {
         (server.get("/health/ready").0 == 200).then_some(())
     });
     publisher.publish("full/disk", QoS::AtLeastOnce, &payload(taken + 1));
-    let numbers = heard(&server, taken + 1);
+    let mut numbers = heard(&server, taken + 1);
     // The refused message is nowhere.
-    let expected: Vec<usize> = (0..taken).chain([taken + 1]).collect();
+    let mut expected: Vec<usize> = (0..taken).chain([taken + 1]).collect();
+    assert_eq!(numbers, expected);
+    drop(server);
+    let server = options.start();
+    publisher = RawClient::connect(&server, V5, "publisher");
+    publisher.publish("full/disk", QoS::AtLeastOnce, &payload(taken + 2));
+    numbers.extend(heard(&server, 1));
+    expected.push(taken + 2);
     assert_eq!(numbers, expected);
 }
 
