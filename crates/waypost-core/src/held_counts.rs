@@ -77,7 +77,7 @@ mod tests {
         let mut connections = [HeldPlace::default(); 3];
         for (number, place) in connections.iter_mut().enumerate() {
             all.change(place, |counts| {
-                counts.durable += 1 + u16::try_from(number).unwrap()
+                counts.durable += 1 + u16::try_from(number).unwrap();
             });
         }
         assert_eq!(connections.map(|place| all.get(place).total()), [1, 2, 3]);

@@ -107,26 +107,24 @@ impl Broker {
         let Some(queue) = session.number() else {
             return;
         };
-        let inflight = session.delivery.as_ref().map(|delivery| &delivery.inflight);
-        let in_flight = inflight
-            .filter(|_| away_since_ms.is_some())
-            .map(|inflight| {
-                let at_least_once = inflight
-                    .debts()
-                    .filter(|(slot, _)| slot.waits == Waits::PubAck);
-                at_least_once
-                    .map(|(slot, id)| InFlight {
-                        packet_id: slot.packet_id,
-                        id,
-                    })
-                    .collect()
-            });
+        let window = session.delivery.as_ref().map(|delivery| &delivery.inflight);
+        let sent = window.filter(|_| away_since_ms.is_some()).map(|window| {
+            let at_least_once = window
+                .debts()
+                .filter(|(slot, _)| slot.waits == Waits::PubAck);
+            at_least_once
+                .map(|(slot, id)| InFlight {
+                    packet_id: slot.packet_id,
+                    id,
+                })
+                .collect()
+        });
         let row = SessionRow {
             client_id: &session.client_id,
             user: session.user.as_deref(),
             expiry_s: session.expiry_s,
             away_since_ms,
-            in_flight: in_flight.unwrap_or_default(),
+            in_flight: sent.unwrap_or_default(),
         };
         let mut value = Vec::new();
         row.encode(&mut value);
@@ -157,7 +155,7 @@ impl Broker {
         out: &mut impl Effects,
     ) -> bool {
         let session = self.sessions.get(slot);
-        let Some(queue) = session.and_then(|session| session.number()) else {
+        let Some(queue) = session.and_then(Session::number) else {
             return false;
         };
         let (mut key, mut value) = (Vec::new(), Vec::new());
@@ -179,7 +177,7 @@ impl Broker {
         out: &mut impl Effects,
     ) -> bool {
         let session = self.sessions.get(slot);
-        let Some(queue) = session.and_then(|session| session.number()) else {
+        let Some(queue) = session.and_then(Session::number) else {
             return false;
         };
         let mut key = Vec::new();

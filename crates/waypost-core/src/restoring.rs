@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::rc::Rc;
-use std::sync::Arc;
 
 use crate::broker::Broker;
 use crate::effects::{Effects, Now};
@@ -96,7 +95,7 @@ impl Broker {
     pub(crate) fn retained_read(
         &mut self,
         id: MessageId,
-        body: Option<Arc<[u8]>>,
+        body: Option<&[u8]>,
         now: Now,
         out: &mut impl Effects,
     ) {
@@ -109,7 +108,7 @@ impl Broker {
             return;
         };
         let is_cleared = restoring.cleared.contains(&topic);
-        let kept = body.as_deref().and_then(decode_message);
+        let kept = body.and_then(decode_message);
         let is_newest = self
             .retained
             .get(&topic)

@@ -19,7 +19,7 @@ pub struct SessionRow<'a> {
     pub expiry_s: u32,
     /// When its connection ended, in milliseconds since 1970; `None`: it has one.
     pub away_since_ms: Option<u64>,
-    /// What was in flight when its connection ended, in the order it was sent.
+    /// What was in flight at `QoS` 1 when its connection ended, in the order it was sent.
     pub in_flight: Vec<InFlight>,
 }
 

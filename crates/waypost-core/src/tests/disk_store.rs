@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use waypost_store::disk::{Fault, SimulatedDisk};
+use waypost_store::disk::SimulatedDisk;
 use waypost_store::log::LogOptions;
 use waypost_store::{Batch, Store, StoreOptions, StoreWriter};
 
@@ -65,7 +65,7 @@ impl DiskStore {
     }
 
     fn chance(&mut self, one_in: u64) -> bool {
-        self.random.next() % one_in == 0
+        self.random.next().is_multiple_of(one_in)
     }
 
     fn start(&mut self) {
@@ -85,18 +85,6 @@ impl DiskStore {
         let step = self.disk.steps() + self.random.next() % within.max(1);
         self.disk.crash_at(step);
         self.doom = Some(step);
-    }
-
-    /// Lets some of the next steps of the disk go wrong.
-    pub fn trouble(&mut self) {
-        let step = self.disk.steps() + self.random.next() % 8;
-        let times = 1 + self.random.next() % 4;
-        let fault = if self.chance(2) {
-            Fault::Full
-        } else {
-            Fault::Io
-        };
-        self.disk.fail_at(step, fault, times);
     }
 
     /// Writes a transaction and makes it durable, now and then with one that fails first; folds it into the views.
@@ -269,7 +257,7 @@ fn record(batch: &mut Batch, op: &Op) {
     let table = |table: &Table| waypost_store::Table(table.0);
     match op {
         Op::Message(id, expires_wall_ms, body) => {
-            batch.message(message(id), *expires_wall_ms, body)
+            batch.message(message(id), *expires_wall_ms, body);
         }
         Op::Owe(id, options, queues) => batch.owe(message(id), options, queues.iter().map(queue)),
         Op::Settle(owed, id) => batch.settle(queue(owed), message(id)),

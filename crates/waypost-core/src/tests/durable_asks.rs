@@ -303,7 +303,7 @@ fn one_shard_and_many_owe_the_same() {
                 } else {
                     world.connect(&options)
                 };
-                for _ in 0..1 + pick(2) {
+                for _ in 0..=pick(2) {
                     let filter = filters[usize::try_from(pick(4)).unwrap()];
                     world.subscribe(client, filter, u8::try_from(pick(3)).unwrap());
                 }

@@ -154,7 +154,7 @@ fn what_is_beyond_the_window_is_read_when_it_is_needed() {
                     .sum();
                 assert_eq!(exceeded, u64::from(count > N));
                 let back = world.connect(&options);
-                assert_eq!(take_all(world, back), Vec::from_iter(0..count));
+                assert_eq!(take_all(world, back), (0..count).collect::<Vec<_>>());
                 assert_eq!((owed(world), in_memory(world)), (0, 0));
             });
         }
@@ -265,7 +265,7 @@ fn a_group_goes_on_after_a_crash() {
             publish(world, publisher, 9..12, 1);
             assert_eq!(owed(world), 9);
             let m = world.connect(&far(world, options));
-            assert_eq!(take_all(world, m), Vec::from_iter(3..12));
+            assert_eq!(take_all(world, m), (3..12).collect::<Vec<_>>());
             assert_eq!((owed(world), in_memory(world)), (0, 0));
         });
     }

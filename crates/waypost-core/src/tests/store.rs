@@ -38,11 +38,14 @@ pub(in crate::tests) enum Answer {
 /// A row: its version (0 without), its value, the message it keeps.
 pub(in crate::tests) type Row = (u64, Vec<u8>, Option<MessageId>);
 
+/// A message a queue is owed: its place, its number, how.
+pub(in crate::tests) type Owed = (u64, MessageId, Box<[u8]>);
+
 /// What is known once operations are applied.
 #[derive(Clone, Debug, Default)]
 pub(in crate::tests) struct Views {
     pub rows: BTreeMap<(Table, Vec<u8>), Row>,
-    pub queues: BTreeMap<QueueId, Vec<(u64, MessageId, Box<[u8]>)>>,
+    pub queues: BTreeMap<QueueId, Vec<Owed>>,
     pub messages: BTreeMap<MessageId, Arc<[u8]>>,
     next_place: u64,
 }
