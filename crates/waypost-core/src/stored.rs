@@ -1,7 +1,5 @@
 //! What the store has to say.
 
-use std::sync::Arc;
-
 use crate::broker::Broker;
 use crate::effects::{Effects, Now};
 use crate::journal::{MessageId, Refusal, Stored, Ticket};
@@ -34,7 +32,7 @@ impl Broker {
     pub fn handle_message_read(
         &mut self,
         id: MessageId,
-        body: Option<Arc<[u8]>>,
+        body: Option<&[u8]>,
         now: Now,
         out: &mut impl Effects,
     ) {

@@ -87,6 +87,10 @@ fn open(disk: &SimulatedDisk) -> Vec<Vec<u8>> {
     rows
 }
 
+#[expect(
+    clippy::expect_used,
+    reason = "an oracle: a disk without faults must do"
+)]
 fn write(disk: &SimulatedDisk, mut rest: &[u8]) -> Vec<Vec<u8>> {
     let options = LogOptions {
         block_bytes: 64,

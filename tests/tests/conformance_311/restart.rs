@@ -84,7 +84,7 @@ fn qos_2_to_a_subscriber_goes_on_after_a_crash() {
         .iter()
         .any(|packet| matches!(packet.packet(), Packet::PubRel(ack) if ack.packet_id == released));
     assert!(released_again, "{again:?}");
-    let published: Vec<_> = again
+    let messages: Vec<_> = again
         .iter()
         .filter_map(|packet| match packet.packet() {
             Packet::Publish(publish) => Some((publish.packet_id, publish.dup, publish.payload)),
@@ -92,7 +92,7 @@ fn qos_2_to_a_subscriber_goes_on_after_a_crash() {
         })
         .collect();
     assert_eq!(
-        published,
+        messages,
         [
             (Some(open), true, &b"open"[..]),
             (Some(later), true, b"later")

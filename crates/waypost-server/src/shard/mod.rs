@@ -339,8 +339,12 @@ impl Shard {
                         .handle_queue_read(queue, read, self.now, &mut self.outlets);
                 }
                 Inbound::MessageRead(id, body) => {
-                    self.broker
-                        .handle_message_read(id, body, self.now, &mut self.outlets);
+                    self.broker.handle_message_read(
+                        id,
+                        body.as_deref(),
+                        self.now,
+                        &mut self.outlets,
+                    );
                 }
                 Inbound::Drain => self.drain(),
             }
