@@ -25,10 +25,6 @@ impl Broker {
     }
 
     /// A message's content was read; `None`: it is damaged.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "as the other answers of the store"
-    )]
     pub fn handle_message_read(
         &mut self,
         id: MessageId,
@@ -36,6 +32,6 @@ impl Broker {
         now: Now,
         out: &mut impl Effects,
     ) {
-        self.retained_read(id, body.as_deref(), now, out);
+        self.retained_read(id, body, now, out);
     }
 }
