@@ -298,6 +298,15 @@ impl RawClient {
         }
     }
 
+    /// At least so many packets, and all up to the answer to a PINGREQ of then. What a session is owed is read from the
+    /// store, so it may come after the answer to a PINGREQ of now.
+    #[track_caller]
+    pub fn drain_owed(&mut self, count: usize) -> Vec<Received> {
+        let mut packets: Vec<_> = (0..count).map(|_| self.receive()).collect();
+        packets.extend(self.drain());
+        packets
+    }
+
     /// A packet identifier not used before on this connection.
     pub fn next_packet_id(&mut self) -> PacketId {
         self.last_packet_id += 1;

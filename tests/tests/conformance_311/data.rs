@@ -303,7 +303,7 @@ fn the_servers_identifiers_are_unused() {
             client.disconnect();
             (client, _) = connect_session(&server, &client_id, false);
             let again: BTreeSet<u16> = client
-                .drain()
+                .drain_owed(in_use.len())
                 .iter()
                 .map(|received| match received.packet() {
                     Packet::PubRel(release) => release.packet_id.value(),

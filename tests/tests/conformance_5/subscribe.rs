@@ -381,7 +381,7 @@ fn deliveries_begun_are_finished_after_unsubscribe() {
     assert_eq!(client.receive().pub_rel().packet_id, ids[1]);
     client.cut();
     let (mut client, _) = connect_session(&server, "begun", false, 600);
-    let packets = client.drain();
+    let packets = client.drain_owed(2);
     let publish = packets
         .iter()
         .find(|packet| matches!(packet.packet(), Packet::Publish(_)))
