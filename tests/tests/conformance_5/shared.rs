@@ -100,13 +100,12 @@ fn qos_is_the_members_own() {
     let server = server();
     let mut clients = [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce].map(|qos| {
         let mut client = RawClient::connect(&server, V5, &unique("own"));
-        client.subscribe("$share/g/own", qos);
+        // A group each: whose turn it is in a common one depends on when acknowledgements come home.
+        client.subscribe(&format!("$share/{}/own", unique("g")), qos);
         (client, qos)
     });
     for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
-        for _ in 0..3 {
-            publish(&server, "own", qos, b"m");
-        }
+        publish(&server, "own", qos, b"m");
         for (client, granted) in &mut clients {
             let received = client.receive_message();
             assert_eq!(received.publish().qos, qos.min(*granted));
