@@ -14,7 +14,6 @@
 )]
 
 mod hash;
-mod names;
 mod random;
 mod roster;
 pub mod simulate;
@@ -22,8 +21,8 @@ mod strategies;
 
 use std::net::IpAddr;
 
-pub use names::{UnknownStrategy, find};
 pub use strategies::{default_strategy, registry};
+pub use waypost_names::UnknownStrategy;
 
 /// A member: the caller's slot, used again only after [`Balance::on_left`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -132,6 +131,21 @@ pub struct Strategy {
     pub new: fn(seed: u64) -> Box<dyn Balance>,
 }
 
+/// Finds a strategy by name or alias; case, `_` and `-` do not matter.
+pub fn find(name: &str) -> Result<&'static Strategy, UnknownStrategy> {
+    waypost_names::find("balance", registry(), name)
+}
+
+impl waypost_names::Named for Strategy {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn aliases(&self) -> &'static [&'static str] {
+        self.aliases
+    }
+}
+
 impl std::fmt::Debug for Strategy {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(self.name)
@@ -145,3 +159,25 @@ impl PartialEq for Strategy {
 }
 
 impl Eq for Strategy {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_aliases_are_found_and_none_stands_for_two() {
+        for (asked, expect) in [
+            ("Round_Robin", "round-robin"),
+            ("rr", "round-robin"),
+            ("swrr", "weighted-round-robin"),
+            ("LeastConn", "least-connections"),
+            ("power-of-two-choices", "power-of-two"),
+        ] {
+            assert_eq!(find(asked).unwrap().name, expect, "{asked}");
+        }
+        assert_eq!(waypost_names::doubled(registry()), None);
+        let error = find("no such thing").unwrap_err();
+        assert_eq!(error.names.len(), registry().len());
+        assert_eq!(error.family, "balance");
+    }
+}

@@ -15,12 +15,11 @@
 )]
 
 mod cached;
-mod names;
 mod strategies;
 
 pub use cached::{Cached, Counters, ENTRY_BYTES};
-pub use names::{UnknownStrategy, find};
 pub use strategies::{default_strategy, registry};
+pub use waypost_names::UnknownStrategy;
 
 /// What an entry is kept under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -68,6 +67,21 @@ pub struct Strategy {
     pub new: fn(capacity_bytes: u64) -> Box<dyn Cache>,
 }
 
+/// Finds a strategy by name or alias; case, `_` and `-` do not matter.
+pub fn find(name: &str) -> Result<&'static Strategy, UnknownStrategy> {
+    waypost_names::find("cache", registry(), name)
+}
+
+impl waypost_names::Named for Strategy {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn aliases(&self) -> &'static [&'static str] {
+        self.aliases
+    }
+}
+
 impl std::fmt::Debug for Strategy {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(self.name)
@@ -81,3 +95,19 @@ impl PartialEq for Strategy {
 }
 
 impl Eq for Strategy {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_aliases_are_found_and_none_stands_for_two() {
+        for (asked, expect) in [("lru", "lru"), ("Least_Recently-Used", "lru")] {
+            assert_eq!(find(asked).unwrap().name, expect, "{asked}");
+        }
+        assert_eq!(waypost_names::doubled(registry()), None);
+        let error = find("no such thing").unwrap_err();
+        assert_eq!(error.names.len(), registry().len());
+        assert_eq!(error.family, "cache");
+    }
+}

@@ -14,11 +14,10 @@
     )
 )]
 
-mod names;
 mod strategies;
 
-pub use names::{UnknownStrategy, find};
 pub use strategies::{by_number, default_strategy, registry};
+pub use waypost_names::UnknownStrategy;
 
 /// Longest input that is packed: 1 GiB, more than any block of the log or payload of MQTT (256 MiB).
 pub const INPUT_BYTES_MAX: usize = 1 << 30;
@@ -112,6 +111,21 @@ pub struct Strategy {
     pub new: fn() -> Box<dyn Compress>,
 }
 
+/// Finds a strategy by name or alias; case, `_` and `-` do not matter.
+pub fn find(name: &str) -> Result<&'static Strategy, UnknownStrategy> {
+    waypost_names::find("compress", registry(), name)
+}
+
+impl waypost_names::Named for Strategy {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn aliases(&self) -> &'static [&'static str] {
+        self.aliases
+    }
+}
+
 impl std::fmt::Debug for Strategy {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(self.name)
@@ -133,4 +147,25 @@ fn check_length(input: &[u8]) -> Result<(), CompressError> {
         });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_aliases_are_found_and_none_stands_for_two() {
+        for (asked, expect) in [
+            ("zstd", "zstd"),
+            ("Zstandard", "zstd"),
+            ("LZ_4", "lz4"),
+            ("None", "identity"),
+        ] {
+            assert_eq!(find(asked).unwrap().name, expect, "{asked}");
+        }
+        assert_eq!(waypost_names::doubled(registry()), None);
+        let error = find("no such thing").unwrap_err();
+        assert_eq!(error.names.len(), registry().len());
+        assert_eq!(error.family, "compress");
+    }
 }

@@ -15,12 +15,11 @@
 )]
 
 mod key;
-mod names;
 mod strategies;
 
 pub use key::{KEY_BYTES, Key, KeyError, KeyId, MasterKey, SALT_BYTES, segment_key};
-pub use names::{UnknownStrategy, find};
 pub use strategies::{by_number, default_strategy, registry};
+pub use waypost_names::UnknownStrategy;
 
 /// Bytes of a nonce.
 pub const NONCE_BYTES: usize = 12;
@@ -100,6 +99,21 @@ pub struct Strategy {
     pub new: fn(&Key) -> Box<dyn Encrypt>,
 }
 
+/// Finds a strategy by name or alias; case, `_` and `-` do not matter.
+pub fn find(name: &str) -> Result<&'static Strategy, UnknownStrategy> {
+    waypost_names::find("encrypt", registry(), name)
+}
+
+impl waypost_names::Named for Strategy {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn aliases(&self) -> &'static [&'static str] {
+        self.aliases
+    }
+}
+
 impl std::fmt::Debug for Strategy {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(self.name)
@@ -113,3 +127,23 @@ impl PartialEq for Strategy {
 }
 
 impl Eq for Strategy {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_aliases_are_found_and_none_stands_for_two() {
+        for (asked, expect) in [
+            ("aes-gcm", "aes-gcm"),
+            ("AES_256_GCM", "aes-gcm"),
+            ("aes256gcm", "aes-gcm"),
+        ] {
+            assert_eq!(find(asked).unwrap().name, expect, "{asked}");
+        }
+        assert_eq!(waypost_names::doubled(registry()), None);
+        let error = find("no such thing").unwrap_err();
+        assert_eq!(error.names.len(), registry().len());
+        assert_eq!(error.family, "encrypt");
+    }
+}

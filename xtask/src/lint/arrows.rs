@@ -8,11 +8,12 @@ use crate::repository::Repository;
 /// A crate and the crates of this house that it may use, in any dependency section.
 const ARROWS: &[(&str, &[&str])] = &[
     ("waypost-mqtt", &[]),
-    ("waypost-balance", &[]),
-    ("waypost-route", &[]),
-    ("waypost-cache", &[]),
-    ("waypost-compress", &[]),
-    ("waypost-encrypt", &[]),
+    ("waypost-names", &[]),
+    ("waypost-balance", &["waypost-names"]),
+    ("waypost-route", &["waypost-names"]),
+    ("waypost-cache", &["waypost-names"]),
+    ("waypost-compress", &["waypost-names"]),
+    ("waypost-encrypt", &["waypost-names"]),
     ("waypost-core", &["waypost-mqtt", "waypost-balance"]),
     ("waypost-auth", &["waypost-mqtt", "waypost-core"]),
     (
@@ -42,6 +43,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "waypost-mqtt",
             "waypost-core",
+            "waypost-names",
             "waypost-balance",
             "waypost-store",
             "waypost-mesh",

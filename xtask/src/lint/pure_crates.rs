@@ -11,6 +11,7 @@ use crate::{
 const PURE: &[&str] = &[
     "crates/waypost-mqtt/",
     "crates/waypost-core/",
+    "crates/waypost-names/",
     "crates/waypost-balance/",
     "crates/waypost-route/",
     "crates/waypost-cache/",

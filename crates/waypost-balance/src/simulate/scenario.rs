@@ -120,10 +120,10 @@ fn every_name() -> String {
 
 /// Finds a scenario; case, `_` and `-` do not matter.
 pub fn find_scenario(name: &str) -> Result<&'static Scenario, UnknownScenario> {
-    let wanted = crate::names::plain(name);
+    let wanted = waypost_names::plain(name);
     scenarios()
         .iter()
-        .find(|scenario| crate::names::plain(scenario.name) == wanted)
+        .find(|scenario| waypost_names::plain(scenario.name) == wanted)
         .ok_or_else(|| UnknownScenario(name.to_owned()))
 }
 

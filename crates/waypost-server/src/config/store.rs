@@ -89,12 +89,7 @@ pub(super) fn check(loading: &Loading, problems: &mut Vec<Problem>) {
 }
 
 const COMPRESS_WORDS: Word<Config> = Word {
-    words: || {
-        waypost_compress::registry()
-            .iter()
-            .map(|strategy| strategy.name)
-            .collect()
-    },
+    words: || waypost_names::names(waypost_compress::registry()),
     read: |config| config.store.compress,
     write: |config, name| {
         let found = waypost_compress::find(name);
@@ -106,10 +101,9 @@ const COMPRESS_WORDS: Word<Config> = Word {
 
 const ENCRYPT_WORDS: Word<Config> = Word {
     words: || {
-        let names = waypost_encrypt::registry()
-            .iter()
-            .map(|strategy| strategy.name);
-        std::iter::once(NO_ENCRYPTION).chain(names).collect()
+        let mut words = vec![NO_ENCRYPTION];
+        words.extend(waypost_names::names(waypost_encrypt::registry()));
+        words
     },
     read: |config| config.store.encrypt,
     write: |config, name| {
@@ -125,12 +119,7 @@ const ENCRYPT_WORDS: Word<Config> = Word {
 };
 
 const CACHE_WORDS: Word<Config> = Word {
-    words: || {
-        cache::registry()
-            .iter()
-            .map(|strategy| strategy.name)
-            .collect()
-    },
+    words: || waypost_names::names(cache::registry()),
     read: |config| config.store.cache,
     write: |config, name| {
         let found = cache::find(name);

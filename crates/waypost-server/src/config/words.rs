@@ -34,12 +34,7 @@ pub(super) const ANONYMOUS: Word<Config> = Word {
 
 /// `server.balance`
 pub(super) const BALANCE: Word<Config> = Word {
-    words: || {
-        waypost_balance::registry()
-            .iter()
-            .map(|strategy| strategy.name)
-            .collect()
-    },
+    words: || waypost_names::names(waypost_balance::registry()),
     read: |config| config.server.balance,
     write: |config, name| {
         let found = waypost_balance::find(name);

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use waypost_compress::UnknownStrategy;
 use waypost_core::journal::{MessageId, Numbers, QueueId};
+use waypost_names::UnknownStrategy;
 use waypost_store::disk::RealDisk;
 use waypost_store::log::LogOptions;
 use waypost_store::{
@@ -49,10 +49,10 @@ pub enum OpenError {
     Key(#[from] NoKey),
     /// `store.compress` names no strategy.
     #[error("store.compress: {0}")]
-    Compress(#[from] UnknownStrategy),
+    Compress(UnknownStrategy),
     /// `store.cache` names no strategy.
     #[error("store.cache: {0}")]
-    Cache(#[from] cache::UnknownStrategy),
+    Cache(UnknownStrategy),
     /// What is in it cannot be used.
     #[error("cannot open the store in {}: {source}", path.display())]
     Store {
@@ -210,12 +210,12 @@ pub fn options(config: &StoreConfig) -> Result<StoreOptions, OpenError> {
     Ok(StoreOptions {
         log: LogOptions {
             segment_bytes: config.segment_bytes,
-            compress: waypost_compress::find(config.compress)?,
+            compress: waypost_compress::find(config.compress).map_err(OpenError::Compress)?,
             key: keys.current.take().map(Arc::new),
             older_keys: keys.older.into_iter().map(Arc::new).collect(),
             ..LogOptions::default()
         },
-        cache: cache::find(config.cache)?,
+        cache: cache::find(config.cache).map_err(OpenError::Cache)?,
         cache_bytes: config.cache_bytes,
     })
 }
