@@ -12,6 +12,7 @@ mod durable_sessions;
 mod flow;
 mod group_promises;
 mod promises;
+mod properties;
 mod retained;
 mod rules;
 mod sessions;

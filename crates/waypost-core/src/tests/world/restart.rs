@@ -1,0 +1,91 @@
+//! The machine stops, and starts again with what the store has.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::{Shard, World};
+use crate::journal::{Numbers, QueueId, Table};
+use crate::mail::MailBatch;
+use crate::tests::store::Row;
+use crate::{AllowAll, Broker, BrokerConfig, Now, RetainedClock, ShardId};
+
+impl World {
+    /// The machine stops and starts again, a while later: every connection and all mail is gone, and what the store had
+    /// on disk is restored.
+    pub fn crash_and_restore(&mut self) {
+        let shards = self.shards.len();
+        self.restart(shards, 1_000);
+    }
+
+    /// As [`Self::crash_and_restore`], with as many shards and after as many milliseconds.
+    pub fn restart(&mut self, shards: usize, down_ms: u64) {
+        self.store.crash(shards);
+        for wire in &mut self.wires {
+            wire.is_closed = true;
+            wire.inbox.clear();
+        }
+        self.links = (0..shards * shards).map(|_| VecDeque::new()).collect();
+        let last_wall_ms = self.now.wall_ms;
+        self.now = Now {
+            monotonic_ms: 5_000,
+            wall_ms: last_wall_ms + down_ms,
+        };
+        let views = self.store.durable.clone();
+        let message = self.store.highest();
+        let queues = views.rows.keys().filter_map(|(table, key)| {
+            let key = key.get(..8).filter(|_| *table == Table::SESSIONS)?;
+            Some(u64::from_be_bytes(key.try_into().unwrap()))
+        });
+        let groups = views.queues.keys().map(|queue| queue.0);
+        let queue = QueueId(queues.chain(groups).max().unwrap_or_default() + 1_000);
+        let (numbers, clock) = (Numbers::after(message, queue), RetainedClock::default());
+        self.shards = (0..shards)
+            .map(|number| {
+                let config = BrokerConfig {
+                    shard: ShardId(u16::try_from(number).unwrap()),
+                    shards: u16::try_from(shards).unwrap(),
+                    seed: self.random.next(),
+                    limits: self.limits.clone(),
+                    clock: clock.clone(),
+                    policies: Arc::clone(&self.policies),
+                    has_store: true,
+                    numbers: numbers.clone(),
+                };
+                Shard {
+                    broker: Broker::new(config, Box::new(AllowAll), Box::new(AllowAll)),
+                    mail: (0..shards).map(|_| MailBatch::default()).collect(),
+                }
+            })
+            .collect();
+        for shard in 0..shards {
+            self.call(shard, |broker, now, net| {
+                broker.restore_begin(last_wall_ms, now);
+                let is_first = |table: Table| matches!(table, Table::SESSIONS | Table::GROUPS);
+                let (first, then): (Vec<_>, Vec<_>) = views
+                    .rows
+                    .iter()
+                    .partition(|((table, _), _)| is_first(*table));
+                let mut row = |((table, key), (_, value, kept)): (&(Table, Vec<u8>), &Row)| {
+                    broker
+                        .restore_row(*table, key, value, *kept, now, net)
+                        .unwrap();
+                };
+                first.into_iter().for_each(&mut row);
+                for (queue, entries) in &views.queues {
+                    let bytes = entries.iter().map(|(_, id, _)| views.messages[id].len());
+                    let bytes: usize = bytes.sum();
+                    broker.restore_queue(*queue, entries.len() as u64, bytes as u64);
+                }
+                let mut row = |((table, key), (_, value, kept)): (&(Table, Vec<u8>), &Row)| {
+                    broker
+                        .restore_row(*table, key, value, *kept, now, net)
+                        .unwrap();
+                };
+                then.into_iter().for_each(&mut row);
+                broker.restore_end(now, net);
+            });
+        }
+        // Interest reaches the others before any client does.
+        while self.deliver_mail() {}
+    }
+}
