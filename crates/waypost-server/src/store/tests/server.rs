@@ -186,6 +186,9 @@ fn qos_1_without_durable_interest_touches_no_disk() {
     let (mut subscriber, _) = Client::connect(&running, "live", false);
     assert_eq!(subscriber.subscribe("a/#"), 1);
     let (mut publisher, _) = Client::connect(&running, "publisher", false);
+    // The batches of the start come before this SUBACK's.
+    let (mut kept, _) = Client::connect(&running, "kept", true);
+    assert_eq!(kept.subscribe("elsewhere"), 1);
     let before = running.batches();
     running.faults.set_full(true);
     for id in 1..=100 {
