@@ -17,9 +17,11 @@
     clippy::missing_panics_doc
 )]
 
+pub mod bench;
 pub mod bytes;
 mod certificates;
 pub mod ledger;
+pub mod past;
 pub mod power_cut;
 mod programs;
 pub mod random;

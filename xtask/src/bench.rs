@@ -5,6 +5,7 @@
 //! run: figures of different runs and machines do not compare, ratios inside one line do.
 
 mod server;
+mod storage;
 mod storm;
 
 use std::{
@@ -29,6 +30,9 @@ const CPU: &str = "server_cpu_us_per_delivery";
 pub fn run(root: &Path, mut arguments: Arguments) -> Result<(), Failure> {
     if arguments.positional_is("storm") {
         return storm::run(root, arguments);
+    }
+    if let Some(scenario) = storage::scenario(&mut arguments) {
+        return storage::run(root, scenario, arguments);
     }
     let print_only = arguments.flag("--print");
     let seconds = arguments.option::<u64>("--seconds")?.unwrap_or(3);

@@ -52,6 +52,18 @@ cargo xtask TASK: everything a developer runs
                                --seconds N per phase (3), --macro-only, --print (appends nothing)
   bench storm                  what storms of connections do to live traffic, and what a TLS handshake costs;
                                --rounds N (5), --seconds N per quiet phase (2), --clients N, --tls-clients N, --print
+  bench store-start            how soon a server with a long log and many sessions is ready, and what it reads;
+                               --log-gb N (10), --sessions N (1,000,000), --debtors N, --payload BYTES, --tail-mb N,
+                               --shards N (2). This and those below: --dir DIRECTORY on the disk that counts,
+                               --json (appends nothing), exit code 1 if a goal is missed
+  bench store-owed             memory and disk of messages owed to offline sessions, to all of them and to each alone;
+                               --sessions N (1,000), --messages N (1,000,000), --seconds-max N (300)
+  bench store-drain            what live traffic feels when offline sessions come back at once; --sessions N (1,000),
+                               --messages N for each (2,000), --rounds N (5), --seconds N per quiet phase (10)
+  bench store-segments         how much disk a session holds that is away while segments pass; --segments N (10),
+                               --one-in N messages for it (20)
+  bench durable                QoS 1 between sessions that outlive their connections, with syncs and without, and beside
+                               mosquitto and nats-server with theirs; --rounds N (3), --seconds N (5)
   help                         this text
 
 One test only:                 cargo test -p waypost-tests --test conformance_5 will

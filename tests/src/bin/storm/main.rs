@@ -15,14 +15,12 @@ mod handshakes;
 mod probe;
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, getrlimit, setpriority_process, setrlimit};
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::process::setpriority_process;
 use serde_json::{Value, json};
+use waypost_tests::bench::{Awake, median, option, raise_file_limit, run_on};
 use waypost_tests::{Certificates, LIMIT, Server, ServerOptions, wait_for};
 
 use crowd::Crowd;
@@ -44,14 +42,8 @@ fn server(certificates: &Certificates) -> Server {
 }
 
 fn main() -> ExitCode {
-    let option = |name: &str, default: u32| {
-        let mut words = std::env::args().skip_while(|word| word != name).skip(1);
-        words
-            .next()
-            .map_or(default, |word| word.parse().expect("a number"))
-    };
     let rounds = option("--rounds", 5);
-    let quiet = Duration::from_secs(option("--seconds", 2).into());
+    let quiet = Duration::from_secs(option("--seconds", 2));
     let (clients, tls_clients) = (option("--clients", 10_000), option("--tls-clients", 2_000));
     raise_file_limit();
     let certificates = Certificates::make();
@@ -118,62 +110,9 @@ fn storm(probe: &Probe, crowd: &mut Crowd, rounds: u32, quiet: Duration) -> Valu
     })
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 /// Waits until only the live traffic is left.
 fn settle(server: &Server) {
     wait_for("the crowd to be gone", LIMIT, || {
         (server.metric("waypost_connections") < 2.5).then_some(())
     });
-}
-
-/// The calling thread, and what it starts from now on, runs there.
-fn run_on(core: usize) {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    let mut set = CpuSet::new();
-    set.set(core.min(cores - 1));
-    if let Err(error) = sched_setaffinity(None, &set) {
-        eprintln!("threads run on any core: {error}");
-    }
-}
-
-/// Threads that keep both cores from sleeping, until dropped.
-struct Awake(Arc<AtomicBool>);
-
-impl Awake {
-    fn keep() -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        for core in [0, 1] {
-            let stop = Arc::clone(&stop);
-            thread::spawn(move || {
-                run_on(core);
-                setpriority_process(None, 19).expect("the lowest priority");
-                while !stop.load(Ordering::Relaxed) {
-                    std::hint::spin_loop();
-                }
-            });
-        }
-        Self(stop)
-    }
-}
-
-impl Drop for Awake {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-fn raise_file_limit() {
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: maximum,
-            maximum,
-        },
-    )
-    .expect("as many as allowed");
 }
