@@ -116,29 +116,7 @@ pub fn find(name: &str) -> Result<&'static Strategy, UnknownStrategy> {
     waypost_names::find("compress", registry(), name)
 }
 
-impl waypost_names::Named for Strategy {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn aliases(&self) -> &'static [&'static str] {
-        self.aliases
-    }
-}
-
-impl std::fmt::Debug for Strategy {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(self.name)
-    }
-}
-
-impl PartialEq for Strategy {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for Strategy {}
+waypost_names::named!(Strategy);
 
 fn check_length(input: &[u8]) -> Result<(), CompressError> {
     if input.len() > INPUT_BYTES_MAX {

@@ -14,6 +14,37 @@ pub trait Named {
     fn aliases(&self) -> &'static [&'static str];
 }
 
+/// Makes a family's row, a `struct` with `name` and `aliases`, [`Named`]; two rows are equal if their names are, and a name is
+/// what is printed of one.
+#[macro_export]
+macro_rules! named {
+    ($row:ty) => {
+        impl $crate::Named for $row {
+            fn name(&self) -> &'static str {
+                self.name
+            }
+
+            fn aliases(&self) -> &'static [&'static str] {
+                self.aliases
+            }
+        }
+
+        impl std::fmt::Debug for $row {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str(self.name)
+            }
+        }
+
+        impl PartialEq for $row {
+            fn eq(&self, other: &Self) -> bool {
+                self.name == other.name
+            }
+        }
+
+        impl Eq for $row {}
+    };
+}
+
 /// A name that no strategy of the family has.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
@@ -88,23 +119,21 @@ fn every_name<S: Named>(registry: &[S]) -> impl Iterator<Item = (&'static str, &
 mod tests {
     use super::*;
 
-    #[derive(Debug, PartialEq)]
-    struct Row(&'static str, &'static [&'static str]);
+    struct Row {
+        name: &'static str,
+        aliases: &'static [&'static str],
+    }
 
-    impl Named for Row {
-        fn name(&self) -> &'static str {
-            self.0
-        }
+    named!(Row);
 
-        fn aliases(&self) -> &'static [&'static str] {
-            self.1
-        }
+    const fn row(name: &'static str, aliases: &'static [&'static str]) -> Row {
+        Row { name, aliases }
     }
 
     const ROWS: &[Row] = &[
-        Row("round-robin", &["rr"]),
-        Row("least-connections", &["least-conn", "leastconn2"]),
-        Row("random", &[]),
+        row("round-robin", &["rr"]),
+        row("least-connections", &["leastconn"]),
+        row("random", &[]),
     ];
 
     #[test]
@@ -116,7 +145,7 @@ mod tests {
             ("rr", "round-robin"),
             ("LeastConn", "least-connections"),
         ] {
-            assert_eq!(find("test", ROWS, asked).unwrap().0, expect, "{asked}");
+            assert_eq!(find("test", ROWS, asked).unwrap().name, expect, "{asked}");
         }
     }
 
@@ -143,6 +172,6 @@ mod tests {
     #[test]
     fn a_name_that_stands_for_two_is_seen() {
         assert_eq!(doubled(ROWS), None);
-        assert_eq!(doubled(&[Row("a-b", &[]), Row("c", &["A_B"])]), Some("A_B"));
+        assert_eq!(doubled(&[row("a-b", &[]), row("c", &["A_B"])]), Some("A_B"));
     }
 }
