@@ -32,6 +32,7 @@ use crate::restore::Restore;
 use crate::retained::RetainedStore;
 use crate::session::{Delivery, Sessions};
 use crate::timers::{Timer, Timers};
+use crate::unsettled::Unsettled;
 
 /// What a broker is made from.
 #[derive(Clone, Debug)]
@@ -109,6 +110,7 @@ pub struct Broker {
     pub(crate) calendar: Calendar,
     pub(crate) unlogged: Unlogged,
     pub(crate) held_rows: HeldRows,
+    pub(crate) unsettled: Unsettled,
     pub(crate) held_connects: HeldConnects,
     pub(crate) restore: Restore,
 }
@@ -165,6 +167,7 @@ impl Broker {
             calendar: Calendar::default(),
             unlogged: Unlogged::default(),
             held_rows: HeldRows::default(),
+            unsettled: Unsettled::default(),
             held_connects: HeldConnects::default(),
             restore: Restore::default(),
             limits: config.limits,

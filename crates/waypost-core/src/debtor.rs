@@ -19,6 +19,7 @@ use crate::rows::message::decode_message;
 use crate::rows::options::decode_options;
 use crate::rows::packet_key;
 use crate::session::Session;
+use crate::unsettled::Settled;
 
 /// What one read of a queue brings at most, in bytes of contents (and the message that goes beyond).
 const READ_BYTES_MAX: u32 = 1024 * 1024;
@@ -154,7 +155,15 @@ impl Broker {
             if let Some(packet_id) = row {
                 journal.delete(Table::SENT, &packet_key(number, packet_id.value()));
             }
-            self.end(Until::Whenever, out);
+            let ticket = self.end(Until::Whenever, out);
+            if row.is_some() {
+                let settled = Settled {
+                    queue: number,
+                    id,
+                    packet_id: row,
+                };
+                self.unsettled.write(ticket, settled);
+            }
         }
     }
 
@@ -215,7 +224,8 @@ impl Broker {
         for entry in read.entries {
             let id = entry.id;
             let is_in_flight = delivery.inflight.owes(id);
-            if delivery.cursor.is_settled(id) || (is_seeking && !is_in_flight) {
+            let is_settled = delivery.cursor.is_settled(id) || self.unsettled.has(queue, id);
+            if is_settled || (is_seeking && !is_in_flight) {
                 continue;
             }
             delivery.cursor.seen(id);

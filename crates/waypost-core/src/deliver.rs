@@ -10,7 +10,7 @@ use std::rc::Rc;
 use waypost_mqtt::{Filter, ProtocolVersion, PublishHead, QoS, Topic, publish_len};
 
 use crate::broker::Broker;
-use crate::connection::Connections;
+use crate::connection::{Connection, Connections};
 use crate::counters::Counters;
 use crate::debtor::Unlogged;
 use crate::debts::{Debts, Ledger};
@@ -470,10 +470,35 @@ pub(crate) fn fit(
     let Some(connection) = connections.get_mut(target.connection) else {
         return false;
     };
-    let head = PublishHead {
+    let len = len_to(connection, message, target.flags.qos(), identifiers);
+    let bytes_max = connection.packet_bytes_max as usize;
+    // 5 [MQTT-3.1.2-24]
+    if len > bytes_max {
+        return false;
+    }
+    // Teaching an alias makes the packet larger, at most by its property and two more length bytes.
+    if let Some(aliases) = &mut connection.aliases_out
+        && connection.version == ProtocolVersion::V5
+        && len + 5 <= bytes_max
+        && let Some((alias, known)) = aliases.assign(message.topic, |topic| hasher.hash(topic))
+    {
+        target.alias = alias;
+        target.flags = target.flags.with_if(known, DeliveryFlags::TOPIC_KNOWN);
+    }
+    true
+}
+
+/// The length of the PUBLISH packet for a client, without an alias.
+pub(crate) fn len_to(
+    connection: &Connection,
+    message: &Message<'_>,
+    qos: QoS,
+    identifiers: &[u32],
+) -> usize {
+    publish_len(&PublishHead {
         version: connection.version,
         dup: false,
-        qos: target.flags.qos(),
+        qos,
         retain: false,
         topic: message.topic,
         packet_id: 1,
@@ -482,20 +507,5 @@ pub(crate) fn fit(
         subscription_identifiers: identifiers,
         properties: message.properties,
         payload_len: message.payload.bytes.len(),
-    };
-    let bytes_max = connection.packet_bytes_max as usize;
-    // 5 [MQTT-3.1.2-24]
-    if publish_len(&head) > bytes_max {
-        return false;
-    }
-    // Teaching an alias makes the packet larger, at most by its property and two more length bytes.
-    if let Some(aliases) = &mut connection.aliases_out
-        && connection.version == ProtocolVersion::V5
-        && publish_len(&head) + 5 <= bytes_max
-        && let Some((alias, known)) = aliases.assign(message.topic, |topic| hasher.hash(topic))
-    {
-        target.alias = alias;
-        target.flags = target.flags.with_if(known, DeliveryFlags::TOPIC_KNOWN);
-    }
-    true
+    })
 }

@@ -11,6 +11,7 @@ use waypost_mqtt::{Ack, Packet, PacketId, QoS, ReasonCode};
 use crate::broker::Broker;
 use crate::effects::{ConnectionId, DeliveryFlags, Effects, Now};
 use crate::flow::Step;
+use crate::group::Word;
 use crate::inflight::Waits;
 use crate::journal::{QueueId, Refusal, Table, Ticket, Until};
 use crate::rows::{SentRow, Stage, packet_key};
@@ -29,6 +30,11 @@ impl HeldRows {
     fn pop(&mut self, upto: Ticket) -> Option<(QueueId, PacketId)> {
         let first = self.waiting.pop_front_if(|(ticket, ..)| *ticket <= upto)?;
         Some((first.1, first.2))
+    }
+
+    /// A row waits with this transaction.
+    pub fn push(&mut self, ticket: Ticket, queue: QueueId, packet_id: PacketId) {
+        self.waiting.push_back((ticket, queue, packet_id));
     }
 
     /// The last row that a session waits for.
@@ -72,7 +78,6 @@ impl Broker {
                 id: ready.id,
                 stage: Stage::PubRec,
                 order: delivery.cursor.order,
-                group: None,
             };
             let bytes = &mut self.held_rows.bytes;
             bytes.clear();
@@ -113,7 +118,6 @@ impl Broker {
                     id,
                     stage: Stage::PubComp,
                     order: delivery.cursor.order,
-                    group: None,
                 };
                 let bytes = &mut self.held_rows.bytes;
                 bytes.clear();
@@ -155,13 +159,14 @@ impl Broker {
                     let first = DeliveryFlags::default();
                     let number = packet_id.value();
                     let is_sent = self.send_owed(slot, id, &owed, number, first, now, out);
-                    self.after_sending(slot, packet_id, is_sent, out);
+                    self.after_sending(slot, packet_id, is_sent, now, out);
                     self.go_on(slot, now, out);
                 }
                 (Some(_), _) => self.go_on(slot, now, out),
                 (None, _) => {}
             }
         }
+        self.moving.to_yield.append(&mut self.held.yields);
     }
 
     /// A session came from another shard: what waits there for its rows waits here for the same.
@@ -183,7 +188,6 @@ impl Broker {
                 id,
                 stage,
                 order: delivery.cursor.order,
-                group: None,
             };
             let bytes = &mut self.held_rows.bytes;
             bytes.clear();
@@ -210,6 +214,7 @@ impl Broker {
         slot: u32,
         packet_id: PacketId,
         is_sent: bool,
+        now: Now,
         out: &mut impl Effects,
     ) {
         let Some(session) = self.sessions.get_mut(slot) else {
@@ -222,10 +227,22 @@ impl Broker {
         }
         // 5 [MQTT-3.1.2-25]: as though it had been sent.
         let (waits, debt) = (inflight.waits(packet_id), inflight.debt(packet_id));
+        let tag = inflight.tag(packet_id);
         inflight.finish(packet_id);
         if let Some(id) = debt {
             let row = (waits == Waits::PubRec).then_some(packet_id);
             self.settle_debt(slot, id, row, out);
+        }
+        if let Some(tag) = tag {
+            // What the session took for good can be no other's.
+            let word = |number| match debt {
+                Some(_) => Word::TooLarge { number },
+                None => Word::Returned {
+                    number,
+                    is_too_large: true,
+                },
+            };
+            self.report(slot, tag, word, now, out);
         }
     }
 
@@ -258,11 +275,15 @@ impl Broker {
             match delivery.inflight.refuse_held(packet_id) {
                 // It was not sent: it waits again.
                 Some(Waits::PubRec) => {
+                    let tag = delivery.inflight.tag(packet_id);
                     delivery.inflight.finish(packet_id);
                     delivery.cursor.fall_behind();
                     delivery.cursor.is_refused = true;
                     delivery.resume_ms = Some(now.monotonic_ms + RETRY_MS);
                     self.arm_session(slot);
+                    if let Some(tag) = tag {
+                        self.report(slot, tag, |number| Word::NotKept { number }, now, out);
+                    }
                 }
                 // The client has it and says so again on its next connection.
                 Some(_) => {
@@ -273,5 +294,6 @@ impl Broker {
                 None => {}
             }
         }
+        self.moving.to_yield.append(&mut self.held.yields);
     }
 }

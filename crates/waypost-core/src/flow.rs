@@ -7,7 +7,7 @@ use waypost_mqtt::{Ack, Packet, PacketId, QoS, ReasonCode};
 use crate::broker::Broker;
 use crate::deliver::{fit, target};
 use crate::effects::{ConnectionId, DeliveryFlags, Effects, IdentifierRange, Now};
-use crate::group::{Tag, Word};
+use crate::group::Word;
 use crate::index::SubscriberId;
 use crate::inflight::{Resend, Waits};
 use crate::queue::Owed;
@@ -225,32 +225,18 @@ impl Broker {
             );
             return Step::Done;
         }
-        let tag = again.tag;
+        // 5 [MQTT-3.3.1-1], 3.1.1 [MQTT-3.3.1-1]
+        let dup = DeliveryFlags::default().with_if(!again.is_new, DeliveryFlags::DUP);
         let Some(owed) = again.as_owed() else {
             // Nothing to send again under this identifier: the session did not keep it.
             delivery.inflight.finish(packet_id);
             return Step::Done;
         };
         self.counters.redeliveries += 1;
-        // 5 [MQTT-3.3.1-1], 3.1.1 [MQTT-3.3.1-1]
-        let (number, dup) = (packet_id.value(), DeliveryFlags::DUP);
+        let number = packet_id.value();
         let is_sent = self.send_owed(slot, id, &owed, number, dup, now, out);
-        self.after_sending(slot, packet_id, is_sent, out);
-        if !is_sent {
-            self.return_too_large(slot, tag, now, out);
-        }
+        self.after_sending(slot, packet_id, is_sent, now, out);
         Step::Done
-    }
-
-    /// A message of a group that this client cannot have is another's.
-    fn return_too_large(&mut self, slot: u32, tag: Option<Tag>, now: Now, out: &mut impl Effects) {
-        if let Some(tag) = tag {
-            let word = |number| Word::Returned {
-                number,
-                is_too_large: true,
-            };
-            self.report(slot, tag, word, now, out);
-        }
     }
 
     /// What waits in memory goes first: it is of topics of its own.
@@ -306,7 +292,7 @@ impl Broker {
         let flags = DeliveryFlags::default().with_if(is_again, DeliveryFlags::DUP);
         let number = packet_id.value();
         let is_sent = self.send_owed(slot, id, &ready.owed, number, flags, now, out);
-        self.after_sending(slot, packet_id, is_sent, out);
+        self.after_sending(slot, packet_id, is_sent, now, out);
         Step::Done
     }
 

@@ -27,6 +27,7 @@ pub(crate) enum Waits {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Slot {
     pub packet_id: u16,
     pub waits: Waits,
@@ -43,6 +44,8 @@ pub(crate) struct Slot {
     pub debt: Option<MessageId>,
     /// It may not be sent, nor its PUBREL, before its row is on disk.
     pub is_held: bool,
+    /// It waited for its row and was never sent since.
+    pub is_new: bool,
 }
 
 /// What comes next of what was in flight when the last connection ended.
@@ -110,6 +113,7 @@ impl Inflight {
             tag: None,
             debt: None,
             is_held: false,
+            is_new: false,
         });
         self.unacknowledged += 1;
         self.resend_at = self.slots.len();
@@ -134,6 +138,7 @@ impl Inflight {
     pub fn hold_last(&mut self) {
         if let Some(slot) = self.slots.back_mut() {
             slot.is_held = true;
+            slot.is_new = true;
         }
     }
 
@@ -207,14 +212,16 @@ impl Inflight {
         if let Some(slot) = self.get_mut(packet_id)
             && slot.debt.is_some()
         {
+            slot.is_new = false;
             slot.message = None;
             slot.identifiers = None;
         }
     }
 
-    /// Whoever is away has nothing in memory that can be read.
+    /// Whoever is away has nothing in memory that can be read. What a group gave cannot be before its row is on disk.
     pub fn drop_bodies(&mut self) {
-        for slot in self.slots.iter_mut().filter(|slot| slot.debt.is_some()) {
+        let can_be_read = |slot: &&mut Slot| slot.debt.is_some() && !slot.is_being_taken();
+        for slot in self.slots.iter_mut().filter(can_be_read) {
             slot.message = None;
             slot.identifiers = None;
         }
@@ -237,9 +244,19 @@ impl Inflight {
         Some(waits)
     }
 
+    /// Whether something is sent under this identifier, or about to be.
+    pub fn is_in_use(&self, packet_id: PacketId) -> bool {
+        self.get(packet_id).is_some()
+    }
+
     /// Of which group's delivery the message under this identifier is.
     pub fn tag(&self, packet_id: PacketId) -> Option<Tag> {
         self.get(packet_id)?.tag
+    }
+
+    /// Whether the store has yet to say of some group's message that it is this session's.
+    pub fn is_taking(&self) -> bool {
+        self.slots.iter().any(Slot::is_being_taken)
     }
 
     fn tagged(&self) -> impl Iterator<Item = (Tag, &Slot)> {
@@ -256,26 +273,18 @@ impl Inflight {
             .map(|(tag, slot)| (tag.number, slot.waits))
     }
 
-    /// Ends the exchange of a delivery that is another client's now.
-    pub fn take_back(&mut self, wanted: Tag) {
-        let found = self.tagged().find(|(tag, _)| *tag == wanted);
-        if let Some(packet_id) = found.and_then(|(_, slot)| PacketId::new(slot.packet_id)) {
-            self.finish(packet_id);
-        }
+    /// Ends the exchange of a delivery that is another client's now. Returns its identifier, and what the queue in the
+    /// store is owed of it.
+    pub fn take_back(&mut self, wanted: Tag) -> Option<(PacketId, Option<MessageId>)> {
+        let (_, slot) = self.tagged().find(|(tag, _)| *tag == wanted)?;
+        let (packet_id, debt) = (PacketId::new(slot.packet_id)?, slot.debt);
+        self.finish(packet_id);
+        Some((packet_id, debt))
     }
 
     /// All groups' deliveries that are not finished, and what they wait for.
     pub fn all_tagged(&self) -> Vec<(Tag, Waits)> {
         self.tagged().map(|(tag, slot)| (tag, slot.waits)).collect()
-    }
-
-    /// Ends the exchanges of all groups' deliveries, and says what they waited for.
-    pub fn forget_tagged(&mut self) -> Vec<(Tag, Waits)> {
-        let tagged = self.all_tagged();
-        for (tag, _) in &tagged {
-            self.take_back(*tag);
-        }
-        tagged
     }
 
     // 5 [MQTT-2.2.1-4]: an identifier other than 0 and not in use. The window is smaller than the number of
@@ -490,7 +499,13 @@ impl Slot {
             tag: None,
             debt: Some(debt),
             is_held: false,
+            is_new: false,
         }
+    }
+
+    /// A group's message that is this session's as soon as its row is on disk.
+    fn is_being_taken(&self) -> bool {
+        self.is_held && self.waits == Waits::PubRec && self.tag.is_some()
     }
 
     /// Whether it has to be read to be sent (again).

@@ -65,6 +65,8 @@ impl Broker {
     /// Transactions up to here are on disk.
     pub(crate) fn sessions_stored(&mut self, durable: Ticket, now: Now, out: &mut impl Effects) {
         self.answers_stored(durable, now, out);
+        self.settled_stored(durable, out);
+        self.group_rows_stored(durable, out);
         self.rows_stored(durable, now, out);
         self.connects_stored(durable, now, out);
     }
@@ -79,6 +81,8 @@ impl Broker {
         out: &mut impl Effects,
     ) {
         self.answers_refused(first, last, why, now, out);
+        self.settled_refused(first, last);
+        self.group_rows_refused(first, last);
         self.rows_refused(first, last, why, now, out);
         self.connects_refused(first, last, why, now, out);
     }

@@ -66,6 +66,7 @@ mod stored;
 mod subscribe;
 mod timers;
 mod topics;
+mod unsettled;
 mod unsure;
 mod waiting;
 mod wanted;

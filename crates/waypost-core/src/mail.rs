@@ -11,7 +11,7 @@ use crate::debts::Debts;
 use crate::effects::{ConnectionId, Message, Payload, ShardId};
 use crate::group::{Delivery, Join, Knew, MemberKey, Said, Taking, Word};
 use crate::index::{Cursor, FilterId};
-use crate::journal::MessageId;
+use crate::journal::{MessageId, QueueId};
 use crate::parcel::{OwedParcel, Parcel, RetainedParcel};
 use crate::wanted::Wanted;
 
@@ -163,6 +163,8 @@ const IPV4: u8 = 0b1_0000;
 const IPV6: u8 = 0b10_0000;
 /// Of a delivery or a publish: it has a number.
 const NUMBERED: u8 = 0b100_0000;
+/// Of a delivery: the group's queue in the store is owed it.
+const OWED: u8 = 0b1000_0000;
 const HEAD_LEN: usize = 37;
 /// Filters a publish names at most; beyond that, the receiver looks for itself.
 const FILTERS_MAX: usize = 64;
@@ -263,6 +265,7 @@ impl MailBatch {
             qos,
             retain,
             identifier,
+            debt,
             ..
         } = taking;
         let mut flags = u8::from(*qos);
@@ -272,6 +275,9 @@ impl MailBatch {
         if number.is_some() {
             flags |= NUMBERED;
         }
+        if debt.is_some() {
+            flags |= OWED;
+        }
         self.run.extend_from_slice(&[DELIVERY, flags]);
         self.run.extend_from_slice(&key.to_bits().to_le_bytes());
         self.run
@@ -279,6 +285,10 @@ impl MailBatch {
         self.run.extend_from_slice(&knew.visit.to_le_bytes());
         self.run.extend_from_slice(&knew.returned.to_le_bytes());
         self.run.extend_from_slice(&identifier.to_le_bytes());
+        if let Some((queue, id)) = debt {
+            self.run.extend_from_slice(&queue.0.to_le_bytes());
+            self.run.extend_from_slice(&id.0.to_le_bytes());
+        }
         self.push_message(message);
     }
 
@@ -431,6 +441,18 @@ impl<'a> Reader<'a> {
         })
     }
 
+    fn knew(&mut self) -> Option<Knew> {
+        Some(Knew {
+            visit: u32::from_le_bytes(self.array()?),
+            returned: u32::from_le_bytes(self.array()?),
+        })
+    }
+
+    fn debt(&mut self) -> Option<(QueueId, MessageId)> {
+        let queue = QueueId(u64::from_le_bytes(self.array()?));
+        Some((queue, MessageId(u64::from_le_bytes(self.array()?))))
+    }
+
     fn item(&mut self, mails: &mut std::vec::IntoIter<Mail>) -> Option<Item<'a>> {
         match self.array::<1>()? {
             [PUBLISH] => {
@@ -499,15 +521,17 @@ impl<'a> Reader<'a> {
                 let [flags] = self.array()?;
                 let key = MemberKey::from_bits(u64::from_le_bytes(self.array()?));
                 let number = u32::from_le_bytes(self.array()?);
-                let knew = Knew {
-                    visit: u32::from_le_bytes(self.array()?),
-                    returned: u32::from_le_bytes(self.array()?),
-                };
+                let knew = self.knew()?;
                 let identifier = u32::from_le_bytes(self.array()?);
+                let debt = match flags & OWED {
+                    0 => None,
+                    _ => Some(self.debt()?),
+                };
                 Some(Item::Delivery(Delivery {
                     key,
                     number: (flags & NUMBERED != 0).then_some(number),
                     knew,
+                    debt,
                     message: self.message()?,
                     qos: QoS::try_from(flags & 0b11).ok()?,
                     retain: flags & RETAIN != 0,

@@ -157,9 +157,14 @@ impl Broker {
         self.held_connects.begin();
         let kept = self.take_over(slot, claim.clean_start, now, out);
         // A repeat of a `QoS` 2 message may come to the new owner: by then the first one is kept, or is not.
+        // What it is taking from a group is its own by then, or the group's again.
         if let Some(session) = kept.and_then(|slot| self.sessions.get(slot))
-            && session.unstored() > 0
+            && (session.unstored() > 0 || session.is_taking())
         {
+            // Their homes cannot give its members anything meanwhile.
+            if let Some(slot) = kept {
+                self.members_away(slot, now, out);
+            }
             self.held.yields.push(claim.clone());
             return;
         }
@@ -199,6 +204,10 @@ impl Broker {
             *self.moving.in_vain.entry(number).or_default() += 1;
         }
         let departed = session.number().map(|_| departed);
+        let settled = session
+            .number()
+            .map(|number| self.unsettled.of(number))
+            .unwrap_or_default();
         let mut left = Session::new(Box::default(), None, session.publisher);
         left.subscriptions.clone_from(&session.subscriptions);
         left.set_number(session.number());
@@ -209,7 +218,7 @@ impl Broker {
         left.moving = Some(Box::new(Moving::Leaving(Leaving { to, number, moved })));
         self.sessions.leave(slot, left);
         self.moving.leaving.insert((to, number), slot);
-        Some(Parcel::new(session, departed, subscriptions))
+        Some(Parcel::new(session, departed, settled, subscriptions))
     }
 
     /// As new owner: the session came.
@@ -221,6 +230,8 @@ impl Broker {
         now: Now,
         out: &mut impl Effects,
     ) {
+        let mut parcel = parcel;
+        self.unsettled.arrive(std::mem::take(&mut parcel.settled));
         let (mut session, subscriptions) = parcel.open();
         let mut moved = vec![false; usize::from(self.shards)];
         mark(&mut moved, self.shard);
@@ -247,7 +258,7 @@ impl Broker {
             session.subscriptions = filters;
         }
         self.hold_again(slot, out);
-        let awaited = self.members_arrive(slot);
+        let awaited = self.members_arrive(slot, out);
         if let Some(Moving::Arriving(arriving)) = self.sessions.moving(slot) {
             arriving.awaited = awaited;
         }

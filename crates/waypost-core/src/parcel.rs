@@ -13,6 +13,7 @@ use crate::queue::{Owed, StoredMessage};
 use crate::retained::Retained;
 use crate::retained_request::RetainedRequest;
 use crate::session::{Delivery, Received, Session};
+use crate::unsettled::Settled;
 
 /// A whole session.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(crate) struct Parcel {
     dropped: u64,
     /// Of a session that the store keeps.
     departed: Option<Departed>,
+    /// What it was settled, whether the store knows or not.
+    pub settled: Vec<Settled>,
 }
 
 #[derive(Debug)]
@@ -44,6 +47,7 @@ struct SlotParcel {
     tag: Option<Tag>,
     debt: Option<MessageId>,
     is_held: bool,
+    is_new: bool,
 }
 
 /// A message owed to one session.
@@ -92,6 +96,7 @@ impl Parcel {
     pub fn new(
         session: Session,
         departed: Option<Departed>,
+        settled: Vec<Settled>,
         subscriptions: Vec<(String, Subscription)>,
     ) -> Self {
         let number = session.number();
@@ -116,6 +121,7 @@ impl Parcel {
                 tag: slot.tag,
                 debt: slot.debt,
                 is_held: slot.is_held,
+                is_new: slot.is_new,
             })
             .collect();
         Self {
@@ -135,6 +141,7 @@ impl Parcel {
             retained: retained.into_iter().map(RequestParcel::new).collect(),
             dropped,
             departed,
+            settled,
         }
     }
 
@@ -155,6 +162,7 @@ impl Parcel {
             tag: slot.tag,
             debt: slot.debt,
             is_held: slot.is_held,
+            is_new: slot.is_new,
         });
         let mut delivery = Delivery {
             inflight: Inflight::from_slots(slots, self.last_id),

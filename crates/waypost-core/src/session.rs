@@ -5,6 +5,7 @@ use core::num::NonZeroU64;
 use std::collections::VecDeque;
 
 use hashbrown::HashTable;
+use waypost_mqtt::PacketId;
 
 use crate::cursor::Cursor;
 use crate::effects::ConnectionId;
@@ -143,6 +144,12 @@ impl Session {
             self.received = None;
         }
         Some(has_row)
+    }
+
+    /// Whether nothing is sent under an identifier.
+    pub fn is_free(&self, packet_id: PacketId) -> bool {
+        let delivery = self.delivery.as_ref();
+        delivery.is_none_or(|delivery| !delivery.inflight.is_in_use(packet_id))
     }
 
     /// How many of them wait for the store to keep them.

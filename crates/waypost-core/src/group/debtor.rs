@@ -3,28 +3,28 @@
 //! What it is owed is in a queue of the store, and in memory while that is little. Beyond that the group is *behind*:
 //! what comes is only counted, and read from the queue when what is in memory runs low. It is so no more when all it is
 //! owed is in memory again. A message is settled when it ends at the group, whatever the reason; one that its
-//! publisher's shard has not written down yet, as soon as it has. Not here: who is owed what (`debts.rs`).
+//! publisher's shard has not written down yet, as soon as it has. At `QoS` 2 a message is always read from the queue:
+//! what a client is sent once and no more has to be written down before. It is settled when a member's session that
+//! the store keeps takes it ([`super::taking`]), in the same transaction. Not here: who is owed what (`debts.rs`).
 
 use std::rc::Rc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashSet;
+use waypost_mqtt::QoS;
 
+use super::Sender;
 use super::line::Line;
 use super::message::{Dropped, Given, Waiting};
 use super::unlogged::Ending;
-use super::{Sender, home_of};
 use crate::broker::Broker;
 use crate::calendar::Calendar;
 use crate::effects::{Effects, Now, ShardId};
-use crate::index::SubscriberId;
 use crate::journal::{MessageId, QueueId, QueueRead, ReadEntry, Table, Until};
 use crate::limits::Limits;
-use crate::queue::queued_overhead;
-use crate::rows::RowError;
-use crate::rows::group::{decode_group, encode_group};
 use crate::rows::message::decode_message;
 use crate::rows::options::decode_options;
+use crate::unsettled::Settled;
 
 /// What a group is to the store.
 #[derive(Debug)]
@@ -64,12 +64,18 @@ impl Debtor {
     }
 
     /// At a start: how much the queue holds may be unknown.
-    fn restored(number: QueueId) -> Self {
+    pub fn restored(number: QueueId) -> Self {
         Self {
             beyond: 1,
             has_more: true,
             ..Self::new(number)
         }
+    }
+
+    /// At a start: its queue holds this.
+    pub fn restore(&mut self, count: usize, bytes: usize) {
+        (self.beyond, self.beyond_bytes) = (count, bytes);
+        self.has_more = count > 0;
     }
 
     /// Messages that are not in memory, and what they are charged with.
@@ -78,12 +84,19 @@ impl Debtor {
     }
 
     /// A message comes while these wait in memory: whether it is to wait there too.
-    pub fn keeps(&mut self, id: MessageId, bytes: usize, line: &Line, limits: &Limits) -> bool {
+    pub fn keeps(
+        &mut self,
+        id: MessageId,
+        qos: QoS,
+        bytes: usize,
+        line: &Line,
+        limits: &Limits,
+    ) -> bool {
         self.unlogged += 1;
         let has_place = line.count() == 0
             || (line.count() < limits.group_window_messages_max
                 && line.bytes() + bytes <= limits.group_window_bytes_max);
-        if self.beyond == 0 && has_place {
+        if self.beyond == 0 && has_place && qos != QoS::ExactlyOnce {
             self.held.insert(id);
             return true;
         }
@@ -158,9 +171,7 @@ impl Broker {
         waiting: &mut Waiting,
         origin: crate::mail::Origin,
     ) {
-        let group = self.groups.get(slot);
-        let number = group.and_then(|group| Some(group.debtor.as_ref()?.number));
-        let Some(number) = number else {
+        let Some(number) = self.groups.number_of(slot) else {
             return;
         };
         let topic = waiting.message.topic();
@@ -184,8 +195,15 @@ impl Broker {
         };
         if !self.groups.unlogged.finish(debtor.number, id) {
             debtor.settle(id);
-            out.journal().settle(debtor.number, id);
-            self.end(Until::Whenever, out);
+            let queue = debtor.number;
+            out.journal().settle(queue, id);
+            let ticket = self.end(Until::Whenever, out);
+            let settled = Settled {
+                queue,
+                id,
+                packet_id: None,
+            };
+            self.unsettled.write(ticket, settled);
             self.keep_group_if_needed(slot, out);
         }
     }
@@ -266,6 +284,8 @@ impl Broker {
         if !self.has_store || self.groups.is_restoring {
             return false;
         }
+        // At a start members may be on their way from other shards.
+        let may_end = self.groups.restored.is_none();
         let Some(group) = self.groups.get_mut(slot) else {
             return false;
         };
@@ -274,16 +294,12 @@ impl Broker {
             None if has_durable => {
                 let number = self.numbers.queue();
                 group.debtor = Some(Debtor::new(number));
-                let mut value = Vec::new();
-                encode_group(number, &mut value);
-                out.journal()
-                    .put(Table::GROUPS, group.filter.as_bytes(), &value);
-                self.end(Until::Whenever, out);
                 self.groups.by_number.insert(number, slot);
+                self.put_group(number, out);
                 self.interest_lasts(filter_id, true, out);
                 true
             }
-            Some(debtor) if !has_durable && debtor.is_idle() => {
+            Some(debtor) if !has_durable && may_end && debtor.is_idle() => {
                 self.end_debtor(slot, out);
                 self.interest_lasts(filter_id, false, out);
                 false
@@ -370,6 +386,9 @@ impl Broker {
         ending.after = read.entries.last().map_or(ending.after, |last| last.place);
         let filter = ending.filter.clone();
         for entry in read.entries {
+            if self.unsettled.has(queue, entry.id) {
+                continue;
+            }
             let Some(waiting) = opened(entry, self.shard, self.calendar) else {
                 self.counters.group_dropped_unreadable += 1;
                 continue;
@@ -426,7 +445,7 @@ impl Broker {
         let mut unreadable = Vec::new();
         for entry in read.entries {
             let id = entry.id;
-            if debtor.is_known(id) {
+            if debtor.is_known(id) || self.unsettled.has(queue, id) {
                 continue;
             }
             let Some(waiting) = opened(entry, shard, calendar) else {
@@ -453,86 +472,6 @@ impl Broker {
         }
         self.dispatch(slot, now, out);
         self.tell_dropped(now, out);
-    }
-
-    /// At a start: a row of groups. Each shard takes those that have their home here; their members are still to come.
-    pub(crate) fn restore_group(
-        &mut self,
-        filter: &[u8],
-        value: &[u8],
-        out: &mut impl Effects,
-    ) -> Result<(), RowError> {
-        let number = decode_group(value)?;
-        let filter = core::str::from_utf8(filter).map_err(|_| RowError::Malformed)?;
-        if home_of(filter, self.shards) != self.shard {
-            return Ok(());
-        }
-        // A member may have come before.
-        let slot = match self.groups.find(filter) {
-            Some(slot) => slot,
-            None => self.begin_group(filter, out).ok_or(RowError::Malformed)?,
-        };
-        let group = self.groups.all.get_mut(slot as usize);
-        let Some(group) = group.and_then(Option::as_mut) else {
-            return Ok(());
-        };
-        let filter_id = group.filter_id;
-        group.debtor = Some(Debtor::restored(number));
-        self.groups.by_number.insert(number, slot);
-        self.fresh.forget(SubscriberId::of_group(slot).0);
-        self.interest_lasts(filter_id, true, out);
-        self.groups.count_waiting(slot);
-        Ok(())
-    }
-
-    /// At a start: what the queue of a group holds.
-    pub(crate) fn restore_group_queue(&mut self, queue: QueueId, count: usize, bytes: usize) {
-        let Some(slot) = self.groups.by_number.get(&queue).copied() else {
-            return;
-        };
-        let group = self.groups.get_mut(slot);
-        if let Some(debtor) = group.and_then(|group| group.debtor.as_mut()) {
-            (debtor.beyond, debtor.beyond_bytes) = (count, queued_overhead(count) + bytes);
-            debtor.has_more = count > 0;
-        }
-        self.groups.count_waiting(slot);
-    }
-
-    /// All rows have come. When the others have read theirs too, all members have joined.
-    pub(crate) fn await_members(&mut self, now: Now, out: &mut impl Effects) {
-        self.groups.is_restoring = false;
-        for slot in self.groups.slots() {
-            self.keep_group_if_needed(slot, out);
-        }
-        if self.groups.by_number.is_empty() {
-            return;
-        }
-        if self.shards == 1 {
-            self.end_restored_groups(now, out);
-        } else {
-            self.groups.restored = Some(self.ask_round(out));
-        }
-    }
-
-    /// Other shards have confirmed a round.
-    pub(crate) fn end_orphans(&mut self, now: Now, out: &mut impl Effects) {
-        let all = self.fresh.confirmed_by_all();
-        if self
-            .groups
-            .restored
-            .take_if(|round| *round <= all)
-            .is_some()
-        {
-            self.end_restored_groups(now, out);
-        }
-    }
-
-    /// After the start: all members have joined. Groups without any end.
-    fn end_restored_groups(&mut self, now: Now, out: &mut impl Effects) {
-        for slot in self.groups.slots() {
-            self.end_group_if_empty(slot, now, out);
-            self.keep_group_if_needed(slot, out);
-        }
     }
 }
 

@@ -27,6 +27,10 @@ pub(crate) enum Word {
     Refused { number: u32 },
     /// One never reached the client.
     Returned { number: u32, is_too_large: bool },
+    /// One was not begun: the store did not take it down as the session's.
+    NotKept { number: u32 },
+    /// One that is the session's for good is larger than its client takes now.
+    TooLarge { number: u32 },
     /// This many bytes at `QoS` 0 have come to its outbox.
     Taken { bytes: u32 },
     /// Whether its outbox is more than half full, and whether its window is.
@@ -265,7 +269,7 @@ impl Broker {
             self.counters.group_redeliveries += 1;
             let (seat, key, membership) = (detail.seat, detail.key, detail.membership);
             match seat {
-                Seat::Here(_, session) => self.give_back(session, membership, &[number]),
+                Seat::Here(_, session) => self.give_back(session, membership, &[number], out),
                 Seat::There(shard) if shard == self.shard => {
                     self.groups.take_back_on_the_way(key, &[number]);
                 }
@@ -305,13 +309,17 @@ impl Broker {
                     after.finished.extend(waiting.debt);
                 }
             }
-            Word::Refused { number } => {
+            Word::Refused { number } | Word::TooLarge { number } => {
+                let reason = match word {
+                    Word::Refused { .. } => Given::Refused,
+                    _ => Given::TooLarge,
+                };
                 let client_id = group.seats.client_id(id);
                 // 5 [MQTT-4.8.2-6]: not sent to another.
                 if let Some(waiting) = group.done(id, number, now) {
                     after.dropped.push(Dropped {
                         waiting,
-                        reason: Given::Refused,
+                        reason,
                         client_id,
                     });
                 }
@@ -320,6 +328,7 @@ impl Broker {
                 number,
                 is_too_large,
             } => group.returned(id, number, is_too_large, now),
+            Word::NotKept { number } => group.not_kept(id, number, now),
             Word::Taken { bytes } => {
                 group.taken_elsewhere(id, bytes.into());
                 return;

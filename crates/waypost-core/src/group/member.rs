@@ -12,7 +12,9 @@ use crate::broker::Broker;
 use crate::effects::{Effects, Now, ShardId};
 use crate::inflight::Waits;
 use crate::interest::post;
+use crate::journal::Table;
 use crate::mail::Mail;
+use crate::rows::packet_key;
 
 /// The user property of SUBSCRIBE that gives a member its weight.
 const WEIGHT_PROPERTY: &str = "waypost-weight";
@@ -305,10 +307,15 @@ impl Broker {
         if session.memberships.is_none() {
             return;
         }
-        let mut sent = Vec::new();
+        let (mut sent, mut rows) = (Vec::new(), Vec::new());
         if let Some(delivery) = &mut session.delivery {
-            sent = delivery.inflight.forget_tagged();
+            sent = delivery.inflight.all_tagged();
+            let taken = sent
+                .iter()
+                .filter_map(|(tag, _)| delivery.inflight.take_back(*tag));
+            rows.extend(taken.filter(|(_, debt)| debt.is_some()));
         }
+        let queue = session.number();
         let word = |number| {
             let of = |wanted| {
                 let of_these = sent
@@ -334,30 +341,43 @@ impl Broker {
             for filter in memberships.by_filter.keys() {
                 self.forget_subscription(slot, filter, out);
             }
+            for (packet_id, _) in rows {
+                if let Some(queue) = queue {
+                    let key = packet_key(queue, packet_id.value());
+                    out.journal().delete(Table::SENT, &key);
+                }
+            }
         }
     }
 
     /// Deliveries that are another member's now: whatever this client still says of them changes nothing.
-    pub(crate) fn give_back(&mut self, slot: u32, membership: u32, numbers: &[u32]) {
-        let (Some(session), Some(membership)) =
-            (self.sessions.get_mut(slot), NonZeroU32::new(membership))
-        else {
+    pub(crate) fn give_back(
+        &mut self,
+        slot: u32,
+        membership: u32,
+        numbers: &[u32],
+        out: &mut impl Effects,
+    ) {
+        let Some(membership) = NonZeroU32::new(membership) else {
             return;
         };
-        if let Some(delivery) = &mut session.delivery {
-            for number in numbers {
-                let tag = Tag {
-                    membership,
-                    number: *number,
-                };
-                delivery.inflight.take_back(tag);
+        for number in numbers {
+            let tag = Tag {
+                membership,
+                number: *number,
+            };
+            let session = self.sessions.get_mut(slot);
+            let delivery = session.and_then(|session| session.delivery.as_mut());
+            let taken = delivery.and_then(|delivery| delivery.inflight.take_back(tag));
+            if let Some((packet_id, Some(debt))) = taken {
+                self.settle_debt(slot, debt, Some(packet_id), out);
             }
         }
     }
 
     /// The home has forgotten a member: as one that ended and had nothing in flight any more. What its session still has
     /// was taken back, while word of that went to another shard.
-    fn give_all_back(&mut self, slot: u32, membership: NonZeroU32) {
+    fn give_all_back(&mut self, slot: u32, membership: NonZeroU32, out: &mut impl Effects) {
         let session = self.sessions.get(slot);
         let delivery = session.and_then(|session| session.delivery.as_ref());
         let numbers = delivery.map(|delivery| delivery.inflight.numbers_of(membership));
@@ -366,7 +386,7 @@ impl Broker {
             .flatten()
             .map(|(sent, _)| sent)
             .collect();
-        self.give_back(slot, membership.get(), &numbers);
+        self.give_back(slot, membership.get(), &numbers, out);
     }
 
     /// The home of a group says something of a member here.
@@ -396,9 +416,9 @@ impl Broker {
                 self.joined(key, is_accepted, now, out);
             }
             Said::Handed(handed) => {
-                self.give_back(slot, membership.get(), &handed.taken_back);
+                self.give_back(slot, membership.get(), &handed.taken_back, out);
                 if !handed.is_member {
-                    self.give_all_back(slot, membership);
+                    self.give_all_back(slot, membership, out);
                     self.forget_membership(slot, key, now, out);
                 }
                 self.member_arrived(slot, key, now, out);
@@ -412,7 +432,7 @@ impl Broker {
                 }
             }
             Said::TakeBack { numbers } => {
-                self.give_back(slot, membership.get(), &numbers);
+                self.give_back(slot, membership.get(), &numbers, out);
                 self.forget_if_finished(slot, membership, now, out);
                 // Its window may be open again.
                 self.pump(slot, now, out);
@@ -455,7 +475,7 @@ impl Broker {
     }
 
     /// A session came from another shard. Returns the members whose homes have yet to say that they know.
-    pub(crate) fn members_arrive(&mut self, slot: u32) -> Vec<MemberKey> {
+    pub(crate) fn members_arrive(&mut self, slot: u32, out: &mut impl Effects) -> Vec<MemberKey> {
         let session = self.sessions.get_mut(slot);
         let mut memberships = session.and_then(|session| session.memberships.as_mut());
         if let Some(memberships) = &mut memberships {
@@ -470,14 +490,14 @@ impl Broker {
         for (number, key, home) in all {
             let handed = self.groups.handed.remove(&key);
             if let Some(handed) = &handed {
-                self.give_back(slot, number.get(), &handed.taken_back);
+                self.give_back(slot, number.get(), &handed.taken_back, out);
             }
             if home == self.shard {
                 let at = self.seat_here(key, slot);
                 match self.membership(slot, number) {
                     Some(membership) if at.is_some() => membership.at = at,
                     _ => {
-                        self.give_all_back(slot, number);
+                        self.give_all_back(slot, number, out);
                         self.remove_membership(slot, key);
                     }
                 }
@@ -485,7 +505,7 @@ impl Broker {
             }
             match handed {
                 Some(handed) if !handed.is_member => {
-                    self.give_all_back(slot, number);
+                    self.give_all_back(slot, number, out);
                     self.remove_membership(slot, key);
                 }
                 known => {

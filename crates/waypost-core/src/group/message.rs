@@ -128,6 +128,6 @@ pub(crate) struct Begun {
     pub message: Rc<StoredMessage>,
     pub qos: QoS,
     pub retain: bool,
-    /// What the store owes no more.
-    pub finished: Option<MessageId>,
+    /// The group's queue in the store is owed it.
+    pub debt: Option<MessageId>,
 }

@@ -10,18 +10,20 @@
 mod at_once;
 mod debtor;
 mod dropped;
+mod for_good;
 mod home;
 mod line;
 mod member;
 mod membership;
 mod message;
 mod offer;
+mod restore;
 mod seats;
 mod state;
 mod taking;
 mod unlogged;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU32;
 
 use foldhash::fast::FixedState;
@@ -31,7 +33,7 @@ use waypost_mqtt::{Filter, Properties};
 use crate::effects::ShardId;
 use crate::hash::shared_hash;
 use crate::index::{CachedMatch, FilterId};
-use crate::journal::QueueId;
+use crate::journal::{QueueId, Ticket};
 use crate::policy::Policy;
 use home::Handed;
 use message::{Dropped, Sender};
@@ -146,6 +148,10 @@ pub(crate) struct Groups {
     /// Groups that are owed messages by the store.
     by_number: HashMap<QueueId, u32, FixedState>,
     unlogged: Unlogged,
+    /// Rows that were written down and are not known to be on disk.
+    rows: VecDeque<(Ticket, QueueId)>,
+    /// Of these, what the store did not take down.
+    rows_refused: Vec<QueueId>,
     /// Rows are still being read.
     pub is_restoring: bool,
     /// After a start: when all shards have confirmed this round, all members have joined.
@@ -176,6 +182,11 @@ impl Groups {
     /// Whether the store keeps messages for a group.
     fn is_owed(&self, slot: u32) -> bool {
         self.get(slot).is_some_and(|group| group.debtor.is_some())
+    }
+
+    /// The queue of a group that is owed messages by the store.
+    fn number_of(&self, slot: u32) -> Option<QueueId> {
+        Some(self.get(slot)?.debtor.as_ref()?.number)
     }
 
     /// Groups that have their home here.

@@ -99,6 +99,7 @@ impl Broker {
             qos: QoS::AtMostOnce,
             retain: false,
             identifier: 0,
+            debt: None,
         };
         // Each round but the last finds one member more that cannot have it.
         loop {
@@ -215,8 +216,9 @@ impl Broker {
             let beyond = |group: &Group| group.debtor.as_ref().map(|debtor| debtor.beyond().0);
             if let Some(group) = self.groups.get_mut(slot) {
                 let was_behind = beyond(group) > Some(0);
+                let is_for_room = waiting.qos != QoS::ExactlyOnce;
                 group.push(waiting, &self.limits);
-                let is_new = !was_behind && beyond(group) > Some(0);
+                let is_new = !was_behind && is_for_room && beyond(group) > Some(0);
                 self.counters.group_windows_exceeded += u64::from(is_new);
             }
         } else {
@@ -278,9 +280,12 @@ impl Broker {
                 message: stored,
                 qos,
                 retain,
-                finished,
+                debt,
             } = begun;
-            self.settle_for_group(slot, finished, out);
+            let queue = self.groups.number_of(slot);
+            if number.is_none() {
+                self.settle_for_group(slot, debt, out);
+            }
             let message = stored.message(now);
             let tag = number
                 .zip(NonZeroU32::new(membership))
@@ -293,6 +298,7 @@ impl Broker {
                 qos,
                 retain,
                 identifier,
+                debt: queue.zip(debt).filter(|_| qos == QoS::ExactlyOnce),
             };
             match seat {
                 Seat::Here(_, session) => {

@@ -88,7 +88,7 @@ impl Group {
     pub fn push(&mut self, waiting: Waiting, limits: &Limits) {
         let bytes = waiting.message.queued_bytes();
         if let Some((debtor, id)) = self.debtor.as_mut().zip(waiting.debt)
-            && !debtor.keeps(id, bytes, &self.line, limits)
+            && !debtor.keeps(id, waiting.qos, bytes, &self.line, limits)
         {
             return;
         }
@@ -223,7 +223,7 @@ impl Group {
                 message,
                 qos,
                 retain,
-                finished: waiting.debt,
+                debt: waiting.debt,
             });
         }
         let token = match waiting.token.take() {
@@ -233,6 +233,7 @@ impl Group {
         let number = self.next_number;
         self.next_number = number.wrapping_add(1);
         waiting.deliveries += 1;
+        let debt = waiting.debt;
         self.seats.sent(
             at,
             Sent {
@@ -250,7 +251,7 @@ impl Group {
             message,
             qos,
             retain,
-            finished: None,
+            debt,
         })
     }
 
@@ -290,6 +291,15 @@ impl Group {
             }
         }
         self.became_ready(id);
+    }
+
+    /// A delivery was not begun; those after it may have been.
+    pub fn not_kept(&mut self, id: MemberId, number: u32, now: Now) {
+        if let Some(sent) = self.seats.finish(id, number) {
+            self.ended_otherwise(id, sent.token, now);
+            self.line.put_back(unsent(sent));
+            self.became_ready(id);
+        }
     }
 
     /// A delivery that came back goes before what is kept for its member by now.

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use waypost_mqtt::QoS;
 
+use super::for_good::Owner;
 use super::home::Word;
 use super::membership::Room;
 use super::{MemberKey, Tag};
@@ -11,7 +12,9 @@ use crate::broker::Broker;
 use crate::deliver::{fit, target};
 use crate::effects::{Effects, IdentifierRange, Message, Now, ShardId};
 use crate::index::SubscriberId;
+use crate::journal::{MessageId, QueueId};
 use crate::queue::StoredMessage;
+use crate::session::Session;
 
 /// What became of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,10 +38,12 @@ pub(crate) struct Taking<'a> {
     pub qos: QoS,
     pub retain: bool,
     pub identifier: u32,
+    /// At `QoS` 2, the queue of the group and what it is owed there.
+    pub debt: Option<(QueueId, MessageId)>,
 }
 
 impl Taking<'_> {
-    fn identifiers(&self) -> &[u32] {
+    pub(super) fn identifiers(&self) -> &[u32] {
         if self.identifier == 0 {
             &[]
         } else {
@@ -73,6 +78,8 @@ pub(crate) struct Delivery<'a> {
     pub qos: QoS,
     pub retain: bool,
     pub identifier: u32,
+    /// At `QoS` 2, the queue of the group and what it is owed there.
+    pub debt: Option<(QueueId, MessageId)>,
 }
 
 impl Broker {
@@ -168,6 +175,12 @@ impl Broker {
                 Taken::TooLarge
             };
         }
+        if let Some((queue, id)) = taking.debt
+            && let Some(number) = self.sessions.get(taking.slot).and_then(Session::number)
+        {
+            let owner = Owner { number, connection };
+            return self.take_for_good(taking, owner, (queue, id), now, out);
+        }
         let Some(session) = self.sessions.get_mut(taking.slot) else {
             return Taken::No;
         };
@@ -222,6 +235,7 @@ impl Broker {
             qos,
             retain,
             identifier,
+            debt,
         } = *delivery;
         // Whoever left has told the home what it holds; it sends the rest to others.
         let Some((slot, membership)) = self.groups.sessions.get(&key).copied() else {
@@ -241,6 +255,7 @@ impl Broker {
             qos,
             retain,
             identifier,
+            debt,
         };
         let room = self.room_of(slot, out);
         let is_full = room.is_slow || (room.is_busy && number.is_some());

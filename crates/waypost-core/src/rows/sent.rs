@@ -2,11 +2,10 @@
 
 use super::keys::read;
 use super::{RowError, put_number};
-use crate::journal::{MessageId, QueueId};
+use crate::journal::MessageId;
 
 const VERSION: u8 = 1;
 const IS_RECEIVED: u8 = 1;
-const IS_GROUPS: u8 = 2;
 
 /// What the server waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +25,6 @@ pub struct SentRow {
     pub stage: Stage,
     /// Where it stands among the others that were sent to this session.
     pub order: u64,
-    /// The queue of the group it came from, if it did.
-    pub group: Option<QueueId>,
 }
 
 impl SentRow {
@@ -37,19 +34,16 @@ impl SentRow {
             Stage::PubRec => 0,
             Stage::PubComp => IS_RECEIVED,
         };
-        out.extend_from_slice(&[VERSION, received | self.group.map_or(0, |_| IS_GROUPS)]);
+        out.extend_from_slice(&[VERSION, received]);
         put_number(self.id.0, out);
         put_number(self.order, out);
-        if let Some(group) = self.group {
-            put_number(group.0, out);
-        }
     }
 
     /// Reads it back.
     pub fn decode_sent(value: &[u8]) -> Result<Self, RowError> {
         read(value, VERSION, |reader| {
             let flags = reader.byte()?;
-            if flags & !(IS_RECEIVED | IS_GROUPS) != 0 {
+            if flags & !IS_RECEIVED != 0 {
                 return None;
             }
             let stage = if flags & IS_RECEIVED == 0 {
@@ -59,17 +53,7 @@ impl SentRow {
             };
             let id = MessageId(reader.number()?);
             let order = reader.number()?;
-            let group = if flags & IS_GROUPS == 0 {
-                None
-            } else {
-                Some(QueueId(reader.number()?))
-            };
-            Some(Self {
-                id,
-                stage,
-                order,
-                group,
-            })
+            Some(Self { id, stage, order })
         })
     }
 }
@@ -82,20 +66,17 @@ mod tests {
     #[test]
     fn is_read_back_and_nothing_else_is() {
         for stage in [Stage::PubRec, Stage::PubComp] {
-            for group in [None, Some(QueueId(300))] {
-                let row = SentRow {
-                    id: MessageId(u64::MAX),
-                    stage,
-                    order: 0,
-                    group,
-                };
-                let mut value = Vec::new();
-                row.encode(&mut value);
-                assert_eq!(SentRow::decode_sent(&value), Ok(row));
-                check(&value, |value| {
-                    SentRow::decode_sent(value).map(|row| row.id)
-                });
-            }
+            let row = SentRow {
+                id: MessageId(u64::MAX),
+                stage,
+                order: 0,
+            };
+            let mut value = Vec::new();
+            row.encode(&mut value);
+            assert_eq!(SentRow::decode_sent(&value), Ok(row));
+            check(&value, |value| {
+                SentRow::decode_sent(value).map(|row| row.id)
+            });
         }
     }
 }
