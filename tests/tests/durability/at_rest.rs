@@ -5,7 +5,7 @@ use std::path::Path;
 use waypost_mqtt::{Connect, ProtocolVersion, QoS, Topic, Will};
 use waypost_tests::{RawClient, ServerOptions, connect_packet};
 
-use crate::plain::{PLAIN, durable};
+use crate::plain::{PLAIN, durable, take};
 
 const CLIENT: &str = "planted-client-id";
 const TOPIC: &str = "planted/topic/name";
@@ -156,5 +156,51 @@ fn an_encrypted_store_does_not_open_without_its_key() {
     assert_eq!(
         subscriber.receive_message().publish().payload,
         PAYLOAD.as_bytes()
+    );
+}
+
+/// Changing the key: what stands under the old one is read with it, what comes stands under the new one, and without the old one
+/// nothing starts while something is needed from under it.
+#[test]
+fn a_key_is_changed() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let keys = tempfile::tempdir().expect("a temporary directory");
+    let key_file = |name: &str, key: &str| {
+        let path = keys.path().join(name);
+        std::fs::write(&path, key).expect("a key file");
+        let owner_only = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&path, owner_only).expect("a key file");
+        path.display().to_string()
+    };
+    let old = key_file("old", KEY);
+    let new = key_file("new", &KEY.chars().rev().collect::<String>());
+    let with = |current: &str, older: &[&str]| {
+        ServerOptions::new()
+            .data_dir(directory.path())
+            .configuration(&format!(
+                "{PLAIN}encrypt = \"aes-gcm\"\nkey_file = {current:?}\nold_key_files = {older:?}\n"
+            ))
+    };
+    plant(&with(&old, &[]));
+
+    let mut server = with(&new, &[&old]).start();
+    durable(&server, "publisher").publish(TOPIC, QoS::AtLeastOnce, b"under the new key");
+    server.terminate();
+    drop(server);
+
+    let refused =
+        |options: ServerOptions| std::panic::catch_unwind(|| drop(options.start())).is_err();
+    assert!(refused(with(&new, &[])));
+    assert!(refused(with(&old, &[])));
+
+    let server = with(&new, &[&old]).start();
+    let mut subscriber = durable(&server, CLIENT);
+    let payloads: Vec<_> = take(&mut subscriber, 2)
+        .iter()
+        .map(|received| received.publish().payload.to_vec())
+        .collect();
+    assert_eq!(
+        payloads,
+        [PAYLOAD.as_bytes(), b"under the new key".as_slice()]
     );
 }
