@@ -152,9 +152,9 @@ fn check(scene: &Scene, back: Back, has_plain: bool, says: &str) {
 }
 
 /// Goal: a message of a group that was published at `QoS` 2 comes to one member once, and is not lost, wherever in the
-/// handshake the server dies; so does the same message by a member's plain subscription. 5 [MQTT-4.8.2-4]; 5
-/// [MQTT-4.8.2-5]: if the session of who had it ends instead, nobody else is sent it. Method: the server
-/// dies after every number of steps.
+/// handshake the server dies; so does the same message by a member's plain subscription. If the session of who had it
+/// ends instead, nobody else is sent it. 5 [MQTT-4.8.2-4], 5 [MQTT-4.8.2-5]
+/// Method: the server dies after every number of steps.
 #[test]
 fn a_crash_at_any_step_makes_a_message_come_neither_twice_nor_never() {
     for (shards, shards_then) in [(1, 1), (2, 2), (4, 2), (2, 4)] {
