@@ -39,6 +39,17 @@ impl Table {
     pub const RETAINED: Self = Self(6);
     /// Groups that are owed messages, by filter.
     pub const GROUPS: Self = Self(7);
+
+    /// Tables in the order in which a start gives their rows to the core: before what the queues hold.
+    pub const BEFORE_QUEUES: [Self; 2] = [Self::SESSIONS, Self::GROUPS];
+    /// And after it: these rows need sessions, groups and their queues.
+    pub const AFTER_QUEUES: [Self; 5] = [
+        Self::SUBSCRIPTIONS,
+        Self::RECEIVED,
+        Self::SENT,
+        Self::WILLS,
+        Self::RETAINED,
+    ];
 }
 
 /// How far a transaction has to come before somebody may go on.

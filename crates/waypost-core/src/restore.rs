@@ -45,7 +45,7 @@ struct UnderWay {
 
 impl Broker {
     /// A start begins; `last_wall_ms` is the last date the store knows, in milliseconds since 1970. The rows of
-    /// sessions and groups come first ([`Table::SESSIONS`], [`Table::GROUPS`]), then their queues, then all other rows.
+    /// [`Table::BEFORE_QUEUES`] come next, then what the queues hold, then the rows of [`Table::AFTER_QUEUES`].
     pub fn restore_begin(&mut self, last_wall_ms: u64, now: Now) {
         self.calendar = Calendar::beginning(now, last_wall_ms);
     }

@@ -233,8 +233,7 @@ fn start_shards<D: Disk>(
     let clock = RetainedClock::default();
     let store_port = store.port(usize::from(shards));
     let (tell_restored, restored) = std::sync::mpsc::channel();
-    // A will that is due at the start goes to sessions of other shards: first each has to have the others' interest.
-    let all_restored = Arc::new(std::sync::Barrier::new(usize::from(shards)));
+    let mut waiting = Vec::new();
     for ((index, port), shard_stats) in (0..shards).zip(ports).zip(&stats.shards) {
         let id = ShardId(index);
         let broker_config = BrokerConfig {
@@ -251,27 +250,33 @@ fn start_shards<D: Disk>(
         let (mailboxes, stats) = (Arc::clone(&mailboxes), Arc::clone(shard_stats));
         let (store_port, rows) = (store_port.clone(), Arc::clone(&store.store));
         let tell_restored = tell_restored.clone();
-        let all_restored = Arc::clone(&all_restored);
+        let (go_on, may_go_on) = std::sync::mpsc::channel();
+        waiting.push(go_on);
         let (permit, authenticate) = users.judges(id);
         // A broker is not Send (its messages are counted without atomics), so it is made where it lives.
         threads
             .spawn(format!("shard-{index}"), move || {
                 let broker = Broker::new(broker_config, permit, authenticate);
                 let mut shard = Shard::new(id, port, mailboxes, store_port, broker, limits, stats);
-                let taken_up = shard.restore(&rows);
+                shard.restore(&rows)?;
                 drop(rows);
-                // A shard that failed keeps nobody waiting.
-                all_restored.wait();
-                taken_up?;
-                // Nobody listens when another shard has failed.
+                // One that fails is missed as soon as all others have said that they have not.
                 let _ = tell_restored.send(());
-                shard.run()
+                drop(tell_restored);
+                match may_go_on.recv() {
+                    Ok(()) => shard.run(),
+                    Err(_) => Ok(()),
+                }
             })
             .map_err(cannot_start("a shard's thread"))?;
     }
     drop(tell_restored);
     for _ in 0..shards {
         restored.recv().map_err(|_| StartError::NotRestored)?;
+    }
+    // A will that is due at the start goes to sessions of other shards: first each has to have the others' interest.
+    for shard in waiting {
+        let _ = shard.send(());
     }
     let now = stats.totals().gauges;
     log::info!(

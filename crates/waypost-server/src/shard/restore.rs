@@ -11,15 +11,6 @@ use waypost_store::{Disk, Store, StoreError};
 
 use super::Shard;
 
-/// Tables whose rows need the sessions and their queues.
-const AFTER_SESSIONS: [Table; 5] = [
-    Table::SUBSCRIPTIONS,
-    Table::RECEIVED,
-    Table::SENT,
-    Table::WILLS,
-    Table::RETAINED,
-];
-
 /// What a broker could not take up.
 #[derive(Debug, thiserror::Error)]
 enum RestoreError {
@@ -45,14 +36,15 @@ impl Shard {
         self.now = self.clock.now();
         let (_, _, last_wall_ms) = store.highest();
         self.broker.restore_begin(last_wall_ms, self.now);
-        self.take_up_rows(store, Table::SESSIONS)?;
-        self.take_up_rows(store, Table::GROUPS)?;
+        for table in Table::BEFORE_QUEUES {
+            self.take_up_rows(store, table)?;
+        }
         for queue in store.queues()? {
             let (queue, state) = queue.map_err(StoreError::from)?;
             self.broker
                 .restore_queue(QueueId(queue.0), state.count, state.bytes);
         }
-        for table in AFTER_SESSIONS {
+        for table in Table::AFTER_QUEUES {
             self.take_up_rows(store, table)?;
         }
         self.broker.restore_end(self.now, &mut self.outlets);

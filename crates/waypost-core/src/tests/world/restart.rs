@@ -3,10 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Shard, World};
+use super::{Net, Shard, World};
 use crate::journal::{Numbers, QueueId, Table};
 use crate::mail::MailBatch;
-use crate::tests::store::Row;
 use crate::{AllowAll, Broker, BrokerConfig, Now, RetainedClock, ShardId};
 
 impl World {
@@ -60,28 +59,23 @@ impl World {
         for shard in 0..shards {
             self.call(shard, |broker, now, net| {
                 broker.restore_begin(last_wall_ms, now);
-                let is_first = |table: Table| matches!(table, Table::SESSIONS | Table::GROUPS);
-                let (first, then): (Vec<_>, Vec<_>) = views
-                    .rows
-                    .iter()
-                    .partition(|((table, _), _)| is_first(*table));
-                let mut row = |((table, key), (_, value, kept)): (&(Table, Vec<u8>), &Row)| {
-                    broker
-                        .restore_row(*table, key, value, *kept, now, net)
-                        .unwrap();
+                let take_up = |broker: &mut Broker, net: &mut Net<'_>, tables: &[Table]| {
+                    for wanted in tables {
+                        let rows = views.rows.iter().filter(|row| row.0.0 == *wanted);
+                        for ((table, key), (_, value, kept)) in rows {
+                            broker
+                                .restore_row(*table, key, value, *kept, now, net)
+                                .unwrap();
+                        }
+                    }
                 };
-                first.into_iter().for_each(&mut row);
+                take_up(broker, net, &Table::BEFORE_QUEUES);
                 for (queue, entries) in &views.queues {
                     let bytes = entries.iter().map(|(_, id, _)| views.messages[id].len());
                     let bytes: usize = bytes.sum();
                     broker.restore_queue(*queue, entries.len() as u64, bytes as u64);
                 }
-                let mut row = |((table, key), (_, value, kept)): (&(Table, Vec<u8>), &Row)| {
-                    broker
-                        .restore_row(*table, key, value, *kept, now, net)
-                        .unwrap();
-                };
-                then.into_iter().for_each(&mut row);
+                take_up(broker, net, &Table::AFTER_QUEUES);
                 broker.restore_end(now, net);
             });
         }

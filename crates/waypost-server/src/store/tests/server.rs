@@ -7,13 +7,16 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use waypost_core::journal::{QueueId, Table};
+use waypost_core::rows::{SessionRow, queue_key};
+use waypost_store::{Batch, Store};
 
 use super::disk::{Faults, FaultyDisk};
 use super::{LIMIT, open};
 use crate::config::Config;
 use crate::door::Bound;
 use crate::metrics::Stats;
-use crate::server::{Server, start_over};
+use crate::server::{Server, StartError, start_over};
 use crate::store::clock::ClockTrust;
 use crate::store::open::OpenStore;
 
@@ -35,6 +38,13 @@ struct Running {
 
 impl Running {
     fn start(directory: &TempDir, change: impl FnOnce(&mut Config)) -> Self {
+        Self::try_start(directory, change).unwrap()
+    }
+
+    fn try_start(
+        directory: &TempDir,
+        change: impl FnOnce(&mut Config),
+    ) -> Result<Self, StartError> {
         let mut config = Config::default();
         config.listen.mqtt = vec!["127.0.0.1:0".parse().unwrap()];
         config.server.data_dir = directory.path().to_owned();
@@ -52,16 +62,16 @@ impl Running {
             &stats,
         )
         .unwrap();
-        let server = start_over(&config, store, Arc::clone(&stats)).unwrap();
+        let server = start_over(&config, store, Arc::clone(&stats))?;
         let Bound::Tcp(address) = server.addresses()[0].place else {
             panic!("a door of TCP");
         };
-        Self {
+        Ok(Self {
             server,
             faults,
             stats,
             address,
-        }
+        })
     }
 
     fn stop(self) {
@@ -475,4 +485,39 @@ fn what_a_group_is_owed_outlives_the_server() {
     assert!(is_known);
     member.expect_numbered(300);
     running.stop();
+}
+
+/// Goal: if one shard cannot take up what the store has, the start ends with an error; nobody waits for ever. Method: a
+/// will in an encoding of the future, which only the shard of its session reads.
+#[test]
+fn a_shard_that_fails_at_the_start_ends_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = Config::default();
+    let options = || open::options(&config.store).unwrap();
+    {
+        let disk = Arc::new(FaultyDisk::new(&directory));
+        let (store, mut writer, _) = Store::open(disk, options(), 1).unwrap();
+        let (mut batch, mut row) = (Batch::new(), Vec::new());
+        let key = queue_key(QueueId(1));
+        SessionRow {
+            client_id: "c",
+            user: None,
+            expiry_s: 1_000,
+            away_since_ms: None,
+            in_flight: Vec::new(),
+        }
+        .encode(&mut row);
+        batch.put(waypost_store::Table(Table::SESSIONS.0), &key, &row);
+        batch.put(waypost_store::Table(Table::WILLS.0), &key, &[u8::MAX]);
+        batch.end();
+        let appended = writer.append(&[batch.take()], 1).unwrap();
+        writer.sync().unwrap();
+        store.apply(&appended).unwrap();
+    }
+    let (told, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let outcome = Running::try_start(&directory, |_| {});
+        told.send(matches!(outcome, Err(StartError::NotRestored)))
+    });
+    assert!(ended.recv_timeout(LIMIT).expect("the start ends"));
 }
