@@ -38,6 +38,8 @@ pub enum Report {
     },
     /// A message that the client of changing subscriptions got.
     Told { topic: String },
+    /// A program that should have stayed has ended.
+    Ended { client: String },
     /// A publisher has stopped.
     Paused,
 }

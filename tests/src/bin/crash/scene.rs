@@ -346,6 +346,7 @@ impl Scene {
             Report::Told { topic } => {
                 self.filters.told.insert(topic);
             }
+            Report::Ended { client } => self.wrong.push(format!("{client} has ended")),
             Report::Paused => self.paused += 1,
         }
     }
@@ -402,8 +403,8 @@ impl Scene {
             scene.kept.is_complete(&scene.ledger)
         });
         self.paho.tell("unlook");
-        let mut wrong = self.ledger.settle(&hearing);
-        wrong.append(&mut self.wrong);
+        let mut wrong = std::mem::take(&mut self.wrong);
+        wrong.extend(self.ledger.settle(&hearing));
         wrong.extend(self.kept.judge(&self.ledger));
         wrong
     }
