@@ -35,7 +35,25 @@ def say(*words):
 
 class Careful(mqtt.Client):
     """paho, but for one fault (2.2.0): when connecting fails twice, it forgets that it has a PUBREC and sends the PUBLISH
-    anew, as a new one, instead of the PUBREL."""
+    anew, as a new one, instead of the PUBREL.
+
+    It tells of each PUBLISH as it writes it, because order is owed to what it wrote: a new message that is handed over
+    before CONNACK goes out before those that it repeats."""
+
+    line = 0
+
+    def writes(self, payload):
+        """A PUBLISH goes out on connection number `line`."""
+
+    def _create_socket(self):
+        sock = super()._create_socket()
+        self.line += 1
+        return sock
+
+    def _send_publish(self, mid, topic, payload=b"", *rest, **named):
+        if self._sock is not None:
+            self.writes(payload)
+        return super()._send_publish(mid, topic, payload, *rest, **named)
 
     def _messages_reconnect_reset_out(self):
         released = [message for message in self._out_messages.values() if message.state == RESEND_PUBREL]
@@ -120,7 +138,9 @@ class Client:
 
 
 class Publisher(Client):
-    """Publishes on a thread of its own, which also reports the answers: paho holds its locks while it calls back."""
+    """Publishes on a thread of its own, which also reports the answers: paho holds its locks while it calls back.
+
+    It has paused when all that it was given is answered."""
 
     def __init__(self, name, version, qos, topic, retain=False):
         self.publish_qos, self.topic, self.retain = qos, topic, retain
@@ -128,29 +148,38 @@ class Publisher(Client):
         self.is_on = False
         self.todo = queue.Queue()
         super().__init__(name, version)
-        self.client.on_publish = lambda c, u, mid, reason, p: self.todo.put((mid, reason, self.connection))
+        self.client.writes = self.writes
+        self.client.on_publish = lambda c, u, mid, reason, p: self.todo.put((mid, reason, self.client.line))
         threading.Thread(target=self.work, daemon=True).start()
 
     def message(self):
         """The topic and payload of the present number."""
         return self.topic, f"{self.name} {self.number} {'x' * random.randrange(40)}"
 
+    def writes(self, payload):
+        say("sent", self.name, payload.split()[1].decode(), self.client.line)
+
+    def may_publish(self, in_flight):
+        return len(in_flight) < IN_FLIGHT_MAX
+
     def work(self):
         numbers = {}
+        pausing = False
         while True:
+            if pausing and not numbers:
+                pausing = False
+                say("paused", self.name)
             try:
                 answer = self.todo.get(timeout=random.random() * PAUSE_S)
             except queue.Empty:
-                if self.is_on and len(numbers) < IN_FLIGHT_MAX:
+                if self.is_on and self.may_publish(numbers.values()):
                     self.number += 1
-                    say("sent", self.name, self.number, self.connection)
                     topic, payload = self.message()
                     info = self.client.publish(topic, payload, self.publish_qos, retain=self.retain)
                     numbers[info.mid] = self.number
                 continue
             if answer is None:
-                self.is_on = False
-                say("paused", self.name)
+                self.is_on, pausing = False, True
                 continue
             mid, reason, connection = answer
             number = numbers.pop(mid)
@@ -164,9 +193,18 @@ class Publisher(Client):
 
 
 class Retainer(Publisher):
-    """Number n goes to topic n mod 4; two sets, then a deletion."""
+    """Number n goes to topic n mod 4; two sets, then a deletion, which has no number to be told by when it is written.
+
+    One message of a topic is in flight at a time: what stays is the last that paho wrote, which need not be the highest."""
+
+    def may_publish(self, in_flight):
+        return self.number - 3 not in in_flight
+
+    def writes(self, payload):
+        pass
 
     def message(self):
+        say("sent", self.name, self.number, self.client.line)
         topic = f"{self.topic}/{self.number % 4}"
         return topic, "" if self.number // 4 % 3 == 2 else f"{self.name} {self.number} "
 
