@@ -172,6 +172,8 @@ impl Broker {
         }
         if let Some(delivery) = &mut session.delivery {
             delivery.resume_ms = None;
+            // Nothing else would take that back; the next connection asks anew.
+            delivery.cursor.is_refused = false;
             delivery.is_slow = false;
             delivery.cursor.set_back();
             delivery.inflight.drop_bodies();

@@ -4,6 +4,7 @@
 mod handshake;
 mod play;
 mod receiver;
+mod refusals;
 
 use waypost_mqtt::{Property, PropertyBuffer, ReasonCode};
 
