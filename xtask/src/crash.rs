@@ -14,8 +14,11 @@ use crate::{arguments::Arguments, bench, failure::Failure, process};
 
 const EVIDENCE: &str = "docs/evidence/crash.jsonl";
 
-/// Rounds without `--rounds`, and those of `cargo xtask test`.
+/// Rounds without `--rounds`.
 const ROUNDS: u64 = 5;
+/// What `cargo xtask test` runs, in at most so many seconds and the round that they end in: each kind of life once.
+const ROUNDS_OF_TEST: &str = "7";
+const SECONDS_OF_TEST: &str = "45";
 /// A run of so many rounds is evidence.
 const ROUNDS_KEPT: u64 = 100;
 
@@ -44,11 +47,25 @@ pub fn run(root: &Path, mut arguments: Arguments) -> Result<(), Failure> {
             options.extend([(*name).to_owned(), value]);
         }
     }
-    if arguments.flag("--calm") {
-        options.push("--calm".to_owned());
+    for name in ["--calm", "--mix"] {
+        if arguments.flag(name) {
+            options.push(name.to_owned());
+        }
     }
     arguments.finish()?;
     play(root, profile, &options, !json_only && rounds >= ROUNDS_KEPT)
+}
+
+/// The short run of `cargo xtask test`.
+pub fn short(root: &Path) -> Result<(), Failure> {
+    let options = [
+        "--mix",
+        "--rounds",
+        ROUNDS_OF_TEST,
+        "--seconds",
+        SECONDS_OF_TEST,
+    ];
+    play(root, "debug", &options.map(str::to_owned), false)
 }
 
 fn play(root: &Path, profile: &str, options: &[String], is_evidence: bool) -> Result<(), Failure> {

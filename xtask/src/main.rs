@@ -46,8 +46,8 @@ cargo xtask TASK: everything a developer runs
   crash                        kills a server under load at random moments, starts it again and checks what clients then
                                get; --rounds N (5; from 100 on a line is kept), --seconds S, --seed K, --from ROUND,
                                --shards N, --config FILE, --dir DIRECTORY, --disk real|power-cut,
-                               --debug (no release build), --calm (kills nobody),
-                               --json (keeps nothing)
+                               --mix (lives of all kinds of stores and disks in turn), --debug (no release build),
+                               --calm (kills nobody), --json (keeps nothing)
   bench                        runs the benchmarks and appends a JSON line to docs/evidence/bench.jsonl;
                                --seconds N per phase (3), --macro-only, --print (appends nothing)
   bench storm                  what storms of connections do to live traffic, and what a TLS handshake costs;

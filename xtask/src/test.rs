@@ -10,7 +10,9 @@ use std::{
     time::Instant,
 };
 
-use crate::{failure::Failure, fuzz, lint, process, repository::Repository, setup, simulate};
+use crate::{
+    crash, failure::Failure, fuzz, lint, process, repository::Repository, setup, simulate,
+};
 
 /// All fuzz targets together.
 const FUZZ_SECONDS: u64 = 90;
@@ -76,6 +78,7 @@ pub fn run(root: &Path) -> Result<(), Failure> {
         ];
         tests(root, &suites, "2")
     });
+    step("crashes", &mut || plain(crash::short(root)));
     step("fuzz", &mut || plain(fuzz::all(root, FUZZ_SECONDS, None)));
     step("simulation", &mut || plain(simulate::default(root)));
     // What `cargo run --release -- serve` builds; its tests ran above.

@@ -12,3 +12,4 @@ mod full_disk;
 mod order;
 mod plain;
 mod policy;
+mod power_cut;

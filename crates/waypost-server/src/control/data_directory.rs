@@ -171,8 +171,16 @@ fn make(path: &Path) -> io::Result<()> {
         fs::create_dir_all(parent)?;
     }
     match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        made => made,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {
+            return Ok(());
+        }
+        made => made?,
+    }
+    // What is kept in it must not go with its name when the power does.
+    match path.parent() {
+        Some(around) if around.as_os_str().is_empty() => File::open(".")?.sync_all(),
+        Some(around) => File::open(around)?.sync_all(),
+        None => Ok(()),
     }
 }
 

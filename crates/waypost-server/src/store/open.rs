@@ -1,6 +1,6 @@
 //! Opening what an earlier run left, before anything listens, and starting the threads.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -196,11 +196,16 @@ fn at_niceness(niceness: i32) {
     }
 }
 
-/// For its owner only, as the directory around it.
+/// For its owner only, as the directory around it, which has its name on the disk before anything is acknowledged. That
+/// is seen to at each start: a run may have ended between the two.
 fn make(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        made => made,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => made?,
+    }
+    match path.parent() {
+        Some(around) => File::open(around)?.sync_all(),
+        None => Ok(()),
     }
 }
 

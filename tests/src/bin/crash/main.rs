@@ -17,8 +17,10 @@ mod plan;
 mod report;
 mod rumq;
 mod scene;
+mod variant;
 
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, TcpListener},
     panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
@@ -34,9 +36,12 @@ use waypost_tests::{Server, ServerOptions, power_cut::PowerCut};
 
 use plan::Plan;
 use scene::Scene;
+use variant::Variant;
 
 /// Rounds of one life.
 const LIFE_ROUNDS: u64 = 100;
+/// The same at most when each life is of another kind; fewer, so that a short run has them all.
+const LIFE_ROUNDS_MIXED: u64 = 20;
 /// Lives that may fail before a run gives up.
 const FAILURES_MAX: usize = 10;
 /// Findings of one round that are printed and kept.
@@ -52,6 +57,8 @@ struct Options {
     directory: PathBuf,
     /// Cuts the power too: what was not synced is lost with the process.
     is_power_cut: bool,
+    /// Each life has its shards, configuration and disk from [`variant`].
+    is_mixed: bool,
     /// Kills nobody: what is wrong then is wrong with the server as it runs, or with the model.
     is_calm: bool,
 }
@@ -79,7 +86,21 @@ impl Options {
                 "real" => false,
                 other => panic!("--disk {other}: real and power-cut are known"),
             }),
+            is_mixed: std::env::args().any(|word| word == "--mix"),
             is_calm: std::env::args().any(|word| word == "--calm"),
+        }
+    }
+
+    /// Of what kind the life with that number is.
+    fn variant(&self, life: usize) -> Variant {
+        if self.is_mixed {
+            return Variant::of(life);
+        }
+        Variant {
+            name: "given",
+            shards: self.shards,
+            configuration: self.configuration.clone(),
+            is_power_cut: self.is_power_cut,
         }
     }
 }
@@ -95,9 +116,9 @@ struct Life {
 
 impl Life {
     /// None where the disk that is wanted cannot be had.
-    fn begin(options: &Options, seed: u64) -> Option<Self> {
+    fn begin(options: &Options, variant: &Variant, seed: u64) -> Option<Self> {
         let directory = tempfile::tempdir_in(&options.directory).expect("a temporary directory");
-        let power = if options.is_power_cut {
+        let power = if variant.is_power_cut {
             Some(PowerCut::mount(seed)?)
         } else {
             None
@@ -119,11 +140,11 @@ impl Life {
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
         let port = port.expect("a free port").port();
         let mut server = ServerOptions::new()
-            .shards(options.shards)
+            .shards(variant.shards)
             .mqtt_port(port)
             .data_dir(&data_dir);
-        if let Some(toml) = &options.configuration {
-            server = server.configuration(toml);
+        if let Some(toml) = &variant.configuration {
+            server = server.configuration(&variant.with_key(toml, directory.path()));
         }
         let running = server.clone().start();
         let mut scene = Scene::new(port, Arc::new(AtomicU64::new(0)));
@@ -191,10 +212,11 @@ impl Life {
 fn main() -> ExitCode {
     let options = Options::read();
     let start = Instant::now();
-    let (mut kills, mut lives) = (0, 0);
+    let (mut kills, mut lives) = (0, 0_usize);
     let (mut acked, mut received, mut repeated) = (0, 0, 0);
     let mut failed = Vec::new();
     let mut findings = Vec::new();
+    let mut variants = BTreeMap::new();
     let mut next = options.from;
     let goes_on = |next: u64, failed: &Vec<u64>| {
         next < options.from + options.rounds
@@ -202,11 +224,24 @@ fn main() -> ExitCode {
             && failed.len() < FAILURES_MAX
     };
     while goes_on(next, &failed) {
-        let Some(mut life) = Life::begin(&options, options.seed ^ next) else {
+        let variant = options.variant(lives);
+        let Some(mut life) = Life::begin(&options, &variant, options.seed ^ next) else {
+            if options.is_mixed {
+                lives += 1;
+                continue;
+            }
+            findings.push("the disk cannot be had here".to_owned());
+            failed.push(next);
             break;
         };
         lives += 1;
-        let end = next + LIFE_ROUNDS;
+        let life_rounds = if options.is_mixed {
+            (options.rounds / variant::KINDS).clamp(1, LIFE_ROUNDS_MIXED)
+        } else {
+            LIFE_ROUNDS
+        };
+        let end = next + life_rounds;
+        let began = next;
         let mut is_good = true;
         while is_good && next < end && goes_on(next, &failed) {
             let plan = Plan::new(options.seed, next);
@@ -218,8 +253,8 @@ fn main() -> ExitCode {
             if !is_good {
                 failed.push(next);
                 eprintln!(
-                    "round {next} failed; again: --seed {} --from {next} --rounds 1",
-                    options.seed
+                    "round {next} failed ({}); again: --seed {} --from {next} --rounds 1",
+                    variant.name, options.seed
                 );
                 if let Some(server) = &life.server {
                     eprintln!("--- the server said ---\n{}\n---", server.log());
@@ -227,7 +262,7 @@ fn main() -> ExitCode {
             }
             for what in wrong.into_iter().take(FINDINGS_MAX) {
                 eprintln!("round {next}: {what}");
-                findings.push(format!("round {next}: {what}"));
+                findings.push(format!("round {next} ({}): {what}", variant.name));
             }
             next += 1;
             if next.is_multiple_of(10) {
@@ -238,6 +273,7 @@ fn main() -> ExitCode {
                 );
             }
         }
+        *variants.entry(variant.name).or_insert(0) += next - began;
         let counts = life.scene.counts();
         acked += counts.acked;
         received += counts.received;
@@ -252,6 +288,7 @@ fn main() -> ExitCode {
         "shards": options.shards,
         "disk": if options.is_power_cut { "power-cut" } else { "real" },
         "configuration": options.configuration,
+        "rounds_by_variant": variants,
         "lives": lives,
         "kills": kills,
         "acknowledged": acked,
