@@ -53,7 +53,7 @@ const SUITES: [Suite; 6] = [
         batch: 1000,
         minutes: 0,
     },
-    // A seed is a run for each of its I/O steps and each fault: some thousands.
+    // A seed is a run for each of its I/O steps, with one of the faults there: some hundreds.
     Suite {
         name: "log",
         package: "waypost-store",
