@@ -25,6 +25,7 @@ use crate::kept_session::HeldConnects;
 use crate::limits::Limits;
 use crate::mail::Origin;
 use crate::moving::MovingSessions;
+use crate::orphans::Orphans;
 use crate::permit::{Authenticate, Permit};
 use crate::policy::Policies;
 use crate::registrar::Registrar;
@@ -113,6 +114,7 @@ pub struct Broker {
     pub(crate) unsettled: Unsettled,
     pub(crate) held_connects: HeldConnects,
     pub(crate) restore: Restore,
+    pub(crate) orphans: Orphans,
 }
 
 /// Bytes of the match cache: an estimate of what its entries take.
@@ -170,6 +172,7 @@ impl Broker {
             unsettled: Unsettled::default(),
             held_connects: HeldConnects::default(),
             restore: Restore::default(),
+            orphans: Orphans::default(),
             limits: config.limits,
         }
     }

@@ -281,13 +281,14 @@ impl Broker {
         if session_present {
             self.counters.sessions_resumed += 1;
         }
-        self.held_connects.forget(slot);
+        let is_beginning = self.held_connects.forget(slot) || !session_present;
         if let Some(session) = self.sessions.get_mut(slot) {
             session.expiry_s = granted_expiry_s(connect, self.limits.session_expiry_max_s);
         }
         let mut ticket = self.held_connects.end_of_former();
         if self.keep_session(slot, out) {
-            if self.write_will(slot, connect.will.as_ref(), out) {
+            // A session that began is not to be one that ended, after a crash.
+            if self.write_will(slot, connect.will.as_ref(), out) || is_beginning {
                 ticket = Some(self.end(Until::Durable, out));
             } else {
                 self.end(Until::Whenever, out);

@@ -82,6 +82,9 @@ impl Broker {
         while let Some((id, Debtor { slot, number })) = self.unlogged.pop(publisher, upto) {
             let session = self.sessions.get_mut(slot);
             let Some(session) = session.filter(|session| session.number() == Some(number)) else {
+                // It ended meanwhile, and its queue with it, which this message has begun again.
+                out.journal().settle(number, id);
+                is_any_settled = true;
                 continue;
             };
             let Some(delivery) = session.delivery.as_mut() else {

@@ -102,6 +102,17 @@ pub(crate) struct Held {
     pub refusal: Option<Refusal>,
 }
 
+impl Held {
+    /// Whether it waited for the transactions of others, to see what became of them.
+    fn only_asks(&self) -> bool {
+        let asks = matches!(
+            self.answer,
+            Some(Answer::Repeat { .. } | Answer::Release { .. })
+        );
+        asks && self.promise.is_empty()
+    }
+}
+
 /// What waits for other shards to name their debtors, and what waits behind it.
 #[derive(Debug)]
 pub(crate) enum Pending {
@@ -187,7 +198,12 @@ impl HeldAnswers {
         self.refused = self.refused.max(last);
         let is_meant = |ticket: Ticket| first <= ticket && ticket <= last;
         for held in self.written.iter_mut().chain(&mut self.durable) {
-            if is_meant(held.ticket) {
+            if !is_meant(held.ticket) {
+                continue;
+            }
+            if held.only_asks() {
+                held.ticket = Ticket::default();
+            } else {
                 held.refusal = Some(why);
             }
         }

@@ -297,7 +297,7 @@ impl Broker {
         session.wait_for_store(true);
         let received = ReceivedId {
             slot,
-            publisher: session.publisher,
+            era: self.sessions.received_era(slot),
             packet_id: packet_id.value(),
         };
         Some((received, number))

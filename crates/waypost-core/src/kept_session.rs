@@ -1,7 +1,8 @@
 //! Sessions that outlive their connection, and the process: their rows, and who waits for these.
 //!
 //! A session has a number from its first CONNECT on, if it is to outlive that connection. Its rows are written as it
-//! changes; CONNACK waits only where something has to be on disk first: that the session before it is gone, or its will.
+//! changes; CONNACK waits only where something has to be on disk first: that it began, that the one before it is gone, or
+//! its will.
 
 use std::collections::VecDeque;
 
@@ -14,7 +15,7 @@ use crate::held::Recipient;
 use crate::index::Subscription;
 use crate::inflight::{Inflight, Waits};
 use crate::interest::post;
-use crate::journal::{Journal, Refusal, Table, Ticket, Until};
+use crate::journal::{Journal, QueueId, Refusal, Table, Ticket, Until};
 use crate::mail::Mail;
 use crate::rows::{InFlight, SessionRow, SubscriptionRow, filter_key, packet_key, queue_key};
 use crate::session::Session;
@@ -26,6 +27,10 @@ pub(crate) struct HeldConnects {
     waiting: VecDeque<(Ticket, Held)>,
     /// The transaction in which a session ended last.
     ended: Option<Ticket>,
+    /// Sessions that ended, and the transactions that say so.
+    ends: VecDeque<(Ticket, QueueId)>,
+    /// Of those, what the store refused to take note of: it is told again when it works.
+    unended: Vec<QueueId>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,12 +52,19 @@ impl HeldConnects {
     }
 
     /// A newer CONNECT has the session in this slot, or nobody: older ones that wait come too late.
-    pub fn forget(&mut self, gone: u32) {
+    /// Returns whether the session is one that began with them.
+    pub fn forget(&mut self, gone: u32) -> bool {
+        let mut is_beginning = false;
         for (_, held) in &mut self.waiting {
-            if let Held::Connect { slot, .. } = held {
-                slot.take_if(|slot| *slot == gone);
+            if let Held::Connect {
+                slot, is_resumed, ..
+            } = held
+                && slot.take_if(|slot| *slot == gone).is_some()
+            {
+                is_beginning |= !*is_resumed;
             }
         }
+        is_beginning
     }
 
     /// What a CONNECT has to wait for before CONNACK: the end of the session before.
@@ -69,6 +81,7 @@ impl Broker {
         self.group_rows_stored(durable, out);
         self.rows_stored(durable, now, out);
         self.connects_stored(durable, now, out);
+        self.ends_stored(durable, out);
     }
 
     /// Transactions from the first to the last are not kept.
@@ -85,6 +98,7 @@ impl Broker {
         self.group_rows_refused(first, last);
         self.rows_refused(first, last, why, now, out);
         self.connects_refused(first, last, why, now, out);
+        self.ends_refused(first, last);
     }
 
     /// Gives a session its number, if the store is to keep it, and writes it down. Returns whether it has one.
@@ -209,6 +223,35 @@ impl Broker {
         journal.end_queue(queue);
         let ticket = self.end(Until::Durable, out);
         self.held_connects.ended = Some(ticket);
+        self.held_connects.ends.push_back((ticket, queue));
+    }
+
+    /// Transactions up to here are on disk: the store works, and is told what it refused to take note of.
+    fn ends_stored(&mut self, durable: Ticket, out: &mut impl Effects) {
+        let HeldConnects { ends, unended, .. } = &mut self.held_connects;
+        while ends
+            .pop_front_if(|(ticket, _)| *ticket <= durable)
+            .is_some()
+        {}
+        if unended.is_empty() {
+            return;
+        }
+        let queues = std::mem::take(unended);
+        for queue in &queues {
+            // Its other rows go at the next start.
+            out.journal().delete(Table::SESSIONS, &queue_key(*queue));
+            out.journal().end_queue(*queue);
+        }
+        let ticket = self.end(Until::Durable, out);
+        let again = queues.into_iter().map(|queue| (ticket, queue));
+        self.held_connects.ends.extend(again);
+    }
+
+    fn ends_refused(&mut self, first: Ticket, last: Ticket) {
+        let HeldConnects { ends, unended, .. } = &mut self.held_connects;
+        let is_refused = |(ticket, _): &&(Ticket, QueueId)| (first..=last).contains(ticket);
+        unended.extend(ends.iter().filter(is_refused).map(|(_, queue)| *queue));
+        ends.retain(|end| !is_refused(&end));
     }
 
     /// A CONNECT waits until a transaction is on disk.
@@ -261,7 +304,7 @@ impl Broker {
                     to,
                     slot,
                     is_resumed,
-                } => self.go_on_connecting(to, slot, Ok(is_resumed), now, out),
+                } => self.go_on_connecting(to, slot, is_resumed, None, now, out),
             }
         }
     }
@@ -285,9 +328,11 @@ impl Broker {
                     let reason = why.reason();
                     post(to, Mail::Refused { number, reason }, out);
                 }
-                Held::Connect { to, slot, .. } => {
-                    self.go_on_connecting(to, slot, Err(why), now, out);
-                }
+                Held::Connect {
+                    to,
+                    slot,
+                    is_resumed,
+                } => self.go_on_connecting(to, slot, is_resumed, Some(why), now, out),
             }
         }
     }
@@ -296,7 +341,8 @@ impl Broker {
         &mut self,
         to: Recipient,
         slot: Option<u32>,
-        outcome: Result<bool, Refusal>,
+        is_resumed: bool,
+        refusal: Option<Refusal>,
         now: Now,
         out: &mut impl Effects,
     ) {
@@ -305,7 +351,7 @@ impl Broker {
         let is_waiting = |waiting: &mut Box<Waiting>| waiting.for_what == For::Store;
         let waiting = connection.and_then(|connection| connection.waiting.take_if(is_waiting));
         let Some(waiting) = waiting else {
-            self.nobody_came(slot, now, out);
+            self.nobody_came(slot, is_resumed || refusal.is_none(), now, out);
             return;
         };
         out.read(to.id, true);
@@ -319,8 +365,8 @@ impl Broker {
         else {
             return;
         };
-        match outcome {
-            Ok(is_resumed) => {
+        match refusal {
+            None => {
                 let admission = Admission {
                     user: waiting.user,
                     data: waiting.data,
@@ -329,23 +375,29 @@ impl Broker {
                 };
                 self.attached(to.id, slot, is_resumed, &connect, &admission, now, out);
             }
-            Err(why) => {
+            Some(why) => {
                 let user = waiting.user.as_deref();
                 let client_id = waiting.assigned.as_deref().unwrap_or(connect.client_id);
                 self.deny(to.id, client_id, user, why.reason(), now, out);
-                self.nobody_came(Some(slot), now, out);
+                self.nobody_came(Some(slot), is_resumed, now, out);
             }
         }
     }
 
-    /// Whoever a session was held for is gone again: it is one cut off now.
-    fn nobody_came(&mut self, slot: Option<u32>, now: Now, out: &mut impl Effects) {
+    /// Whoever a session was held for is gone again: it is one cut off now. One that is not written down is none.
+    fn nobody_came(
+        &mut self,
+        slot: Option<u32>,
+        is_written: bool,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
         let Some(slot) = slot else {
             return;
         };
         self.drop_will(slot, out);
         let session = self.sessions.get(slot);
-        if session.is_some_and(|session| !session.is_persistent()) {
+        if session.is_some_and(|session| !is_written || !session.is_persistent()) {
             self.end_session(slot, now, out);
         } else {
             self.keep_absence(slot, now, out);

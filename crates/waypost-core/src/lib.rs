@@ -47,6 +47,7 @@ mod kept_session;
 mod limits;
 mod mail;
 mod moving;
+mod orphans;
 mod parcel;
 mod permit;
 mod policy;

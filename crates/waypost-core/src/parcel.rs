@@ -151,6 +151,9 @@ impl Parcel {
         session.set_number(self.number);
         session.expiry_s = self.expiry_s;
         session.received = self.received;
+        if let Some(received) = &mut session.received {
+            received.begin_anew();
+        }
         session.memberships = self.memberships;
         let slots = self.inflight.into_iter().map(|slot| Slot {
             packet_id: slot.packet_id,

@@ -231,8 +231,7 @@ impl Broker {
         };
         let packet_id = ack.packet_id.value();
         let released = session.release_received(packet_id);
-        let number = session.number().filter(|_| released == Some(true));
-        let publisher = session.publisher;
+        let number = session.number();
         let is_v5 = self.connections.get(id).is_some_and(Connection::is_v5);
         let reason = if released.is_some() || !is_v5 {
             ReasonCode::Success
@@ -241,13 +240,21 @@ impl Broker {
         };
         let mut promise = Promise::default();
         let mut wait = Wait::Nothing;
-        if let Some(queue) = number {
+        if number.is_some() && released.is_none() {
+            // It may be released and on disk in use: that has to come to an end first.
+            wait = Wait::Last;
+        }
+        if let Some(queue) = number.filter(|_| released == Some(true)) {
             let key = packet_key(queue, packet_id);
             out.journal().delete(Table::RECEIVED, &key);
             wait = Wait::For(self.end(Until::Durable, out), Until::Durable);
+            // Till then the session stays here, where it is known what becomes of it.
+            if let Some(session) = self.sessions.get_mut(slot) {
+                session.wait_for_store(true);
+            }
             promise.released = Some(ReceivedId {
                 slot,
-                publisher,
+                era: self.sessions.received_era(slot),
                 packet_id,
             });
         }

@@ -35,7 +35,11 @@ impl Broker {
                 if let (Some(to), Some(answer)) = (to, answer)
                     && self.held_counts(Some(to)).is_some()
                 {
-                    self.send_answer(to.id, answer, out);
+                    if self.is_in_use_again(to.id, answer) {
+                        self.refuse_answer(to.id, answer, Refusal::Failed, now, out);
+                    } else {
+                        self.send_answer(to.id, answer, out);
+                    }
                 }
             }
             if let Some(to) = to {
@@ -66,10 +70,10 @@ impl Broker {
     }
 
     fn fulfil_promise(&mut self, promise: &Promise, out: &mut impl Effects) {
-        if let Some(received) = promise.received
-            && let Some(session) = self.sessions.received_by(received)
-        {
-            session.wait_for_store(false);
+        for received in promise.received.into_iter().chain(promise.released) {
+            if let Some(session) = self.sessions.received_by(received) {
+                session.wait_for_store(false);
+            }
         }
         if let Some((owner, stamp)) = promise.retained {
             self.tell_retained(owner, stamp, true, out);
@@ -100,13 +104,29 @@ impl Broker {
         // On disk it is in use as before.
         if let Some(released) = promise.released
             && let Some(session) = self.sessions.received_by(released)
-            && !session.has_received(released.packet_id)
         {
-            session.receive(released.packet_id, true);
+            session.wait_for_store(false);
+            if !session.has_received(released.packet_id) {
+                session.receive(released.packet_id, true);
+            }
         }
         if let Some((owner, stamp)) = promise.retained {
             self.tell_retained(owner, stamp, false, out);
         }
+    }
+
+    /// An identifier was released, which the store did not take note of, and was asked about again meanwhile.
+    fn is_in_use_again(&self, id: ConnectionId, answer: Answer) -> bool {
+        let Answer::Release { packet_id, reason } = answer else {
+            return false;
+        };
+        let connection = self.connections.get(id);
+        let session = connection.and_then(|connection| self.sessions.get(connection.session));
+        let is_found = |connection: &Connection| {
+            connection.is_v5() && reason != ReasonCode::PacketIdentifierNotFound
+        };
+        !connection.is_some_and(is_found)
+            && session.is_some_and(|session| session.has_received(packet_id.value()))
     }
 
     /// Sends an answer.

@@ -19,9 +19,10 @@ use crate::index::SubscriberId;
 use crate::inflight::{Inflight, Slot, Waits};
 use crate::journal::{MessageId, QueueId, Table, Until};
 use crate::queue::queued_overhead;
+use crate::rows::group::decode_group;
 use crate::rows::{
     InFlight, RowError, SentRow, SessionRow, Stage, SubscriptionRow, decode_filter_key,
-    decode_packet_key, decode_queue_key,
+    decode_packet_key, decode_queue_key, queue_key,
 };
 use crate::session::{EXPIRY_NEVER_S, Session};
 use crate::timers::NEVER;
@@ -62,10 +63,13 @@ impl Broker {
     ) -> Result<(), RowError> {
         self.groups.is_restoring = true;
         match table {
-            Table::SESSIONS => self.restore_session(decode_queue_key(key)?, value, now),
+            Table::SESSIONS => self.restore_session(key, value, now),
             Table::SUBSCRIPTIONS => self.restore_subscription(key, value, now, out),
             Table::RECEIVED => {
                 let (queue, packet_id) = decode_packet_key(key)?;
+                if self.is_row_of_orphan(table, queue, key) {
+                    return Ok(());
+                }
                 let slot = self.sessions.find_number(queue);
                 if let Some(session) = slot.and_then(|slot| self.sessions.get_mut(slot)) {
                     session.receive(packet_id, true);
@@ -75,26 +79,51 @@ impl Broker {
             Table::SENT => {
                 let (queue, packet_id) = decode_packet_key(key)?;
                 let row = SentRow::decode_sent(value)?;
+                if self.is_row_of_orphan(table, queue, key) {
+                    return Ok(());
+                }
                 if let Some(slot) = self.sessions.find_number(queue) {
                     let under_way = self.restore.in_flight.entry(slot).or_default();
                     under_way.rows.insert(packet_id, row);
                 }
                 Ok(())
             }
-            Table::WILLS => match self.sessions.find_number(decode_queue_key(key)?) {
-                Some(slot) => self.restore_will(slot, value, now),
-                None => Ok(()),
-            },
+            Table::WILLS => {
+                let queue = decode_queue_key(key)?;
+                if let Some(slot) = self.sessions.find_number(queue) {
+                    return self.restore_will(slot, value, now);
+                }
+                self.is_row_of_orphan(table, queue, key);
+                Ok(())
+            }
             Table::RETAINED => self.restore_retained(key, value, kept, now, out),
-            Table::GROUPS => self.restore_group(key, value, out),
+            Table::GROUPS => {
+                self.remember_owner(decode_group(value)?);
+                self.restore_group(key, value, out)
+            }
             _ => Ok(()),
         }
     }
 
-    fn restore_session(&mut self, queue: QueueId, value: &[u8], now: Now) -> Result<(), RowError> {
+    fn restore_session(&mut self, key: &[u8], value: &[u8], now: Now) -> Result<(), RowError> {
+        let queue = decode_queue_key(key)?;
+        self.remember_owner(queue);
         let row = SessionRow::decode_session(value)?;
         if self.registrar_of(row.client_id) != self.shard {
             return Ok(());
+        }
+        // The store may have refused to take note that one ended: the later one is the client's.
+        let other = self.sessions.find(row.client_id);
+        let number = other.and_then(|slot| self.sessions.get(slot)?.number());
+        if let (Some(slot), Some(number)) = (other, number) {
+            if number > queue {
+                self.is_former(queue, key);
+                return Ok(());
+            }
+            self.is_former(number, &queue_key(number));
+            self.restore.in_flight.remove(&slot);
+            self.restore.cut_off.retain(|other| *other != slot);
+            self.sessions.remove(slot);
         }
         let publisher = shared_hash(row.client_id);
         let mut session = Session::new(row.client_id.into(), row.user.map(Into::into), publisher);
@@ -131,6 +160,9 @@ impl Broker {
     ) -> Result<(), RowError> {
         let (queue, filter) = decode_filter_key(key)?;
         let row = SubscriptionRow::decode_subscription(value)?;
+        if self.is_row_of_orphan(Table::SUBSCRIPTIONS, queue, key) {
+            return Ok(());
+        }
         let filter = Filter::parse(filter).map_err(|_| RowError::Malformed)?;
         let Some(slot) = self.sessions.find_number(queue) else {
             return Ok(());
@@ -165,6 +197,7 @@ impl Broker {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         let slot = self.sessions.find_number(queue);
         let Some(session) = slot.and_then(|slot| self.sessions.get_mut(slot)) else {
+            self.check_queue(queue);
             self.restore_group_queue(queue, count, bytes);
             return;
         };
@@ -201,6 +234,7 @@ impl Broker {
                 self.keep_absence(slot, now, out);
             }
         }
+        self.forget_orphans(out);
         self.read_retained_rows(out);
         self.end(Until::Whenever, out);
         self.await_members(now, out);

@@ -140,8 +140,8 @@ impl Session {
         let received = self.received.as_mut()?;
         let at = received.ids.iter().position(|(id, _)| *id == packet_id)?;
         let (_, has_row) = received.ids.remove(at)?;
-        if received.ids.is_empty() && received.ids.capacity() > 64 && received.unstored == 0 {
-            self.received = None;
+        if received.ids.is_empty() && received.ids.capacity() > 64 {
+            received.ids = VecDeque::new();
         }
         Some(has_row)
     }
@@ -183,6 +183,15 @@ pub(crate) struct Received {
     ids: VecDeque<(u16, bool)>,
     /// How many are not kept yet, and will be.
     unstored: u16,
+    /// Tells this session from others that were or will be in its slot, of the same client too.
+    era: u32,
+}
+
+impl Received {
+    /// Its session came to another shard, where nothing waits for it.
+    pub fn begin_anew(&mut self) {
+        self.era = 0;
+    }
 }
 
 /// A `QoS` 2 message of a session of this shard.
@@ -190,7 +199,7 @@ pub(crate) struct Received {
 pub(crate) struct ReceivedId {
     pub slot: u32,
     /// Another session may be in the slot by now.
-    pub publisher: u64,
+    pub era: u32,
     pub packet_id: u16,
 }
 
@@ -311,6 +320,8 @@ pub(crate) struct Sessions {
     /// Those that the store keeps.
     by_number: HashTable<u32>,
     hasher: Hasher,
+    /// The last that was given.
+    eras: u32,
 }
 
 impl Sessions {
@@ -322,6 +333,7 @@ impl Sessions {
             by_client_id: HashTable::new(),
             by_number: HashTable::new(),
             hasher,
+            eras: 0,
         }
     }
 
@@ -430,10 +442,25 @@ impl Sessions {
         self.get_mut(slot)?.moving.as_deref_mut()
     }
 
+    /// What tells the session in a slot, which has taken over a `QoS` 2 message, from others there.
+    pub fn received_era(&mut self, slot: u32) -> u32 {
+        let place = self.places.get_mut(slot as usize);
+        let session = place.and_then(|place| place.session.as_mut());
+        let Some(received) = session.and_then(|session| session.received.as_mut()) else {
+            return 0;
+        };
+        if received.era == 0 {
+            self.eras = self.eras.checked_add(1).unwrap_or(1);
+            received.era = self.eras;
+        }
+        received.era
+    }
+
     /// The session that published this, if it is still there.
     pub fn received_by(&mut self, received: ReceivedId) -> Option<&mut Session> {
         let session = self.get_mut(received.slot)?;
-        (session.publisher == received.publisher).then_some(session)
+        let era = session.received.as_ref()?.era;
+        (era == received.era).then_some(session)
     }
 
     #[inline]

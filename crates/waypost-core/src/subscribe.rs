@@ -29,6 +29,8 @@ pub(crate) struct SubAckAnswer {
     pub ticket: Option<Ticket>,
     /// Filters that were not subscribed to before; only with rows.
     pub new: Vec<Box<str>>,
+    /// All filters that were; only with rows.
+    pub kept: Vec<Box<str>>,
 }
 
 impl Broker {
@@ -91,7 +93,7 @@ impl Broker {
             .unwrap_or(0);
         let mut requests = Vec::new();
         let mut joins = Vec::new();
-        let mut new = Vec::new();
+        let (mut new, mut kept) = (Vec::new(), Vec::new());
         let is_kept = self
             .sessions
             .get(slot)
@@ -128,6 +130,7 @@ impl Broker {
                     let weight = is_shared(request.filter).then(|| weight.unwrap_or(1));
                     let weight = weight.unwrap_or_default();
                     self.keep_subscription(slot, request.filter, subscription, weight, out);
+                    kept.push(request.filter.as_str().into());
                 }
             }
             self.end(Until::Durable, out)
@@ -136,6 +139,7 @@ impl Broker {
             packet_id: subscribe.packet_id,
             ticket,
             new,
+            kept,
             reasons,
             why,
             joins,

@@ -1,5 +1,7 @@
 //! SUBACKs and UNSUBACKs that wait: until every shard knows of the change, and until it is on disk.
 
+use std::collections::VecDeque;
+
 use waypost_mqtt::{PacketId, ReasonCode};
 
 use super::{Answer, READING_MAX, UNKNOWN, Unconfirmed};
@@ -93,11 +95,18 @@ impl Broker {
     ) {
         let mut unconfirmed = std::mem::take(&mut self.interest.unconfirmed);
         let mut to_close = Vec::new();
-        for unconfirmed in &mut unconfirmed {
+        let mut checked = VecDeque::with_capacity(unconfirmed.len());
+        while let Some(mut next) = unconfirmed.pop_front() {
             let is_refused = |ticket: &mut Ticket| (first..=last).contains(ticket);
-            if unconfirmed.ticket.take_if(is_refused).is_none() {
+            if next.ticket.take_if(is_refused).is_none() {
+                checked.push_back(next);
                 continue;
             }
+            pass_on(&mut next, &mut unconfirmed);
+            checked.push_back(next);
+            let Some(unconfirmed) = checked.back_mut() else {
+                continue;
+            };
             match &mut unconfirmed.answer {
                 Answer::SubAck(answer) => {
                     self.refuse_subscribe(unconfirmed.slot, answer, why, now, out);
@@ -112,7 +121,7 @@ impl Broker {
                 }
             }
         }
-        self.interest.unconfirmed = unconfirmed;
+        self.interest.unconfirmed = checked;
         for id in to_close {
             self.disconnect(id, why.reason(), now, out);
         }
@@ -171,4 +180,26 @@ impl Broker {
             }
         }
     }
+}
+
+/// What a refused SUBSCRIBE added is not taken back if a later one of the session asks for it too: that one added it.
+fn pass_on(refused: &mut Unconfirmed, later: &mut VecDeque<Unconfirmed>) {
+    let Answer::SubAck(refused_answer) = &mut refused.answer else {
+        return;
+    };
+    refused_answer.new.retain(|filter| {
+        let next = later.iter_mut().find_map(|later| match &mut later.answer {
+            Answer::SubAck(answer) if later.id == refused.id => {
+                answer.kept.contains(filter).then_some(answer)
+            }
+            _ => None,
+        });
+        match next {
+            Some(next) => {
+                next.new.push(filter.clone());
+                false
+            }
+            None => true,
+        }
+    });
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use waypost_store::disk::SimulatedDisk;
+use waypost_store::disk::{Fault, SimulatedDisk};
 use waypost_store::log::LogOptions;
 use waypost_store::{Batch, Store, StoreOptions, StoreWriter};
 
@@ -87,6 +87,23 @@ impl DiskStore {
         self.doom = Some(step);
     }
 
+    /// Lets some of the next steps of the disk fail: it is full, or takes nothing.
+    pub fn trouble(&mut self) {
+        let step = self.disk.steps() + self.random.next() % 100;
+        let fault = if self.chance(2) {
+            Fault::Full
+        } else {
+            Fault::Write
+        };
+        self.disk.fail_at(step, fault, 1 + self.random.next() % 60);
+    }
+
+    /// Nothing goes wrong any more.
+    pub fn heal(&mut self) {
+        self.disk.heal();
+        self.doom = None;
+    }
+
     /// Writes a transaction and makes it durable, now and then with one that fails first; folds it into the views.
     pub fn write(&mut self, ops: &[Op]) -> Result<(), Refusal> {
         self.wall_ms += 1;
@@ -151,15 +168,23 @@ impl DiskStore {
                 };
             }
         }
-        self.disk.heal();
+        self.mend(&open.store);
         self.read(QueueId(queue.0), after, count_max, bytes_max)
+    }
+
+    /// The disk works again. Views that an error closed are opened by their next commit.
+    fn mend(&self, store: &Store<SimulatedDisk>) {
+        self.disk.heal();
+        store
+            .commit(self.wall_ms)
+            .expect("a disk that works takes a commit");
     }
 
     pub fn message(&self, id: MessageId) -> Option<Arc<[u8]>> {
         let open = self.open.as_ref()?;
         let id = waypost_store::MessageId(id.0);
         open.store.message(id).unwrap_or_else(|_| {
-            self.disk.heal();
+            self.mend(&open.store);
             open.store.message(id).unwrap_or_default()
         })
     }

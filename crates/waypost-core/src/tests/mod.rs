@@ -7,6 +7,7 @@ mod durable_asks;
 mod durable_groups;
 mod durable_promises;
 mod durable_publish;
+mod durable_refusals;
 mod durable_restart;
 mod durable_sessions;
 mod flow;

@@ -143,6 +143,28 @@ impl World {
         self.send(client, &Packet::Publish(publish));
     }
 
+    /// Publishes as a client does, for the first time or again.
+    pub fn publish_as(
+        &mut self,
+        client: Client,
+        topic: &str,
+        payload: &str,
+        qos: u8,
+        packet_id: u16,
+        dup: bool,
+    ) {
+        let publish = Publish {
+            dup,
+            qos: QoS::try_from(qos).unwrap(),
+            retain: false,
+            topic,
+            packet_id: PacketId::new(packet_id),
+            properties: Properties::EMPTY,
+            payload: payload.as_bytes(),
+        };
+        self.send(client, &Packet::Publish(publish));
+    }
+
     pub fn retain(&mut self, client: Client, topic: &str, payload: &str, qos: u8) {
         self.publish_with(
             client,
