@@ -21,6 +21,7 @@ use crate::door::{self, Bound, CertificateError, Door};
 use crate::listener::{Listener, ListenerPort, StopListener};
 use crate::mailbox::{Handover, Inbound, Mailbox};
 use crate::metrics::Stats;
+use crate::shard::restore::Past;
 use crate::shard::{Shard, ShardPort, ShellLimits};
 use crate::socket::{Framing, Socket};
 use crate::store::{self, ClockTrust, OpenError, OpenStore};
@@ -234,7 +235,9 @@ fn start_shards<D: Disk>(
     let store_port = store.port(usize::from(shards));
     let (tell_restored, restored) = std::sync::mpsc::channel();
     let mut waiting = Vec::new();
-    for ((index, port), shard_stats) in (0..shards).zip(ports).zip(&stats.shards) {
+    let (past, portions) = Past::new(shards);
+    let each = ports.into_iter().zip(portions).zip(&stats.shards);
+    for (index, ((port, portions), shard_stats)) in (0..shards).zip(each) {
         let id = ShardId(index);
         let broker_config = BrokerConfig {
             shard: id,
@@ -248,7 +251,7 @@ fn start_shards<D: Disk>(
         };
         let limits = shell_limits(config);
         let (mailboxes, stats) = (Arc::clone(&mailboxes), Arc::clone(shard_stats));
-        let (store_port, rows) = (store_port.clone(), Arc::clone(&store.store));
+        let store_port = store_port.clone();
         let tell_restored = tell_restored.clone();
         let (go_on, may_go_on) = std::sync::mpsc::channel();
         waiting.push(go_on);
@@ -258,8 +261,8 @@ fn start_shards<D: Disk>(
             .spawn(format!("shard-{index}"), move || {
                 let broker = Broker::new(broker_config, permit, authenticate);
                 let mut shard = Shard::new(id, port, mailboxes, store_port, broker, limits, stats);
-                shard.restore(&rows)?;
-                drop(rows);
+                shard.restore(&portions)?;
+                drop(portions);
                 // One that fails is missed as soon as all others have said that they have not.
                 let _ = tell_restored.send(());
                 drop(tell_restored);
@@ -271,6 +274,10 @@ fn start_shards<D: Disk>(
             .map_err(cannot_start("a shard's thread"))?;
     }
     drop(tell_restored);
+    if let Err(error) = past.tell(&store.store) {
+        log::error!("the store cannot be read: {error}");
+    }
+    store.count_start(stats);
     for _ in 0..shards {
         restored.recv().map_err(|_| StartError::NotRestored)?;
     }

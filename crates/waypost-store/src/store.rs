@@ -216,6 +216,11 @@ impl<D: Disk> Store<D> {
         Ok(self.views.queues()?)
     }
 
+    /// Bytes read of the views' file so far.
+    pub fn views_bytes_read(&self) -> u64 {
+        self.views.figures().read_bytes
+    }
+
     /// The highest numbers that were ever given, and the latest wall time.
     pub fn highest(&self) -> (MessageId, QueueId, u64) {
         self.views.highest()

@@ -15,7 +15,7 @@ mod layers;
 mod outbox;
 mod outlets;
 mod reading;
-mod restore;
+pub(crate) mod restore;
 #[cfg(test)]
 mod tests;
 mod writing;

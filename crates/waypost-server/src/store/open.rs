@@ -135,6 +135,12 @@ impl<D: Disk> OpenStore<D> {
         Arc::new(move |to, go_on| store.back_up(to, wall.now_ms(), go_on))
     }
 
+    /// Counts what was read of the views since they were opened, when the rows have been read too.
+    pub(crate) fn count_start(&self, stats: &Stats) {
+        let read_bytes = self.store.views_bytes_read();
+        set(&stats.server.store_start_views_bytes, read_bytes);
+    }
+
     /// What each shard gets of it.
     pub(crate) fn port(&self, shards: usize) -> StorePort {
         StorePort::new(shards, self.pending_bytes_max, self.wall)
