@@ -46,7 +46,7 @@ impl Default for StoreConfig {
             old_key_files: Vec::new(),
             cache: cache::default_strategy().name,
             cache_bytes: 16 << 20,
-            pending_bytes_max: 32 << 20,
+            pending_bytes_max: 16 << 20,
         }
     }
 }
