@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use redb::{ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata};
+use redb::{
+    ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+};
 
 use super::{
     Shared, Views, ViewsError,
@@ -48,6 +50,9 @@ pub(crate) struct Located {
 /// Both layers of one moment.
 struct Layers<'a> {
     transaction: ReadTransaction,
+    // Opened once: a page looks into them for every message.
+    messages: ReadOnlyTable<u64, &'static [u8]>,
+    segments: ReadOnlyTable<u32, &'static [u8]>,
     frozen: Option<&'a Overlay>,
     active: &'a Overlay,
 }
@@ -63,6 +68,8 @@ impl<'a> Layers<'a> {
         // A commit that just ended is in the store before the overlay is dropped.
         let frozen = shared.frozen.as_deref();
         Ok(Self {
+            messages: transaction.open_table(MESSAGES)?,
+            segments: transaction.open_table(SEGMENTS)?,
             transaction,
             frozen: frozen.filter(|frozen| frozen.number > number),
             active: &shared.active,
@@ -85,8 +92,7 @@ impl<'a> Layers<'a> {
                 }));
             }
         }
-        let messages = self.transaction.open_table(MESSAGES)?;
-        let Some(entry) = messages.get(id)? else {
+        let Some(entry) = self.messages.get(id)? else {
             return Ok(None);
         };
         let entry = MessageEntry::decode(entry.value())?;
@@ -100,8 +106,7 @@ impl<'a> Layers<'a> {
     }
 
     fn file(&self, segment: u32) -> Result<u32, ViewsError> {
-        let segments = self.transaction.open_table(SEGMENTS)?;
-        Ok(match segments.get(segment)? {
+        Ok(match self.segments.get(segment)? {
             Some(figures) => SegmentFigures::decode(figures.value())?.file_of(segment),
             None => segment,
         })
