@@ -104,7 +104,7 @@ pub(crate) struct Held {
 
 impl Held {
     /// Whether it waited for the transactions of others, to see what became of them.
-    fn only_asks(&self) -> bool {
+    pub fn only_asks(&self) -> bool {
         let asks = matches!(
             self.answer,
             Some(Answer::Repeat { .. } | Answer::Release { .. })
@@ -198,12 +198,7 @@ impl HeldAnswers {
         self.refused = self.refused.max(last);
         let is_meant = |ticket: Ticket| first <= ticket && ticket <= last;
         for held in self.written.iter_mut().chain(&mut self.durable) {
-            if !is_meant(held.ticket) {
-                continue;
-            }
-            if held.only_asks() {
-                held.ticket = Ticket::default();
-            } else {
+            if is_meant(held.ticket) {
                 held.refusal = Some(why);
             }
         }
@@ -262,12 +257,25 @@ impl Broker {
         out: &mut impl Effects,
     ) {
         let answer = Answer::Repeat { packet_id };
-        let Some(to) = self.recipient(id).filter(|_| is_unsure) else {
+        if is_unsure {
+            self.answer_after_all(id, answer, out);
+        } else {
             self.answer_when(id, answer, Wait::Nothing, Promise::default(), out);
+        }
+    }
+
+    /// Answers once it is known what becomes of everything before.
+    pub(crate) fn answer_after_all(
+        &mut self,
+        id: ConnectionId,
+        answer: Answer,
+        out: &mut impl Effects,
+    ) {
+        let Some(to) = self.recipient(id) else {
             return;
         };
         if self.held.has_pending() {
-            // The first one may be among them, of an earlier connection.
+            // What it is about may be among them, of an earlier connection.
             self.push_answer(to, answer, Wait::Last, Promise::default(), out);
         } else {
             self.answer_when(id, answer, Wait::Last, Promise::default(), out);
@@ -354,7 +362,11 @@ impl Broker {
             Wait::Nothing => (Ticket::default(), Until::Whenever, None),
             Wait::For(ticket, until) => (ticket, until, None),
             Wait::Last if self.held.has_come(self.held.last, Until::Durable) => {
-                (Ticket::default(), Until::Whenever, None)
+                let is_in_use = to
+                    .zip(answer)
+                    .is_some_and(|(to, answer)| self.is_in_use_again(to.id, answer));
+                let refusal = is_in_use.then_some(Refusal::Failed);
+                (Ticket::default(), Until::Whenever, refusal)
             }
             Wait::Last => (self.held.last, Until::Durable, None),
             Wait::Refused(why) => (Ticket::default(), Until::Whenever, Some(why)),

@@ -242,7 +242,9 @@ impl Broker {
         let mut wait = Wait::Nothing;
         if number.is_some() && released.is_none() {
             // It may be released and on disk in use: that has to come to an end first.
-            wait = Wait::Last;
+            let packet_id = ack.packet_id;
+            self.answer_after_all(id, Answer::Release { packet_id, reason }, out);
+            return;
         }
         if let Some(queue) = number.filter(|_| released == Some(true)) {
             let key = packet_key(queue, packet_id);

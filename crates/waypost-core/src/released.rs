@@ -15,6 +15,7 @@ impl Broker {
     pub(crate) fn release_due(&mut self, now: Now, out: &mut impl Effects) {
         let mut refused: Vec<(ShardId, Vec<MessageId>)> = Vec::new();
         while let Some((held, is_durable)) = self.held.next_due() {
+            let only_asks = held.only_asks();
             let Held {
                 to,
                 answer,
@@ -22,6 +23,8 @@ impl Broker {
                 refusal,
                 ..
             } = held;
+            let is_met = only_asks && self.is_so_all_the_same(to, answer);
+            let refusal = refusal.filter(|_| !is_met);
             self.count_released(to, answer, is_durable);
             if let Some(why) = refusal {
                 self.break_promise(promise, &mut refused, out);
@@ -115,8 +118,21 @@ impl Broker {
         }
     }
 
+    /// What is asked about is as the answer has it, whatever was refused of what it waited for.
+    fn is_so_all_the_same(&self, to: Option<Recipient>, answer: Option<Answer>) -> bool {
+        let Some((to, answer)) = to.zip(answer) else {
+            return false;
+        };
+        let Answer::Repeat { packet_id } = answer else {
+            return !self.is_in_use_again(to.id, answer);
+        };
+        let connection = self.connections.get(to.id);
+        let session = connection.and_then(|connection| self.sessions.get(connection.session));
+        session.is_some_and(|session| session.has_received(packet_id.value()))
+    }
+
     /// An identifier was released, which the store did not take note of, and was asked about again meanwhile.
-    fn is_in_use_again(&self, id: ConnectionId, answer: Answer) -> bool {
+    pub(crate) fn is_in_use_again(&self, id: ConnectionId, answer: Answer) -> bool {
         let Answer::Release { packet_id, reason } = answer else {
             return false;
         };

@@ -70,12 +70,18 @@ impl Play {
 
     fn connect_publisher(&mut self, at: usize, cleanly: bool, dice: &mut Dice) {
         self.read_publisher(at);
+        if self.publishers[at].is_beginning(&self.world) {
+            return;
+        }
         let shard = dice.below(self.world.shards());
         self.publishers[at].connect(at, shard, cleanly, &mut self.world);
         self.read_publisher(at);
     }
 
     fn connect_subscriber(&mut self, at: usize, cleanly: bool, dice: &mut Dice) {
+        if self.subscribers[at].is_beginning(&self.world) {
+            return;
+        }
         let shard = dice.below(self.world.shards());
         self.subscribers[at].connect(at, shard, self.clock, cleanly, &mut self.world);
         self.read(at);
@@ -211,7 +217,9 @@ impl Play {
                 self.subscribers[at].acknowledge(count, &mut self.world);
             }
             20 => {
-                if let Some(wire) = self.subscribers[at].wire.take() {
+                if !self.subscribers[at].is_beginning(&self.world)
+                    && let Some(wire) = self.subscribers[at].wire.take()
+                {
                     self.world.cut(wire);
                 }
             }

@@ -73,7 +73,7 @@ fn an_identifier_that_is_released_twice_is_free_only_once_that_is_kept() {
     world.ack(p, "PUBREL", 7);
     assert_eq!(world.take(p), [""; 0]);
     store(&mut world, &[true, false]);
-    assert_eq!(world.take(p), ["DISCONNECT 80", "closed"]);
+    assert_eq!(world.take(p), ["DISCONNECT 97", "closed"]);
     settle(&mut world);
     let (p, _) = world.try_connect(&durable("p"));
     world.ack(p, "PUBREL", 7);

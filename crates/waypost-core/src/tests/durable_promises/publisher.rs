@@ -58,6 +58,12 @@ impl Publisher {
         self.wire.is_some() && !self.is_coming && self.unfinished.is_empty()
     }
 
+    /// Its session may be about to begin anew. Of two connections nobody knows which is seen first: the client waits.
+    pub fn is_beginning(&self, world: &World) -> bool {
+        let is_open = self.wire.is_some_and(|wire| !world.is_closed(wire));
+        is_open && self.is_coming && self.wants_clean
+    }
+
     pub fn connect(&mut self, at: usize, shard: usize, cleanly: bool, world: &mut World) {
         let options = v5(&format!("p{at}")).at(shard);
         self.wants_clean |= cleanly || !self.is_persistent;

@@ -81,6 +81,12 @@ impl Subscriber {
         }
     }
 
+    /// Its session may be about to begin anew. Of two connections nobody knows which is seen first: the client waits.
+    pub fn is_beginning(&self, world: &World) -> bool {
+        let is_open = self.wire.is_some_and(|wire| !world.is_closed(wire));
+        is_open && self.is_coming && self.wants_clean
+    }
+
     pub fn connect(
         &mut self,
         at: usize,
