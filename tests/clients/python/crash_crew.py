@@ -67,7 +67,7 @@ class Client:
 
     def __init__(self, name, version, filters=(), qos=0, entry=None, clean=False):
         self.name, self.filters, self.qos, self.entry = name, filters, qos, entry or name
-        self.connection = 0
+        self.attempt = self.connection = 0
         self.is_off = False
         is_v5 = version == "5"
         self.client = Careful(
@@ -83,7 +83,7 @@ class Client:
         self.client.on_message = self.on_message
         self.client.on_subscribe = self.on_subscribe
         self.client.on_unsubscribe = lambda c, u, mid, reasons, p: say("unsuback", name, mid)
-        self.prepare()
+        self.client.on_pre_connect = self.on_pre_connect
         options = {}
         if is_v5:
             properties = Properties(PacketTypes.CONNECT)
@@ -93,14 +93,14 @@ class Client:
         self.client.connect_async(HOST, port, keepalive=60, **options)
         self.client.loop_start()
 
-    def prepare(self):
-        """What is to be done before each CONNECT."""
+    def on_pre_connect(self, client, user):
+        self.attempt += 1
 
     def on_connect(self, client, user, flags, reason, properties):
         if reason.is_failure:
             say("refused-connect", self.name, reason.value)
             return
-        self.connection += 1
+        self.connection = self.attempt
         say("on", self.name, self.connection, int(flags.session_present))
         if not flags.session_present:
             for topic_filter in self.filters:
@@ -108,7 +108,6 @@ class Client:
 
     def on_disconnect(self, client, user, flags, reason, properties):
         say("off", self.name, self.connection)
-        self.prepare()
 
     def on_message(self, client, user, message):
         text = message.payload.decode(errors="replace")
@@ -125,7 +124,6 @@ class Client:
         if how == "cut":
             self.client._sock_close()
             say("off", self.name, self.connection)
-            self.prepare()
 
     def come(self):
         while self.is_off:
@@ -210,10 +208,12 @@ class Retainer(Publisher):
 
 
 class Mortal(Client):
-    """Its will is the number of the connection that it would come from."""
+    """Its will is the number of the connection that it would come from. Each CONNECT has its own: that of one whose CONNACK
+    never came is published too, if the server had it on disk."""
 
-    def prepare(self):
-        self.client.will_set(f"will/{self.name}", f"{self.name} {self.connection + 1} ", 1)
+    def on_pre_connect(self, client, user):
+        super().on_pre_connect(client, user)
+        client.will_set(f"will/{self.name}", f"{self.name} {self.attempt} ", 1)
 
 
 def main():

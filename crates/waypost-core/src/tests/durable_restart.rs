@@ -221,6 +221,26 @@ fn a_will_is_published_after_a_crash() {
     });
 }
 
+/// It is due with the start, whoever is heard first then.
+#[test]
+fn a_will_is_published_though_its_client_is_back_before_the_first_timeout() {
+    on_shards(|world, last| {
+        let watcher = v3("watcher").persistent(0);
+        let watching = world.connect(&watcher);
+        world.subscribe(watching, "will", 1);
+        world.connect(&willing(last, 0));
+        world.crash_and_restore();
+        world.connect(&willing(last, 0));
+        let watching = world.connect(&watcher);
+        world.advance(1_100);
+        let lines = world.take(watching);
+        let wills = lines.iter().filter(|line| line.ends_with("will=gone"));
+        assert_eq!(wills.count(), 1, "{lines:?}");
+        // That of the new connection.
+        assert_eq!(rows(world, Table::WILLS), 1);
+    });
+}
+
 #[test]
 fn a_will_taken_back_has_no_row() {
     on_shards(|world, last| {
