@@ -144,7 +144,7 @@ impl Life {
             .mqtt_port(port)
             .data_dir(&data_dir);
         if let Some(toml) = &variant.configuration {
-            server = server.configuration(&variant.with_key(toml, directory.path()));
+            server = server.configuration(&variant::with_key(toml, directory.path()));
         }
         let running = server.clone().start();
         let mut scene = Scene::new(port, Arc::new(AtomicU64::new(0)));

@@ -62,11 +62,11 @@ impl Variant {
             is_power_cut,
         }
     }
+}
 
-    /// `toml` with a key file in `directory`, which outlives the server's processes.
-    pub fn with_key(&self, toml: &str, directory: &Path) -> String {
-        let file = directory.join("key");
-        std::fs::write(&file, KEY).expect("the key file is written");
-        toml.replace(KEY_FILE, &file.to_string_lossy())
-    }
+/// `toml` with a key file in `directory`, which outlives the server's processes.
+pub fn with_key(toml: &str, directory: &Path) -> String {
+    let file = directory.join("key");
+    std::fs::write(&file, KEY).expect("the key file is written");
+    toml.replace(KEY_FILE, &file.to_string_lossy())
 }
