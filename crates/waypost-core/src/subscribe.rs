@@ -371,6 +371,8 @@ impl Broker {
                 is_kept |= self.forget_subscription(slot, filter.as_str(), out);
                 ReasonCode::Success
             } else {
+                // It may have a row all the same: the store may have refused to delete it.
+                is_kept |= self.forget_subscription(slot, filter.as_str(), out);
                 ReasonCode::NoSubscriptionExisted
             });
         }

@@ -204,3 +204,20 @@ fn a_late_refusal_frees_no_identifier_of_the_next_session() {
     assert_eq!(world.take(p), ["PUBREC #7"]);
     assert_eq!(world.broker(0).counters().publishes_repeated, 1);
 }
+
+/// UNSUBACK with "no subscription existed" promises that there is none, also after a crash.
+#[test]
+fn an_unsubscribe_that_was_refused_can_be_said_again() {
+    let mut world = World::new();
+    let s = world.connect(&durable("s"));
+    world.subscribe(s, "t", 1);
+    world.store.refuses = Some(Refusal::Full);
+    assert_eq!(world.unsubscribe(s, "t"), "UNSUBACK #2 80");
+    world.store.refuses = None;
+    assert_eq!(world.unsubscribe(s, "t"), "UNSUBACK #2 11");
+    world.crash_and_restore();
+    let (s, _) = world.try_connect(&durable("s"));
+    let p = world.connect(&v5("p"));
+    publish(&mut world, p, 1, 1, false);
+    assert_eq!(world.take(s), [""; 0]);
+}
