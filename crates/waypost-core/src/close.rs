@@ -242,12 +242,8 @@ impl Broker {
             // 5 [MQTT-4.1.0-2]
             self.counters.sessions_expired += 1;
             self.end_session(slot, now, out);
-        } else if session
-            .will
-            .as_ref()
-            .is_some_and(|will| will.due_ms <= now.monotonic_ms)
-        {
-            self.fire_will(slot, now, out);
+        } else {
+            self.fire_due_wills(slot, now, out);
         }
         self.arm_session(slot);
     }

@@ -361,11 +361,8 @@ impl Broker {
         // One with expiry 0 ended with its connection.
         let session = self.sessions.get_mut(slot)?;
         session.ends_ms = NEVER;
-        let will = session.will.as_deref();
-        if will.is_some_and(|will| will.due_ms <= now.monotonic_ms) {
-            // Its time has come, and nobody has looked: at a start its client may be back before the first timeout.
-            self.fire_will(slot, now, out);
-        }
+        // Their time has come, and nobody has looked: at a start its client may be back before the first timeout.
+        self.fire_due_wills(slot, now, out);
         // 5 [MQTT-3.1.3-9]: back before the Will Delay has passed.
         self.drop_will(slot, out);
         Some(slot)

@@ -15,15 +15,15 @@ use crate::journal::{Journal, MessageId, QueueId, Table, Until};
 use crate::mail::{Mail, Origin};
 use crate::retained::owner_of;
 use crate::rows::message::{encode, expires_wall_ms};
-use crate::rows::{RetainedRow, packet_key, queue_key};
+use crate::rows::{RetainedRow, WILL_KEY_BYTES, packet_key};
 use crate::session::ReceivedId;
 
 /// Who publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum By {
     Server,
-    /// A session's will; it has a row under this number.
-    Will(Option<QueueId>),
+    /// A session's will; it has a row with this key.
+    Will(Option<[u8; WILL_KEY_BYTES]>),
     /// A client, at `QoS` 0.
     Client,
     /// A client that waits for PUBACK or PUBREC.
@@ -51,7 +51,7 @@ struct Writing<'a> {
     debts: Option<&'a mut Debts>,
     retains: Option<Retains<'a>>,
     received: Option<(QueueId, u16)>,
-    will: Option<QueueId>,
+    will: Option<[u8; WILL_KEY_BYTES]>,
 }
 
 impl Writing<'_> {
@@ -88,8 +88,8 @@ impl Writing<'_> {
         if let Some((queue, packet_id)) = self.received {
             journal.put(Table::RECEIVED, &packet_key(queue, packet_id), &[]);
         }
-        if let Some(queue) = self.will {
-            journal.delete(Table::WILLS, &queue_key(queue));
+        if let Some(key) = self.will {
+            journal.delete(Table::WILLS, &key);
         }
     }
 }
@@ -107,7 +107,7 @@ pub(crate) struct PendingPublish {
     retains: Option<(Box<str>, u64, bool)>,
     /// With the number of its session, if that has one.
     received: Option<(ReceivedId, Option<QueueId>)>,
-    will: Option<QueueId>,
+    will: Option<[u8; WILL_KEY_BYTES]>,
     to: Option<Recipient>,
     answer: Option<Answer>,
     is_reported: bool,
@@ -153,8 +153,8 @@ impl Broker {
             if is_retained && acknowledged {
                 self.tell_retained(self.owner(message.topic), origin.stamp, true, out);
             }
-            if let Some(queue) = will {
-                out.journal().delete(Table::WILLS, &queue_key(queue));
+            if let Some(key) = will {
+                out.journal().delete(Table::WILLS, &key);
                 self.end(Until::Whenever, out);
             }
             if let (By::Waiting { id, .. }, Some(answer)) = (by, answer) {

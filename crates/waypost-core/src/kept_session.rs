@@ -17,7 +17,9 @@ use crate::inflight::{Inflight, Waits};
 use crate::interest::post;
 use crate::journal::{Journal, QueueId, Refusal, Table, Ticket, Until};
 use crate::mail::Mail;
-use crate::rows::{InFlight, SessionRow, SubscriptionRow, filter_key, packet_key, queue_key};
+use crate::rows::{
+    InFlight, SessionRow, SubscriptionRow, filter_key, packet_key, queue_key, will_key,
+};
 use crate::session::Session;
 use crate::waiting::{For, Waiting};
 
@@ -420,5 +422,7 @@ fn forget_rows(session: &Session, journal: &mut dyn Journal) {
     for packet_id in session.received_rows() {
         journal.delete(Table::RECEIVED, &packet_key(queue, packet_id));
     }
-    journal.delete(Table::WILLS, &queue_key(queue));
+    if let Some(number) = session.will_row {
+        journal.delete(Table::WILLS, &will_key(queue, number));
+    }
 }

@@ -22,7 +22,7 @@ use crate::queue::queued_overhead;
 use crate::rows::group::decode_group;
 use crate::rows::{
     InFlight, RowError, SentRow, SessionRow, Stage, SubscriptionRow, decode_filter_key,
-    decode_packet_key, decode_queue_key, queue_key,
+    decode_packet_key, decode_queue_key, decode_will_key, queue_key,
 };
 use crate::session::{EXPIRY_NEVER_S, Session};
 use crate::timers::NEVER;
@@ -89,9 +89,9 @@ impl Broker {
                 Ok(())
             }
             Table::WILLS => {
-                let queue = decode_queue_key(key)?;
+                let (queue, number) = decode_will_key(key)?;
                 if let Some(slot) = self.sessions.find_number(queue) {
-                    return self.restore_will(slot, value, now);
+                    return self.restore_will(slot, number, value, now);
                 }
                 self.is_row_of_orphan(table, queue, key);
                 Ok(())

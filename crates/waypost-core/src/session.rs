@@ -17,6 +17,7 @@ use crate::journal::QueueId;
 use crate::moving::Moving;
 use crate::queue::Queue;
 use crate::retained_request::RetainedRequest;
+use crate::rows::{WILL_KEY_BYTES, WillNumber, will_key};
 use crate::timers::NEVER;
 use crate::will::Will;
 
@@ -42,7 +43,8 @@ pub(crate) struct Session {
     /// When it ends, while there is no connection.
     pub ends_ms: u64,
     pub will: Option<Box<Will>>,
-    pub has_will_row: bool,
+    /// The number of the will that has a row.
+    pub will_row: Option<WillNumber>,
     /// In ascending order.
     pub subscriptions: Vec<FilterId>,
     pub memberships: Option<Box<Memberships>>,
@@ -68,7 +70,7 @@ impl Session {
             is_taken_over: false,
             ends_ms: NEVER,
             will: None,
-            has_will_row: false,
+            will_row: None,
             subscriptions: Vec::new(),
             memberships: None,
             delivery: None,
@@ -106,8 +108,14 @@ impl Session {
         })
     }
 
+    /// The key of its will's row, which is somebody else's to delete from now on.
+    pub fn take_will_row(&mut self) -> Option<[u8; WILL_KEY_BYTES]> {
+        let number = self.will_row.take();
+        Some(will_key(self.number()?, number?))
+    }
+
     fn deadline_ms(&self) -> u64 {
-        let will_ms = self.will.as_ref().map_or(NEVER, |will| will.due_ms);
+        let will_ms = self.will.as_ref().map_or(NEVER, |will| will.next_due_ms());
         let delivery = self.delivery.as_ref();
         let resume_ms = delivery.and_then(|delivery| delivery.resume_ms);
         self.ends_ms.min(will_ms).min(resume_ms.unwrap_or(NEVER))

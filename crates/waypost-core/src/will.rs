@@ -4,11 +4,12 @@ use waypost_mqtt::{QoS, Will as WillPacket};
 
 use crate::broker::Broker;
 use crate::effects::{Effects, Message, Now, Payload};
-use crate::journal::{QueueId, Table, Until};
+use crate::journal::{MessageId, Table, Until};
 use crate::keep::By;
 use crate::mail::Origin;
 use crate::permit::{Action, Verdict, Who};
-use crate::rows::{RowError, WillRow, queue_key};
+use crate::rows::{RowError, WILL_KEY_BYTES, WillNumber, WillRow, will_key};
+use crate::session::Session;
 use crate::timers::NEVER;
 
 #[derive(Clone, Debug)]
@@ -23,6 +24,8 @@ pub(crate) struct Will {
     pub expiry_s: Option<u32>,
     /// When it is published, once the connection is gone.
     pub due_ms: u64,
+    /// One that was being published when an earlier run was cut off, and its number. It is due.
+    overdue: Option<Box<(WillNumber, Will)>>,
 }
 
 impl Will {
@@ -39,6 +42,7 @@ impl Will {
             delay_s: will.properties.will_delay_interval().unwrap_or(0),
             expiry_s: will.properties.message_expiry_interval(),
             due_ms: NEVER,
+            overdue: None,
         }
     }
 }
@@ -54,6 +58,12 @@ fn forward_without_delay(will: &WillPacket<'_>, out: &mut Vec<u8>) {
 }
 
 impl Will {
+    /// When there is something to be published next.
+    pub fn next_due_ms(&self) -> u64 {
+        let overdue = self.overdue.as_ref();
+        overdue.map_or(self.due_ms, |overdue| overdue.1.due_ms)
+    }
+
     fn row(&self) -> WillRow<'_> {
         WillRow {
             topic: &self.topic,
@@ -78,6 +88,7 @@ impl From<WillRow<'_>> for Will {
             delay_s: row.delay_s,
             expiry_s: row.expiry_s,
             due_ms: NEVER,
+            overdue: None,
         }
     }
 }
@@ -97,15 +108,21 @@ impl Broker {
         let Some(queue) = session.number() else {
             return false;
         };
-        if let Some(will) = will {
-            session.has_will_row = true;
-            let mut value = Vec::new();
-            Will::new(will).row().encode(&mut value);
-            out.journal().put(Table::WILLS, &queue_key(queue), &value);
-        } else if std::mem::take(&mut session.has_will_row) {
-            out.journal().delete(Table::WILLS, &queue_key(queue));
+        if let Some(former) = session.will_row.take() {
+            out.journal().delete(Table::WILLS, &will_key(queue, former));
         }
-        will.is_some()
+        let Some(will) = will else {
+            return false;
+        };
+        let Some(number) = WillNumber::new(self.numbers.message().0) else {
+            return false;
+        };
+        session.will_row = Some(number);
+        let mut value = Vec::new();
+        Will::new(will).row().encode(&mut value);
+        out.journal()
+            .put(Table::WILLS, &will_key(queue, number), &value);
+        true
     }
 
     /// Takes a will away that is not to be published.
@@ -114,14 +131,13 @@ impl Broker {
             return;
         };
         session.will = None;
-        let row = session.number().filter(|_| session.has_will_row);
-        session.has_will_row = false;
+        let row = session.take_will_row();
         self.delete_will_row(row, out);
     }
 
-    fn delete_will_row(&mut self, row: Option<QueueId>, out: &mut impl Effects) {
-        if let Some(queue) = row {
-            out.journal().delete(Table::WILLS, &queue_key(queue));
+    fn delete_will_row(&mut self, row: Option<[u8; WILL_KEY_BYTES]>, out: &mut impl Effects) {
+        if let Some(key) = row {
+            out.journal().delete(Table::WILLS, &key);
             self.end(Until::Whenever, out);
         }
     }
@@ -131,26 +147,82 @@ impl Broker {
     pub(crate) fn restore_will(
         &mut self,
         slot: u32,
+        number: WillNumber,
         value: &[u8],
         now: Now,
     ) -> Result<(), RowError> {
         let mut will = Will::from(WillRow::decode_will(value)?);
         will.due_ms = now.monotonic_ms + u64::from(will.delay_s) * 1_000;
+        self.numbers.skip(MessageId(number.get()));
         if let Some(session) = self.sessions.get_mut(slot) {
+            // Rows come in the order of their numbers. All but the last were taken by connections that are long gone.
+            if let (Some(mut former), Some(row)) = (session.will.take(), session.will_row) {
+                former.due_ms = now.monotonic_ms;
+                will.overdue = Some(Box::new((row, *former)));
+            }
             session.will = Some(Box::new(will));
-            session.has_will_row = true;
+            session.will_row = Some(number);
         }
         self.arm_session(slot);
         Ok(())
     }
 
-    /// Publishes the will of a session, if there is one and the permit still allows it, and takes it away.
-    /// 5 [MQTT-3.1.2-10], 3.1.1 [MQTT-3.1.2-10]
+    /// Publishes what is due of a session's wills.
+    pub(crate) fn fire_due_wills(&mut self, slot: u32, now: Now, out: &mut impl Effects) {
+        let session = self.sessions.get_mut(slot);
+        let Some(will) = session.and_then(|session| session.will.as_deref_mut()) else {
+            return;
+        };
+        let is_due = will.due_ms <= now.monotonic_ms;
+        if let Some(overdue) = will.overdue.take() {
+            self.fire_overdue(slot, *overdue, now, out);
+        }
+        if is_due {
+            self.fire_will(slot, now, out);
+        }
+    }
+
+    /// The oldest first.
+    fn fire_overdue(
+        &mut self,
+        slot: u32,
+        (number, mut will): (WillNumber, Will),
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        if let Some(older) = will.overdue.take() {
+            self.fire_overdue(slot, *older, now, out);
+        }
+        let queue = self.sessions.get(slot).and_then(Session::number);
+        let row = queue.map(|queue| will_key(queue, number));
+        self.publish_will(slot, &will, row, now, out);
+    }
+
+    /// Publishes the will of a session, if there is one, and takes it away. 5 [MQTT-3.1.2-10], 3.1.1 [MQTT-3.1.2-10]
     pub(crate) fn fire_will(&mut self, slot: u32, now: Now, out: &mut impl Effects) {
         let Some(session) = self.sessions.get_mut(slot) else {
             return;
         };
-        let Some(will) = session.will.take() else {
+        let Some(mut will) = session.will.take() else {
+            return;
+        };
+        let row = session.take_will_row();
+        if let Some(overdue) = will.overdue.take() {
+            self.fire_overdue(slot, *overdue, now, out);
+        }
+        self.publish_will(slot, &will, row, now, out);
+    }
+
+    /// If the permit still allows it; its row goes with it.
+    fn publish_will(
+        &mut self,
+        slot: u32,
+        will: &Will,
+        row: Option<[u8; WILL_KEY_BYTES]>,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let Some(session) = self.sessions.get(slot) else {
             return;
         };
         let who = Who {
@@ -160,8 +232,6 @@ impl Broker {
             ticket: None,
         };
         let publisher = session.publisher;
-        let row = session.number().filter(|_| session.has_will_row);
-        session.has_will_row = false;
         if self.permit.check(&who, Action::WillFires, &will.topic) != Verdict::Allow {
             self.counters.wills_denied += 1;
             self.delete_will_row(row, out);

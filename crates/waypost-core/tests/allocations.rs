@@ -283,8 +283,8 @@ fn a_message_of_a_group_at_qos_0_allocates_nothing() {
 
 fn an_idle_session_takes_few_bytes() {
     for (version, has_subscription, bytes_max) in [
-        (ProtocolVersion::V311, false, 350),
-        (ProtocolVersion::V5, false, 350),
+        (ProtocolVersion::V311, false, 360),
+        (ProtocolVersion::V5, false, 360),
         (ProtocolVersion::V311, true, 500),
     ] {
         let before = BYTES.load(Ordering::Relaxed);

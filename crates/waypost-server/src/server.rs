@@ -286,11 +286,11 @@ fn start_shards<D: Disk>(
         let _ = shard.send(());
     }
     let now = stats.totals().gauges;
+    // Retained messages are read from now on, while clients are served already.
     log::info!(
-        "sessions: {}, subscriptions: {}, retained messages: {}",
+        "sessions: {}, subscriptions: {}",
         now.sessions,
-        now.subscriptions,
-        now.retained_messages
+        now.subscriptions
     );
     store
         .start(&store_port.intake, &mailboxes, stats, threads)

@@ -5,7 +5,8 @@
 use waypost_core::rows::group::{decode_group, encode_group};
 use waypost_core::rows::{
     RetainedRow, SentRow, SessionRow, SubscriptionRow, WillRow, decode_filter_key,
-    decode_packet_key, decode_queue_key, filter_key, packet_key, queue_key,
+    decode_packet_key, decode_queue_key, decode_will_key, filter_key, packet_key, queue_key,
+    will_key,
 };
 
 /// Runs the target.
@@ -14,7 +15,7 @@ pub fn run(input: &[u8]) {
         return;
     };
     let mut written = Vec::new();
-    let is_read = match table % 9 {
+    let is_read = match table % 10 {
         7 => decode_group(bytes)
             .map(|queue| encode_group(queue, &mut written))
             .is_ok(),
@@ -38,6 +39,9 @@ pub fn run(input: &[u8]) {
             .is_ok(),
         6 => RetainedRow::decode_retained(bytes)
             .map(|row| written.extend_from_slice(&row.encode()))
+            .is_ok(),
+        8 => decode_will_key(bytes)
+            .map(|(queue, number)| written.extend_from_slice(&will_key(queue, number)))
             .is_ok(),
         _ => decode_filter_key(bytes)
             .map(|(queue, filter)| filter_key(queue, filter, &mut written))

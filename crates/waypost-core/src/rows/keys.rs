@@ -4,6 +4,8 @@
 //! together. The first byte of a value is the version of its encoding: a newer server reads what an older one wrote,
 //! an older one refuses what it does not know.
 
+use core::num::NonZeroU64;
+
 use super::Reader;
 use crate::journal::QueueId;
 
@@ -31,6 +33,17 @@ pub fn packet_key(queue: QueueId, packet_id: u16) -> [u8; 10] {
     key
 }
 
+/// Bytes of a will's key.
+pub const WILL_KEY_BYTES: usize = 16;
+
+/// A message number that a will got when its connection came.
+pub type WillNumber = NonZeroU64;
+
+/// The key of a session's will. Each has its own: the one before may be on its way to the log still.
+pub fn will_key(queue: QueueId, number: WillNumber) -> [u8; WILL_KEY_BYTES] {
+    (u128::from(queue.0) << 64 | u128::from(number.get())).to_be_bytes()
+}
+
 /// The key of a session's row for a Topic Filter.
 pub fn filter_key(queue: QueueId, filter: &str, key: &mut Vec<u8>) {
     key.clear();
@@ -49,6 +62,14 @@ pub fn decode_packet_key(key: &[u8]) -> Result<(QueueId, u16), RowError> {
     let (queue, packet_id) = key.split_at_checked(8).ok_or(RowError::Malformed)?;
     let packet_id = packet_id.try_into().map_err(|_| RowError::Malformed)?;
     Ok((decode_queue_key(queue)?, u16::from_be_bytes(packet_id)))
+}
+
+/// Whose will a key is of, and its number.
+pub fn decode_will_key(key: &[u8]) -> Result<(QueueId, WillNumber), RowError> {
+    let (queue, number) = key.split_at_checked(8).ok_or(RowError::Malformed)?;
+    let number = number.try_into().map_err(|_| RowError::Malformed)?;
+    let number = WillNumber::new(u64::from_be_bytes(number)).ok_or(RowError::Malformed)?;
+    Ok((decode_queue_key(queue)?, number))
 }
 
 /// Whose row a key is, and for which Topic Filter.
@@ -87,6 +108,12 @@ pub(super) mod tests {
         assert!(queue_key(QueueId(255)) < queue_key(QueueId(256)));
         assert_eq!(decode_queue_key(&queue_key(queue)), Ok(queue));
         assert_eq!(decode_packet_key(&packet_key(queue, 7)), Ok((queue, 7)));
+        let number = |number| WillNumber::new(number).unwrap();
+        assert!(will_key(queue, number(255)) < will_key(queue, number(256)));
+        assert_eq!(
+            decode_will_key(&will_key(queue, number(1 << 40))),
+            Ok((queue, number(1 << 40)))
+        );
         let mut key = Vec::new();
         filter_key(queue, "a/#", &mut key);
         assert_eq!(decode_filter_key(&key), Ok((queue, "a/#")));

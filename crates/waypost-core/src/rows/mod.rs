@@ -14,8 +14,8 @@ mod subscription;
 mod will;
 
 pub use keys::{
-    RowError, decode_filter_key, decode_packet_key, decode_queue_key, filter_key, packet_key,
-    queue_key,
+    RowError, WILL_KEY_BYTES, WillNumber, decode_filter_key, decode_packet_key, decode_queue_key,
+    decode_will_key, filter_key, packet_key, queue_key, will_key,
 };
 pub use retained::RetainedRow;
 pub use sent::{SentRow, Stage};

@@ -241,6 +241,30 @@ fn a_will_is_published_though_its_client_is_back_before_the_first_timeout() {
     });
 }
 
+/// The will of the next connection is not lost with the one before, which other shards are still being asked about; nor is
+/// that one, if the server is cut off meanwhile.
+#[test]
+fn each_will_is_published_over_one_crash_after_the_other() {
+    const CRASHES: usize = 8;
+    on_shards(|world, last| {
+        let watcher = v3("watcher").persistent(0);
+        let watching = world.connect(&watcher);
+        world.subscribe(watching, "will", 1);
+        for _ in 0..CRASHES {
+            world.connect(&willing(last, 0));
+            // Takes over from the first, whose will is published.
+            world.connect(&willing(last, 0));
+            world.crash_and_restore();
+        }
+        let watching = world.connect(&watcher);
+        world.advance(1_100);
+        let lines = world.take(watching);
+        let wills = lines.iter().filter(|line| line.ends_with("will=gone"));
+        assert_eq!(wills.count(), 2 * CRASHES, "{lines:?}");
+        assert_eq!(rows(world, Table::WILLS), 0);
+    });
+}
+
 #[test]
 fn a_will_taken_back_has_no_row() {
     on_shards(|world, last| {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use waypost_core::journal::{QueueId, Table};
-use waypost_core::rows::{SessionRow, queue_key};
+use waypost_core::rows::{SessionRow, WillNumber, queue_key, will_key};
 use waypost_store::{Batch, Store};
 
 use super::disk::{Faults, FaultyDisk};
@@ -508,7 +508,8 @@ fn a_shard_that_fails_at_the_start_ends_it() {
         }
         .encode(&mut row);
         batch.put(waypost_store::Table(Table::SESSIONS.0), &key, &row);
-        batch.put(waypost_store::Table(Table::WILLS.0), &key, &[u8::MAX]);
+        let will = will_key(QueueId(1), WillNumber::MIN);
+        batch.put(waypost_store::Table(Table::WILLS.0), &will, &[u8::MAX]);
         batch.end();
         let appended = writer.append(&[batch.take()], 1).unwrap();
         writer.sync().unwrap();
