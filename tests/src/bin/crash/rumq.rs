@@ -16,8 +16,11 @@ use waypost_tests::ledger::{Event, Message};
 use crate::report::{Report, Reports, received};
 
 const REQUESTS_MAX: usize = 1_000;
-/// Fewer than what rumqttc has in flight at most (100), so that it never takes an identifier that is in use.
+/// What a publisher has in flight at most.
 const IN_FLIGHT_MAX: u64 = 20;
+/// rumqttc gives identifiers up to this one and then begins again, and what it sends anew it sends in their order, against
+/// [MQTT-4.6.0-1]: no life has so many messages.
+const IDENTIFIERS_MAX: u16 = 60_000;
 const RECONNECT: Duration = Duration::from_millis(30);
 const PAUSE: Duration = Duration::from_millis(3);
 
@@ -80,6 +83,7 @@ impl Rumq {
         let mut options = MqttOptions::new(name, "127.0.0.1", port);
         options
             .set_keep_alive(Duration::from_mins(1))
+            .set_inflight(IDENTIFIERS_MAX)
             .set_clean_session(false);
         let (client, connection) = Client::new(options, REQUESTS_MAX);
         let state = State {
