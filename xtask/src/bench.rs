@@ -11,7 +11,7 @@ mod storm;
 use std::{
     io::Write,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use serde_json::{Map, Value, json};
@@ -129,15 +129,7 @@ fn measure(
             "--server-pid",
             &server.pid().to_string(),
         ]);
-    let shown = process::shown(&command);
-    eprintln!("$ {shown}");
-    let output = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| Failure::new(format!("{shown}: cannot be started: {error}")))?;
-    serde_json::from_slice(&output.stdout)
-        .map_err(|error| Failure::new(format!("{shown}: no JSON: {error}")))
+    Ok(process::json(&mut command)?.0)
 }
 
 /// Runs every crate's benches.
@@ -156,14 +148,9 @@ fn micro(root: &Path) -> Result<Map<String, Value>, Failure> {
                 &bench,
             ])
             .current_dir(root);
-        let shown = process::shown(&command);
-        eprintln!("$ {shown}");
-        let output = command
-            .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
-            .output()
-            .map_err(|error| Failure::new(format!("{shown}: cannot be started: {error}")))?;
+        let output = process::captured(&mut command)?;
         if !output.status.success() {
+            let shown = process::shown(&command);
             return Err(Failure::new(format!("{shown}: {}", output.status)));
         }
         figures.insert(

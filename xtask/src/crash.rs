@@ -3,14 +3,9 @@
 //! The clients and the model are `waypost-crash`, in the crate of the end-to-end tests. A run of 100 rounds or more
 //! appends its JSON line to `docs/evidence/crash.jsonl`; `next` in it is where `--from` goes on.
 
-use std::{
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::path::Path;
 
-use serde_json::{Value, json};
-
-use crate::{arguments::Arguments, bench, failure::Failure, process};
+use crate::{arguments::Arguments, bench, failure::Failure, measured};
 
 const EVIDENCE: &str = "docs/evidence/crash.jsonl";
 
@@ -69,45 +64,11 @@ pub fn short(root: &Path) -> Result<(), Failure> {
 }
 
 fn play(root: &Path, profile: &str, options: &[String], is_evidence: bool) -> Result<(), Failure> {
-    let mut build = vec![
-        "build",
-        "--locked",
-        "--package",
-        "waypost",
-        "--package",
-        "waypost-tests",
-        "--bins",
-    ];
-    if profile == "release" {
-        build.push("--release");
-    }
-    process::run(root, env!("CARGO"), &build)?;
-    let programs = process::target_directory(root)?.join(profile);
-    let mut command = Command::new(programs.join("waypost-crash"));
-    command
-        .args(options)
-        .env("TEST_WAYPOST", programs.join("waypost"))
-        .env("TEST_CLIENTS", "required")
-        .current_dir(root);
-    let shown = process::shown(&command);
-    eprintln!("$ {shown}");
-    let output = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| Failure::new(format!("{shown}: cannot be started: {error}")))?;
-    let mut line: Value = serde_json::from_slice(&output.stdout)
-        .map_err(|error| Failure::new(format!("{shown}: no JSON: {error}")))?;
-    if let Value::Object(line) = &mut line {
-        line.insert("task".to_owned(), json!("crash"));
-        line.insert("commit".to_owned(), json!(bench::commit(root)));
-        line.insert("machine".to_owned(), json!(bench::machine()));
-    }
-    println!("{line}");
+    let measured = measured::run(root, profile, "waypost-crash", "crash", options)?;
     if is_evidence {
-        bench::keep(root, EVIDENCE, &line)?;
+        bench::keep(root, EVIDENCE, &measured.line)?;
     }
-    if output.status.success() {
+    if measured.status.success() {
         Ok(())
     } else {
         Err(Failure::new(

@@ -20,6 +20,7 @@ mod crash;
 mod failure;
 mod fuzz;
 mod lint;
+mod measured;
 mod process;
 mod repository;
 mod rust_source;

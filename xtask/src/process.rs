@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Output, Stdio},
 };
 
 use serde_json::Value;
@@ -12,6 +12,25 @@ use crate::failure::Failure;
 /// Runs `program` with `arguments` in `directory`; its output goes to the developer.
 pub fn run(directory: &Path, program: &str, arguments: &[&str]) -> Result<(), Failure> {
     finish(Command::new(program).args(arguments).current_dir(directory))
+}
+
+/// Shows and runs `command`; what it printed, and how it ended. What it says of errors goes to the developer.
+pub fn captured(command: &mut Command) -> Result<Output, Failure> {
+    let shown = shown(command);
+    eprintln!("$ {shown}");
+    command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| Failure::new(format!("{shown}: cannot be started: {error}")))
+}
+
+/// Shows and runs `command`, which prints JSON.
+pub fn json(command: &mut Command) -> Result<(Value, ExitStatus), Failure> {
+    let output = captured(command)?;
+    let value = serde_json::from_slice(&output.stdout)
+        .map_err(|error| Failure::new(format!("{}: no JSON: {error}", shown(command))))?;
+    Ok((value, output.status))
 }
 
 /// Shows and runs `command`; anything but exit code 0 is a failure.

@@ -2,15 +2,10 @@
 //!
 //! The measuring is done by `waypost-storage`, in the crate of the end-to-end tests, which has the clients for it.
 
-use std::{
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::path::Path;
 
-use serde_json::{Value, json};
-
-use super::{EVIDENCE, commit, keep, machine};
-use crate::{arguments::Arguments, failure::Failure, process};
+use super::{EVIDENCE, keep};
+use crate::{arguments::Arguments, failure::Failure, measured};
 
 /// The scenarios, and what is passed on with its value.
 const SCENARIOS: &[(&str, &[&str])] = &[
@@ -51,39 +46,11 @@ pub fn run(root: &Path, scenario: &str, mut arguments: Arguments) -> Result<(), 
         }
     }
     arguments.finish()?;
-    let packages = [
-        "--package",
-        "waypost",
-        "--package",
-        "waypost-tests",
-        "--bins",
-    ];
-    let build = [&["build", "--release", "--locked"][..], &packages].concat();
-    process::run(root, env!("CARGO"), &build)?;
-    let programs = process::target_directory(root)?.join("release");
-    let mut command = Command::new(programs.join("waypost-storage"));
-    command
-        .args(options)
-        .env("TEST_WAYPOST", programs.join("waypost"));
-    let shown = process::shown(&command);
-    eprintln!("$ {shown}");
-    let output = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| Failure::new(format!("{shown}: cannot be started: {error}")))?;
-    let mut line: Value = serde_json::from_slice(&output.stdout)
-        .map_err(|error| Failure::new(format!("{shown}: no JSON: {error}")))?;
-    if let Value::Object(line) = &mut line {
-        line.insert("task".to_owned(), json!(scenario));
-        line.insert("commit".to_owned(), json!(commit(root)));
-        line.insert("machine".to_owned(), json!(machine()));
-    }
-    println!("{line}");
+    let measured = measured::run(root, "release", "waypost-storage", scenario, &options)?;
     if !print_only {
-        keep(root, EVIDENCE, &line)?;
+        keep(root, EVIDENCE, &measured.line)?;
     }
-    if output.status.success() {
+    if measured.status.success() {
         Ok(())
     } else {
         Err(Failure::new("a goal was missed; the line above has it"))

@@ -3,15 +3,10 @@
 //!
 //! The measuring is done by `waypost-storm`, in the crate of the end-to-end tests, which has the clients for it.
 
-use std::{
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::path::Path;
 
-use serde_json::{Value, json};
-
-use super::{commit, keep, machine};
-use crate::{arguments::Arguments, failure::Failure, process};
+use super::keep;
+use crate::{arguments::Arguments, failure::Failure, measured};
 
 const EVIDENCE: &str = "docs/evidence/storm.jsonl";
 
@@ -33,37 +28,9 @@ pub fn run(root: &Path, mut arguments: Arguments) -> Result<(), Failure> {
         }
     }
     arguments.finish()?;
-    let packages = [
-        "--package",
-        "waypost",
-        "--package",
-        "waypost-tests",
-        "--bins",
-    ];
-    let build = [&["build", "--release", "--locked"][..], &packages].concat();
-    process::run(root, env!("CARGO"), &build)?;
-    let programs = process::target_directory(root)?.join("release");
-    let mut command = Command::new(programs.join("waypost-storm"));
-    command
-        .args(options)
-        .env("TEST_WAYPOST", programs.join("waypost"));
-    let shown = process::shown(&command);
-    eprintln!("$ {shown}");
-    let output = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| Failure::new(format!("{shown}: cannot be started: {error}")))?;
-    let mut line: Value = serde_json::from_slice(&output.stdout)
-        .map_err(|error| Failure::new(format!("{shown}: no JSON: {error}")))?;
-    if let Value::Object(line) = &mut line {
-        line.insert("task".to_owned(), json!("storm"));
-        line.insert("commit".to_owned(), json!(commit(root)));
-        line.insert("machine".to_owned(), json!(machine()));
-    }
-    println!("{line}");
+    let measured = measured::run(root, "release", "waypost-storm", "storm", &options)?;
     if print_only {
         return Ok(());
     }
-    keep(root, EVIDENCE, &line)
+    keep(root, EVIDENCE, &measured.line)
 }
