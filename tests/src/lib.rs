@@ -23,6 +23,7 @@ mod certificates;
 pub mod ledger;
 pub mod past;
 pub mod power_cut;
+pub mod probe;
 mod programs;
 pub mod random;
 mod raw_client;

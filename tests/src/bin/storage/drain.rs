@@ -13,8 +13,8 @@ use waypost_tests::bench::{Awake, median, option, run_on};
 
 use super::crowd::{Client, Crowd, publish_all};
 use super::owed::settle;
-use super::probe::Probe;
 use super::{data_dir, directory};
+use waypost_tests::probe::Probe;
 
 const RATIO_MAX: f64 = 1.5;
 /// Or so much more, whichever is more.
@@ -45,7 +45,7 @@ pub fn run() -> Value {
         client.subscribe(TOPIC);
         client.disconnect();
     }
-    let probe = Probe::start(&server);
+    let probe = Probe::start(&server, true);
     // Those who drain make way for the traffic they disturb: only the server is to be the cause.
     setpriority_process(None, 10).expect("a lower priority");
     let (mut quiets, mut drained, mut seconds) = (Vec::new(), Vec::new(), Vec::new());

@@ -16,7 +16,6 @@ mod crowd;
 mod drain;
 mod durable;
 mod owed;
-mod probe;
 mod segments;
 mod start;
 

@@ -12,7 +12,6 @@
 
 mod crowd;
 mod handshakes;
-mod probe;
 
 use std::process::ExitCode;
 use std::thread;
@@ -24,7 +23,7 @@ use waypost_tests::bench::{Awake, median, option, raise_file_limit, run_on};
 use waypost_tests::{Certificates, LIMIT, Server, ServerOptions, wait_for};
 
 use crowd::Crowd;
-use probe::Probe;
+use waypost_tests::probe::Probe;
 
 /// What the server is measured with: one shard, TLS, room for the crowd.
 fn server(certificates: &Certificates) -> Server {
@@ -51,7 +50,7 @@ fn main() -> ExitCode {
     let server = server(&certificates);
     let awake = Awake::keep();
     run_on(1);
-    let probe = Probe::start(&server);
+    let probe = Probe::start(&server, false);
     // The storm makes way for the traffic it disturbs: only the server is to be the cause.
     setpriority_process(None, 10).expect("a lower priority");
 
