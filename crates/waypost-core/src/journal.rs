@@ -8,6 +8,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::stream::{StreamAsk, StreamId};
+
 /// A message that is kept: unique in a data directory, ascending on each shard. The first is 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(pub u64);
@@ -72,6 +74,9 @@ pub trait Journal {
     /// Queues, in ascending order, are owed a message; `options` say how, the same for all of them.
     fn owe(&mut self, id: MessageId, options: &[u8], queues: &[QueueId]);
 
+    /// A message, whose content stands before this in the same transaction, enters streams, in ascending order.
+    fn enter(&mut self, id: MessageId, streams: &[StreamId]);
+
     /// A queue is owed a message no more.
     fn settle(&mut self, queue: QueueId, id: MessageId);
 
@@ -98,6 +103,10 @@ pub trait Journal {
 
     /// Asks for a message's content (`Broker::handle_message_read`).
     fn read_message(&mut self, id: MessageId);
+
+    /// Asks a stream (`Broker::handle_stream_answer`). Only what is on disk is in it; the answer knows of everything
+    /// this shard ended before.
+    fn read_stream(&mut self, ask: StreamAsk);
 }
 
 /// How far the transactions of a shard have come.
@@ -187,6 +196,7 @@ pub struct NoJournal;
 impl Journal for NoJournal {
     fn message(&mut self, _: MessageId, _: u64, _: &[u8]) {}
     fn owe(&mut self, _: MessageId, _: &[u8], _: &[QueueId]) {}
+    fn enter(&mut self, _: MessageId, _: &[StreamId]) {}
     fn settle(&mut self, _: QueueId, _: MessageId) {}
     fn end_queue(&mut self, _: QueueId) {}
     fn put(&mut self, _: Table, _: &[u8], _: &[u8]) {}
@@ -197,4 +207,5 @@ impl Journal for NoJournal {
     }
     fn read_queue(&mut self, _: QueueId, _: u64, _: u32, _: u32) {}
     fn read_message(&mut self, _: MessageId) {}
+    fn read_stream(&mut self, _: StreamAsk) {}
 }

@@ -31,8 +31,8 @@ mod views;
 
 pub use disk::{Disk, DiskFile};
 pub use record::{
-    Batch, Damage, MessageId, Op, Ops, QueueId, Queues, TRANSACTION_BYTES_MAX, Table, Transaction,
-    Transactions, decode_ops, decode_transactions,
+    Batch, Damage, MessageId, Op, Ops, QueueId, Queues, StreamId, Streams, TRANSACTION_BYTES_MAX,
+    Table, Transaction, Transactions, decode_ops, decode_transactions,
 };
 pub use store::{
     Appended, QueueEntry, QueueRead, Recovered, Refused, Retired, SegmentStats, Store, StoreError,

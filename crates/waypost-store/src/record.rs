@@ -19,6 +19,10 @@ pub struct MessageId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueId(pub u64);
 
+/// The number of a stream: never used again, small and dense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub u32);
+
 /// A table of keyed rows. What it holds is the core's matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Table(pub u8);
@@ -43,6 +47,13 @@ pub enum Op<'a> {
         options: &'a [u8],
         /// Who, ascending.
         queues: Queues<'a>,
+    },
+    /// A message, whose content stands before this in the same transaction, enters streams.
+    Enter {
+        /// Which message.
+        id: MessageId,
+        /// Which streams, ascending.
+        streams: Streams<'a>,
     },
     /// A queue is owed a message no more; without effect if it was not.
     Settle {
@@ -95,6 +106,7 @@ const PUT: u8 = 5;
 const DELETE: u8 = 6;
 const HOLD: u8 = 7;
 const HOLD_NOTHING: u8 = 8;
+const ENTER: u8 = 9;
 
 /// Bytes of the length before a transaction.
 const LENGTH: usize = 4;
@@ -147,6 +159,26 @@ impl Batch {
                 }
             }
             last = Some(queue);
+        }
+        if last.is_some() {
+            self.number(0);
+        }
+    }
+
+    /// Records [`Op::Enter`] for streams in ascending order; without effect if there are none.
+    pub fn enter(&mut self, id: MessageId, streams: impl IntoIterator<Item = StreamId>) {
+        let mut last: Option<u32> = None;
+        for StreamId(stream) in streams {
+            match last {
+                None => {
+                    self.begin(ENTER);
+                    self.number(id.0);
+                    self.number(stream.into());
+                }
+                Some(last) if last < stream => self.number((stream - last).into()),
+                Some(_) => continue,
+            }
+            last = Some(stream);
         }
         if last.is_some() {
             self.number(0);
@@ -213,6 +245,7 @@ impl Batch {
                 options,
                 queues,
             } => self.owe(id, options, queues.iter()),
+            Op::Enter { id, streams } => self.enter(id, streams.iter()),
             Op::Settle { queue, id } => self.settle(queue, id),
             Op::EndQueue { queue } => self.end_queue(queue),
             Op::Put { table, key, value } => self.put(table, key, value),
@@ -423,6 +456,19 @@ impl<'a> Queues<'a> {
     }
 }
 
+/// The streams of an [`Op::Enter`]: at least one, ascending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Streams<'a>(Queues<'a>);
+
+impl<'a> Streams<'a> {
+    /// Which.
+    pub fn iter(self) -> impl ExactSizeIterator<Item = StreamId> + Clone + use<'a> {
+        // Checked when it was decoded.
+        let number = |QueueId(number)| StreamId(u32::try_from(number).unwrap_or(u32::MAX));
+        self.0.iter().map(number)
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Cursor<'a> {
     rest: &'a [u8],
@@ -457,6 +503,10 @@ impl<'a> Cursor<'a> {
                 id: self.id()?,
                 options: self.string("the options of what is owed")?,
                 queues: self.queues()?,
+            }),
+            ENTER => Ok(Op::Enter {
+                id: self.id()?,
+                streams: self.streams()?,
             }),
             SETTLE => Ok(Op::Settle {
                 queue: self.queue()?,
@@ -514,6 +564,15 @@ impl<'a> Cursor<'a> {
         let len = self.offset - before.offset;
         let bytes = before.rest.get(..len).unwrap_or_default();
         Ok(Queues { bytes, count })
+    }
+
+    fn streams(&mut self) -> Result<Streams<'a>, Damage> {
+        let before = *self;
+        let streams = self.queues()?;
+        match streams.iter().last() {
+            Some(QueueId(last)) if u32::try_from(last).is_ok() => Ok(Streams(streams)),
+            _ => Err(before.damage("the streams that a message enters")),
+        }
     }
 
     fn string(&mut self, what: &'static str) -> Result<&'a [u8], Damage> {
@@ -575,6 +634,7 @@ mod tests {
     enum Said {
         Message(u64, u64, Vec<u8>),
         Owe(u64, Vec<u8>, Vec<u64>),
+        Enter(u64, Vec<u32>),
         Settle(u64, u64),
         EndQueue(u64),
         Put(u8, Vec<u8>, Vec<u8>),
@@ -588,6 +648,9 @@ mod tests {
                 Self::Message(id, expires, body) => batch.message(MessageId(id), expires, &body),
                 Self::Owe(id, options, queues) => {
                     batch.owe(MessageId(id), &options, queues.into_iter().map(QueueId));
+                }
+                Self::Enter(id, streams) => {
+                    batch.enter(MessageId(id), streams.into_iter().map(StreamId));
                 }
                 Self::Settle(queue, id) => batch.settle(QueueId(queue), MessageId(id)),
                 Self::EndQueue(queue) => batch.end_queue(QueueId(queue)),
@@ -614,6 +677,9 @@ mod tests {
                     let read: Vec<_> = queues.iter().map(|queue| queue.0).collect();
                     assert_eq!(read.len(), queues.count());
                     Self::Owe(id.0, options.to_vec(), read)
+                }
+                Op::Enter { id, streams } => {
+                    Self::Enter(id.0, streams.iter().map(|stream| stream.0).collect())
                 }
                 Op::Settle { queue, id } => Self::Settle(queue.0, id.0),
                 Op::EndQueue { queue } => Self::EndQueue(queue.0),
@@ -659,8 +725,11 @@ mod tests {
     fn said() -> impl Strategy<Value = Said> {
         let queues = proptest::collection::btree_set(number(), 1..20);
         let queues = queues.prop_map(|set| set.into_iter().collect());
+        let streams = proptest::collection::btree_set(any::<u32>(), 1..9);
+        let streams = streams.prop_map(|set| set.into_iter().collect());
         let table = any::<u8>();
         prop_oneof![
+            (number(), streams).prop_map(|(id, streams)| Said::Enter(id, streams)),
             (number(), number(), string()).prop_map(|(id, at, body)| Said::Message(id, at, body)),
             (number(), string(), queues).prop_map(|(id, how, who)| Said::Owe(id, how, who)),
             (number(), number()).prop_map(|(queue, id)| Said::Settle(queue, id)),

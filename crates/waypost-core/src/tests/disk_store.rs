@@ -285,6 +285,10 @@ fn record(batch: &mut Batch, op: &Op) {
             batch.message(message(id), *expires_wall_ms, body);
         }
         Op::Owe(id, options, queues) => batch.owe(message(id), options, queues.iter().map(queue)),
+        Op::Enter(id, streams) => {
+            let streams = streams.iter().map(|id| waypost_store::StreamId(id.0));
+            batch.enter(message(id), streams);
+        }
         Op::Settle(owed, id) => batch.settle(queue(owed), message(id)),
         Op::EndQueue(ended) => batch.end_queue(queue(ended)),
         Op::Put(to, key, value) => batch.put(table(to), key, value),

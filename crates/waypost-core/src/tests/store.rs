@@ -7,11 +7,13 @@ use super::disk_store::DiskStore;
 use crate::journal::{
     Journal, MessageId, QueueId, QueueRead, ReadEntry, Refusal, Stored, Table, Ticket, Until,
 };
+use crate::stream::{ReaderId, StreamAnswer, StreamAsk, StreamId};
 
 #[derive(Clone, Debug)]
 pub(in crate::tests) enum Op {
     Message(MessageId, u64, Arc<[u8]>),
     Owe(MessageId, Box<[u8]>, Vec<QueueId>),
+    Enter(MessageId, Vec<StreamId>),
     Settle(QueueId, MessageId),
     EndQueue(QueueId),
     Put(Table, Vec<u8>, Vec<u8>),
@@ -24,6 +26,7 @@ enum Said {
     Transaction(Ticket, Vec<Op>),
     ReadQueue(QueueId, u64, u32, u32),
     ReadMessage(MessageId),
+    ReadStream(StreamAsk),
 }
 
 /// What the store has to say to a shard.
@@ -33,6 +36,7 @@ pub(in crate::tests) enum Answer {
     Refused(Ticket, Ticket, Refusal),
     QueueRead(QueueId, QueueRead),
     MessageRead(MessageId, Option<Arc<[u8]>>),
+    Stream(ReaderId, StreamAnswer),
 }
 
 /// A row: its version (0 without), its value, the message it keeps.
@@ -47,6 +51,8 @@ pub(in crate::tests) struct Views {
     pub rows: BTreeMap<(Table, Vec<u8>), Row>,
     pub queues: BTreeMap<QueueId, Vec<Owed>>,
     pub messages: BTreeMap<MessageId, Arc<[u8]>>,
+    /// What entered, in order.
+    pub streams: BTreeMap<StreamId, Vec<MessageId>>,
     next_place: u64,
 }
 
@@ -61,6 +67,11 @@ impl Views {
                     self.next_place += 1;
                     let entry = (self.next_place, *id, options.clone());
                     self.queues.entry(*queue).or_default().push(entry);
+                }
+            }
+            Op::Enter(id, streams) => {
+                for stream in streams {
+                    self.streams.entry(*stream).or_default().push(*id);
                 }
             }
             Op::Settle(queue, id) => {
@@ -222,6 +233,7 @@ impl MemoryStore {
                 };
                 Answer::MessageRead(id, body)
             }
+            Said::ReadStream(ask) => Answer::Stream(ask.reader, StreamAnswer::Gone),
         };
         Some((shard, answer))
     }
@@ -305,6 +317,11 @@ impl Journal for Pen<'_> {
         self.open.push(Op::Owe(id, options.into(), queues.to_vec()));
     }
 
+    fn enter(&mut self, id: MessageId, streams: &[StreamId]) {
+        assert!(streams.is_sorted(), "streams are given in ascending order");
+        self.open.push(Op::Enter(id, streams.to_vec()));
+    }
+
     fn settle(&mut self, queue: QueueId, id: MessageId) {
         self.open.push(Op::Settle(queue, id));
     }
@@ -350,5 +367,11 @@ impl Journal for Pen<'_> {
         self.store
             .waiting
             .push_back((self.shard, Said::ReadMessage(id)));
+    }
+
+    fn read_stream(&mut self, ask: StreamAsk) {
+        self.store
+            .waiting
+            .push_back((self.shard, Said::ReadStream(ask)));
     }
 }

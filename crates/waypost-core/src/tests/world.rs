@@ -269,6 +269,9 @@ impl World {
                 broker.handle_not_stored(first, last, why, now, net);
             }
             StoreAnswer::QueueRead(queue, read) => broker.handle_queue_read(queue, read, now, net),
+            StoreAnswer::Stream(reader, answer) => {
+                broker.handle_stream_answer(reader, answer, now, net);
+            }
             StoreAnswer::MessageRead(id, body) => {
                 broker.handle_message_read(id, body.as_deref(), now, net);
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use waypost_core::ShardId;
 use waypost_core::journal::{Journal, MessageId, QueueId, Table, Ticket, Until};
+use waypost_core::stream::{StreamAsk, StreamId};
 use waypost_store::Batch;
 
 use crate::store::{Ask, HandIn, Intake};
@@ -89,6 +90,11 @@ impl Journal for ShardJournal {
             .owe(message(id), options, queues.iter().copied().map(queue));
     }
 
+    fn enter(&mut self, id: MessageId, streams: &[StreamId]) {
+        let streams = streams.iter().map(|id| waypost_store::StreamId(id.0));
+        self.batch.enter(message(id), streams);
+    }
+
     fn settle(&mut self, from: QueueId, id: MessageId) {
         self.batch.settle(queue(from), message(id));
     }
@@ -129,5 +135,9 @@ impl Journal for ShardJournal {
 
     fn read_message(&mut self, id: MessageId) {
         self.asks.push(Ask::Message(id));
+    }
+
+    fn read_stream(&mut self, ask: StreamAsk) {
+        self.asks.push(Ask::Stream(ask));
     }
 }

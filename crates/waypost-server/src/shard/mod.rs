@@ -346,6 +346,10 @@ impl Shard {
                         &mut self.outlets,
                     );
                 }
+                Inbound::StreamAnswer(reader, answer) => {
+                    self.broker
+                        .handle_stream_answer(reader, answer, self.now, &mut self.outlets);
+                }
                 Inbound::Drain => self.drain(),
             }
         }

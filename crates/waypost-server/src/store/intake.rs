@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::clock::WallClock;
 use waypost_core::ShardId;
 use waypost_core::journal::{MessageId, QueueId, Ticket};
+use waypost_core::stream::StreamAsk;
 
 /// What a shard wrote down in one tick.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub(crate) struct HandIn {
 }
 
 /// Something to be read for a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
     /// What a queue is owed.
     Queue {
@@ -45,6 +46,8 @@ pub(crate) enum Ask {
     },
     /// A message's content.
     Message(MessageId),
+    /// Something of a stream.
+    Stream(StreamAsk),
 }
 
 #[derive(Debug, Default)]

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use waypost_core::ShardId;
 use waypost_core::journal::{MessageId, QueueRead, ReadEntry};
+use waypost_core::stream::StreamAnswer;
 use waypost_store::{Disk, Store, StoreError};
 
 use super::figures::add;
@@ -60,7 +61,7 @@ impl<D: Disk> Reader<D> {
 
     /// Answers; what cannot be read now is tried again later, and whoever asked waits.
     fn serve(&self, shard: ShardId, ask: Ask, postponed: &mut Postponed) {
-        match self.answer(ask) {
+        match self.answer(&ask) {
             Ok(inbound) => {
                 if let Some(mailbox) = self.mailboxes.get(usize::from(shard.0)) {
                     // A waker fails only when the shard is gone, and then nobody waits for it.
@@ -75,9 +76,9 @@ impl<D: Disk> Reader<D> {
         }
     }
 
-    fn answer(&self, ask: Ask) -> Result<Inbound, StoreError> {
+    fn answer(&self, ask: &Ask) -> Result<Inbound, StoreError> {
         let stats = &self.stats.server;
-        match ask {
+        match *ask {
             Ask::Queue {
                 queue,
                 after,
@@ -102,6 +103,7 @@ impl<D: Disk> Reader<D> {
                 add(&stats.store_messages_read, 1);
                 Ok(Inbound::MessageRead(id, body))
             }
+            Ask::Stream(ref ask) => Ok(Inbound::StreamAnswer(ask.reader, StreamAnswer::Gone)),
         }
     }
 }

@@ -294,6 +294,8 @@ impl<D: Disk> Rewriting<D> {
                     batch.owe(id, options, owed);
                 }
             }
+            // Streams have it in files of their own by now.
+            Op::Enter { .. } => {}
             Op::Settle { id, .. } => {
                 // What it settles was owed behind the content, and is left out if that is in this segment.
                 if self.says.entries > 0 && !self.contents.contains_key(&id.0) {

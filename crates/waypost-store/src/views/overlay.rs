@@ -185,6 +185,8 @@ impl Overlay {
                 options,
                 queues,
             } => self.owe(id, options, queues, segment, wall_ms),
+            // The streams' matter.
+            Op::Enter { .. } => {}
             Op::Settle {
                 queue: QueueId(queue),
                 id: MessageId(id),
