@@ -143,7 +143,7 @@ fn open_views<D: Disk>(
         let opened = disk
             .open(views::FILE)
             .map_err(ViewsError::from)
-            .and_then(|file| Views::open(file, key, now_wall_ms));
+            .and_then(|file| Views::open_verified(file, key, now_wall_ms));
         match opened {
             Ok(views) if views.committed().segment > 0 => return Ok((views, ViewsAtStart::Found)),
             // A start that did not come to its end.

@@ -121,6 +121,34 @@ fn views_that_are_lost_or_damaged_are_made_again() {
     check_at_start(&store, &recovered);
 }
 
+/// Goal: whatever bits flip in the views while the server is down, the next start serves what the log has. Method: flip
+/// some, anywhere, from one to hundreds, and start.
+#[test]
+fn flipped_bits_in_the_views_never_keep_a_store_from_opening() {
+    let directory = tempfile::tempdir().unwrap();
+    {
+        let (store, mut writer, _) = open(directory.path());
+        some_work(&store, &mut writer);
+        store.commit(0).unwrap();
+    }
+    let file = directory.path().join(views::FILE);
+    let mut random = crate::model::Random::new(5);
+    let mut made_again = 0;
+    for round in 0..60 {
+        let mut bytes = std::fs::read(&file).unwrap();
+        let flips = [1, 7, 40, 240][round % 4];
+        for _ in 0..flips {
+            let bit = random.below(bytes.len() as u64 * 8) as usize;
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+        std::fs::write(&file, bytes).unwrap();
+        let (store, _, recovered) = open(directory.path());
+        check_at_start(&store, &recovered);
+        made_again += usize::from(matches!(recovered.views, ViewsAtStart::MadeAgain(_)));
+    }
+    assert!(made_again > 10, "most of it is noticed: {made_again}");
+}
+
 /// Small segments and blocks.
 fn small() -> StoreOptions {
     StoreOptions {

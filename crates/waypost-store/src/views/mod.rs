@@ -24,6 +24,7 @@ mod tests;
 use std::{
     collections::BTreeMap,
     fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
@@ -104,6 +105,9 @@ pub enum ViewsError {
     /// They are being opened again.
     #[error("the views are closed after an error")]
     Closed,
+    /// Some of their pages are not what was written.
+    #[error("the views' file is damaged")]
+    Damaged,
 }
 
 impl ViewsError {
@@ -211,6 +215,34 @@ impl Views {
             views.commit(&Segments::default(), now_ms)?;
         }
         Ok(views)
+    }
+
+    /// As [`Self::open`] for a file that an earlier run left: every page of it is read and held against its checksum
+    /// first. The embedded store panics on some damage; that, too, is no more than views to be thrown away.
+    pub(crate) fn open_verified<F: DiskFile>(
+        file: F,
+        key: Option<&MasterKey>,
+        now_ms: u64,
+    ) -> Result<Self, ViewsError> {
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            let views = Self::open(file, key, now_ms)?;
+            views.verify()?;
+            Ok(views)
+        }));
+        opened.unwrap_or(Err(ViewsError::Damaged))
+    }
+
+    fn verify(&self) -> Result<(), ViewsError> {
+        let mut shared = self.write();
+        let db = shared.db.as_mut().and_then(Arc::get_mut);
+        // Nobody else has it yet.
+        let db = db.ok_or(ViewsError::Closed)?;
+        // What it would mend by going back to an earlier commit the log may not have any more.
+        if db.check_integrity()? {
+            Ok(())
+        } else {
+            Err(ViewsError::Damaged)
+        }
     }
 
     /// Opens them again after an error of the embedded store. What was not committed is still in memory.
