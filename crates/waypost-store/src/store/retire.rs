@@ -294,8 +294,6 @@ impl<D: Disk> Rewriting<D> {
                     batch.owe(id, options, owed);
                 }
             }
-            // Streams have it in files of their own by now.
-            Op::Enter { .. } => {}
             Op::Settle { id, .. } => {
                 // What it settles was owed behind the content, and is left out if that is in this segment.
                 if self.says.entries > 0 && !self.contents.contains_key(&id.0) {
@@ -307,7 +305,8 @@ impl<D: Disk> Rewriting<D> {
                     batch.push(op);
                 }
             }
-            Op::Put { table: FILES, .. } => {}
+            // Streams have what entered in files of their own by now.
+            Op::Put { table: FILES, .. } | Op::Enter { .. } => {}
             Op::Put { table, key, value } => {
                 if views.stands(table, key, self.segment, None, value)? {
                     batch.push(op);

@@ -185,8 +185,6 @@ impl Overlay {
                 options,
                 queues,
             } => self.owe(id, options, queues, segment, wall_ms),
-            // The streams' matter.
-            Op::Enter { .. } => {}
             Op::Settle {
                 queue: QueueId(queue),
                 id: MessageId(id),
@@ -194,8 +192,8 @@ impl Overlay {
             Op::EndQueue {
                 queue: QueueId(queue),
             } => self.end_queue(queue, segment),
-            // What a file says of itself.
-            Op::Put { table: FILES, .. } => {}
+            // What a file says of itself; and what is the streams' matter.
+            Op::Put { table: FILES, .. } | Op::Enter { .. } => {}
             Op::Put { table, key, value } => {
                 self.row(table, key, segment, RowKind::Put(value.into()));
             }
