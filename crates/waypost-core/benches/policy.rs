@@ -29,16 +29,14 @@ fn main() {
         let policy = |number| TopicPolicy {
             filter: filter(number),
             balance: Some(waypost_balance::default_strategy()),
-            max_deliveries: None,
-            durability: None,
+            ..TopicPolicy::default()
         };
         let mut all: Vec<TopicPolicy> = (0..count).map(policy).collect();
         if count > 0 {
             all.push(TopicPolicy {
                 filter: "#".to_owned(),
-                balance: None,
                 max_deliveries: Some(5),
-                durability: None,
+                ..TopicPolicy::default()
             });
         }
         let policies = Policies::new(all).unwrap();

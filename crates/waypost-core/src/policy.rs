@@ -9,6 +9,7 @@
 //! nothing. Not here: where the policies were written, and what each key makes happen.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
@@ -19,7 +20,7 @@ use waypost_mqtt::{Filter, Topic};
 use crate::journal::Until;
 
 /// What holds for one topic or for one group's filter, every key resolved.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// How a group's messages are shared out.
     pub balance: &'static Strategy,
@@ -27,6 +28,8 @@ pub struct Policy {
     pub max_deliveries: u32,
     /// What an acknowledgement of a message means.
     pub durability: Durability,
+    /// Where a message goes that cannot be delivered; `None`: nowhere.
+    pub dead_letter: Option<Arc<str>>,
 }
 
 /// What an acknowledgement means for those who are owed the message later.
@@ -70,12 +73,13 @@ impl Default for Policy {
             balance: waypost_balance::default_strategy(),
             max_deliveries: 0,
             durability: Durability::default(),
+            dead_letter: None,
         }
     }
 }
 
 /// One `[[topic]]`: what it says, and nothing of what it leaves out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicPolicy {
     /// The topics it is for: a valid Topic Filter.
     pub filter: String,
@@ -85,6 +89,8 @@ pub struct TopicPolicy {
     pub max_deliveries: Option<u32>,
     /// See [`Policy::durability`].
     pub durability: Option<Durability>,
+    /// See [`Policy::dead_letter`]: a valid Topic Name, or nothing, where a less specific policy is not to hold.
+    pub dead_letter: Option<Arc<str>>,
 }
 
 /// Why a list of policies cannot be used.
@@ -114,6 +120,7 @@ pub const LEVELS_MAX: usize = 128;
 pub struct Policies {
     policies: Vec<TopicPolicy>,
     root: Node,
+    has_dead_letters: bool,
 }
 
 /// The policies by number, where they stand in the list they were made from, that gave each key; `None`: the default.
@@ -125,6 +132,8 @@ pub struct Sources {
     pub max_deliveries: Option<usize>,
     /// Who gave [`Policy::durability`].
     pub durability: Option<usize>,
+    /// Who gave [`Policy::dead_letter`].
+    pub dead_letter: Option<usize>,
 }
 
 /// What comes after some levels; at most [`LEVELS_MAX`] deep.
@@ -164,6 +173,10 @@ impl Policies {
                     "durability",
                     disagrees(policy, twins, &policies, |said| said.durability),
                 ),
+                (
+                    "dead_letter",
+                    disagrees(policy, twins, &policies, |said| said.dead_letter.clone()),
+                ),
             ];
             errors.extend(disagreements.into_iter().filter_map(|(key, first)| {
                 let policies = (first?, number);
@@ -172,7 +185,11 @@ impl Policies {
             twins.push(number);
         }
         if errors.is_empty() {
-            Ok(Self { policies, root })
+            Ok(Self {
+                has_dead_letters: policies.iter().any(|policy| policy.dead_letter.is_some()),
+                policies,
+                root,
+            })
         } else {
             Err(errors)
         }
@@ -203,6 +220,19 @@ impl Policies {
         covering
     }
 
+    /// Where a message with this topic goes that a session is owed and cannot be delivered.
+    pub(crate) fn dead_letter_of(&self, topic: &str) -> Option<Arc<str>> {
+        if !self.has_dead_letters {
+            return None;
+        }
+        self.for_topic(Topic::parse(topic).ok()?).dead_letter
+    }
+
+    /// Whether any policy says where dead letters go.
+    pub(crate) fn has_dead_letters(&self) -> bool {
+        self.has_dead_letters
+    }
+
     fn resolve<'a>(&self, levels: impl Iterator<Item = &'a str> + Clone) -> (Policy, Sources) {
         let mut policy = Policy::default();
         let mut sources = Sources::default();
@@ -219,15 +249,25 @@ impl Policies {
                 take(said.max_deliveries, number, value, source);
                 let (value, source) = (&mut policy.durability, &mut sources.durability);
                 take(said.durability, number, value, source);
+                // The text itself is taken at the end, once.
+                if said.dead_letter.is_some() {
+                    sources.dead_letter.get_or_insert(number);
+                }
             }
             if sources.balance.is_some()
                 && sources.max_deliveries.is_some()
                 && sources.durability.is_some()
+                && (sources.dead_letter.is_some() || !self.has_dead_letters)
             {
                 return ControlFlow::Break(());
             }
             ControlFlow::Continue(())
         });
+        let dead_letter = sources
+            .dead_letter
+            .and_then(|number| self.policies.get(number));
+        let dead_letter = dead_letter.and_then(|said| said.dead_letter.clone());
+        policy.dead_letter = dead_letter.filter(|topic| !topic.is_empty());
         (policy, sources)
     }
 }

@@ -233,8 +233,7 @@ fn a_message_of_a_group_at_qos_0_allocates_nothing() {
         let policy = TopicPolicy {
             filter: "#".into(),
             balance: Some(strategy),
-            max_deliveries: None,
-            durability: None,
+            ..TopicPolicy::default()
         };
         let policies = Policies::new(vec![policy]).unwrap();
         broker.handle_policies(policies.into(), NOW, &mut out);

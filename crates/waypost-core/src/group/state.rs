@@ -3,6 +3,7 @@
 //! The strategy sees only members that are online. Not here: how a message reaches a member, and who is told of what.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use waypost_balance::{Balance, Choice, Member, MemberId};
 use waypost_mqtt::QoS;
@@ -483,6 +484,11 @@ impl Group {
         }
     }
 
+    /// Where a message goes that it gives up.
+    pub fn dead_letter(&self) -> Option<&Arc<str>> {
+        self.policy.dead_letter.as_ref()
+    }
+
     fn is_last(&self, sent: &Sent) -> bool {
         let max = self.policy.max_deliveries;
         max > 0 && sent.waiting.deliveries >= max
@@ -522,7 +528,7 @@ impl Group {
         if is_same {
             return;
         }
-        self.strategy = (policy.balance.new)(self.seed);
+        self.strategy = (self.policy.balance.new)(self.seed);
         for member in self.seats.online().0 {
             self.strategy.on_joined(member);
         }

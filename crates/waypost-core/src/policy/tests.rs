@@ -16,7 +16,7 @@ fn said(filter: &str, balance: Option<usize>, max_deliveries: Option<u32>) -> To
         filter: filter.to_owned(),
         balance: balance.map(|index| &registry()[index]),
         max_deliveries,
-        durability: None,
+        ..TopicPolicy::default()
     }
 }
 
@@ -29,7 +29,7 @@ fn check(policies: &[TopicPolicy], expect: &[(&str, Option<usize>, u32)]) {
         let expect = Policy {
             balance,
             max_deliveries: *max_deliveries,
-            durability: Durability::Sync,
+            ..Policy::default()
         };
         assert_eq!(found, expect, "{filter}");
     }
@@ -140,7 +140,7 @@ fn only_what_disagrees_is_a_conflict() {
         Sources {
             balance: Some(0),
             max_deliveries: Some(2),
-            durability: None,
+            ..Sources::default()
         }
     );
 }
@@ -161,6 +161,37 @@ fn levels_are_bounded() {
     assert_eq!(
         policies.for_topic(Topic::parse(&long).unwrap()).balance,
         &registry()[1]
+    );
+}
+
+#[test]
+fn an_empty_dead_letter_takes_back_a_less_specific_one() {
+    let policy = |filter: &str, dead_letter: &str| TopicPolicy {
+        dead_letter: Some(dead_letter.into()),
+        ..said(filter, None, None)
+    };
+    let policies = Policies::new(vec![
+        policy("orders/#", "dead"),
+        policy("orders/test/#", ""),
+        said("orders/eu/#", None, Some(3)),
+    ]);
+    let policies = policies.unwrap();
+    for (topic, expect) in [
+        ("orders/7", Some("dead")),
+        ("orders/eu/7", Some("dead")),
+        ("orders/test/7", None),
+        ("mail", None),
+    ] {
+        assert_eq!(policies.dead_letter_of(topic).as_deref(), expect, "{topic}");
+    }
+    assert!(policies.has_dead_letters() && !Policies::default().has_dead_letters());
+    let twins = Policies::new(vec![policy("a", "x"), policy("a", "y")]);
+    assert_eq!(
+        twins.unwrap_err(),
+        [PolicyError::Conflict {
+            policies: (0, 1),
+            key: "dead_letter"
+        }]
     );
 }
 
@@ -261,7 +292,7 @@ proptest! {
             let sources = Sources {
                 balance: first(|policy| policy.balance.is_some()),
                 max_deliveries: first(|policy| policy.max_deliveries.is_some()),
-                durability: None,
+                ..Sources::default()
             };
             let (policy, found) = built.explain(filter);
             prop_assert_eq!(found, sources, "{}", wanted);
@@ -269,7 +300,7 @@ proptest! {
                 policy.max_deliveries,
                 sources.max_deliveries.map_or(0, |number| policies[number].max_deliveries.unwrap())
             );
-            prop_assert_eq!(built.for_filter(filter), policy);
+            prop_assert_eq!(&built.for_filter(filter), &policy);
             if let Ok(topic) = Topic::parse(&wanted) {
                 prop_assert_eq!(built.for_topic(topic), policy);
             }

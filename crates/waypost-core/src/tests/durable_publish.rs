@@ -38,9 +38,8 @@ fn release(world: &mut World) {
 fn policies(filter: &str, durability: Durability) -> Arc<Policies> {
     let policy = TopicPolicy {
         filter: filter.into(),
-        balance: None,
-        max_deliveries: None,
         durability: Some(durability),
+        ..TopicPolicy::default()
     };
     Arc::new(Policies::new(vec![policy]).unwrap())
 }

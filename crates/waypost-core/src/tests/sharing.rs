@@ -73,7 +73,7 @@ fn policies(filter: &str, balance: &str, max_deliveries: u32) -> Arc<Policies> {
         filter: filter.into(),
         balance: Some(waypost_balance::find(balance).unwrap()),
         max_deliveries: Some(max_deliveries),
-        durability: None,
+        ..TopicPolicy::default()
     };
     Arc::new(Policies::new(vec![policy]).unwrap())
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use waypost_core::POLICY_LEVELS_MAX;
@@ -25,6 +26,8 @@ pub(super) enum Field<C> {
     OptionalName(fn(&mut C) -> &mut Option<String>),
     /// A Topic Filter that a policy may have.
     Filter(fn(&mut C) -> &mut String),
+    /// A Topic Name.
+    OptionalTopic(fn(&mut C) -> &mut Option<Arc<str>>),
     Word(Word<C>),
 }
 
@@ -116,6 +119,9 @@ impl<C: Clone> Field<C> {
                 literal::quoted(&field(&mut copy).take().unwrap_or_default())
             }
             Field::Filter(field) => literal::quoted(field(&mut copy)),
+            Field::OptionalTopic(field) => {
+                literal::quoted(field(&mut copy).as_deref().unwrap_or_default())
+            }
             Field::Word(word) => literal::quoted((word.read)(config)),
         }
     }
@@ -151,6 +157,11 @@ impl<C: Clone> Field<C> {
                     .map(|name| (!name.is_empty()).then(|| name.to_owned())),
             ),
             Field::Filter(field) => put(field(config), value.text().and_then(literal::filter)),
+            // Empty is how a more specific policy takes back what another one says.
+            Field::OptionalTopic(field) => match value.text() {
+                Some("") => put(field(config), Some(None)),
+                text => put(field(config), text.and_then(literal::topic).map(Some)),
+            },
             Field::Word(word) => value.word().is_some_and(|text| (word.write)(config, text)),
         }
     }
@@ -184,6 +195,9 @@ impl<C: Clone> Field<C> {
                 "a topic filter (+ fills a level, # is alone in the last one, at most \
                  {POLICY_LEVELS_MAX} levels, no $share or $queue)"
             ),
+            Field::OptionalTopic(_) => "a topic without wildcards that does not begin with $SYS, $events, \
+                                        $dictionary, $delayed, $from, $share or $queue, or nothing (\"\")"
+                .to_owned(),
             Field::Word(word) => format!("one of {}", (word.words)().join(", ")),
         }
     }

@@ -3,11 +3,12 @@
 use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use waypost_core::POLICY_LEVELS_MAX;
-use waypost_mqtt::Filter;
+use waypost_mqtt::{Filter, Topic};
 
 /// A value as a source gave it.
 pub(super) enum Literal<'a> {
@@ -159,6 +160,23 @@ pub(super) fn filter(text: &str) -> Option<String> {
     let first = filter.levels().next();
     let is_group = first == Some("$share") || first == Some("$queue");
     (!is_group && filter.levels().count() <= POLICY_LEVELS_MAX).then(|| text.to_owned())
+}
+
+/// First levels that are the server's, or say more than a topic.
+const SPECIAL_LEVELS: [&str; 7] = [
+    "$SYS",
+    "$events",
+    "$dictionary",
+    "$delayed",
+    "$from",
+    "$share",
+    "$queue",
+];
+
+/// A Topic Name on which the server may publish what is the application's.
+pub(super) fn topic(text: &str) -> Option<Arc<str>> {
+    let first = Topic::parse(text).ok()?.levels().next()?;
+    (!SPECIAL_LEVELS.contains(&first)).then(|| text.into())
 }
 
 pub(super) fn path(text: &str) -> Option<PathBuf> {

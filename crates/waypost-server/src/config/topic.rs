@@ -67,6 +67,7 @@ impl Topics {
             explained("balance", sources.balance),
             explained("max_deliveries", sources.max_deliveries),
             explained("durability", sources.durability),
+            explained("dead_letter", sources.dead_letter),
         ]
         .into_iter()
         .flatten()
@@ -108,6 +109,7 @@ pub(super) struct Draft {
     balance: &'static Strategy,
     max_deliveries: u32,
     durability: Durability,
+    dead_letter: Option<Arc<str>>,
 }
 
 impl Default for Draft {
@@ -123,6 +125,7 @@ impl From<Policy> for Draft {
             balance: policy.balance,
             max_deliveries: policy.max_deliveries,
             durability: policy.durability,
+            dead_letter: policy.dead_letter,
         }
     }
 }
@@ -135,6 +138,9 @@ impl Row<Draft> {
             balance: self.given("balance").map(|_| value.balance),
             max_deliveries: self.given("max_deliveries").map(|_| value.max_deliveries),
             durability: self.given("durability").map(|_| value.durability),
+            dead_letter: self
+                .given("dead_letter")
+                .map(|_| value.dead_letter.clone().unwrap_or_default()),
         }
     }
 
@@ -221,6 +227,7 @@ $share/workers/orders/eu/+: what holds for orders/eu/+
 balance         "ordered"  policies.toml:9, filter "orders/eu/+"
 max_deliveries  5          policies.toml:5, filter "orders/#"
 durability      "sync"     default
+dead_letter     ""         default
 ```
 
 Where nobody says anything, a group goes by least-connections: among the strategies that need to be told nothing its 99th
@@ -260,8 +267,8 @@ pub(super) const TOPIC_KEYS: &[Key<Draft>] = &[
     },
     Key {
         name: "max_deliveries",
-        doc: "How often a group tries to deliver one message before it is dropped, counted and told \
-              on $events/group/dropped. 0, the default: as often as it takes, so that nothing is \
+        doc: "How often a group tries to deliver one message before it goes to dead_letter, or is dropped, \
+              counted and told on $events/group/dropped. 0, the default: as often as it takes, so that nothing is \
               lost because members come and go; set it where a message may be the reason why \
               members go.",
         example: "5",
@@ -282,5 +289,14 @@ pub(super) const TOPIC_KEYS: &[Key<Draft>] = &[
                 found.map(|one| draft.durability = *one).is_some()
             },
         }),
+    },
+    Key {
+        name: "dead_letter",
+        doc: "Where a message goes that cannot be delivered: it expired, a member of its group refused it, \
+              the group tried it max_deliveries times, or a queue was full. It is published there anew \
+              with why, see [dead-letter.md](dead-letter.md). Default: nowhere, it is dropped and \
+              counted.",
+        example: r#""orders/dead""#,
+        field: Field::OptionalTopic(|draft| &mut draft.dead_letter),
     },
 ];

@@ -372,7 +372,8 @@ balance = \"random\"
             explain("orders/eu/17", false),
             "balance         \"random\"  x.toml:7, filter \"orders/eu/+\"\n\
              max_deliveries  5         x.toml:4, filter \"orders/#\"\n\
-             durability      \"sync\"    default\n"
+             durability      \"sync\"    default\n\
+             dead_letter     \"\"        default\n"
         );
         let told = explain("$share/g/#", false);
         let lines: Vec<Vec<&str>> = told

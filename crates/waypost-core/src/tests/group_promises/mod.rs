@@ -49,7 +49,7 @@ fn policies(balance: &'static Strategy, deliveries_max: usize) -> Arc<Policies> 
         filter: "#".into(),
         balance: Some(balance),
         max_deliveries: Some(u32::try_from(deliveries_max).unwrap()),
-        durability: None,
+        ..TopicPolicy::default()
     };
     Arc::new(Policies::new(vec![policy]).unwrap())
 }

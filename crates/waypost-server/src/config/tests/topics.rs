@@ -17,6 +17,11 @@ balance = "Round_Robin"
 max_deliveries = 3
 durability = "os"
 filter = "orders/#"
+dead_letter = "orders/dead"
+
+[[topic]]
+filter = "orders/dead"
+dead_letter = ""
 "##;
 
 /// `(key, value, line, filter)` of what is found.
@@ -35,7 +40,7 @@ fn explain(config: &Config, filter: &str) -> Vec<(&'static str, String, usize, S
 #[test]
 fn each_value_is_explained_by_its_line() {
     let config = load_file(POLICIES).unwrap();
-    assert_eq!(config.topics.len(), 3);
+    assert_eq!(config.topics.len(), 4);
     let row =
         |key, value: &str, line, filter: &str| (key, value.to_owned(), line, filter.to_owned());
     assert_eq!(
@@ -44,6 +49,7 @@ fn each_value_is_explained_by_its_line() {
             row("balance", "\"round-robin\"", 8, "orders/#"),
             row("max_deliveries", "3", 11, "orders/#"),
             row("durability", "\"os\"", 12, "orders/#"),
+            row("dead_letter", "\"orders/dead\"", 14, "orders/#"),
         ]
     );
     let default = format!("\"{}\"", waypost_balance::default_strategy().name);
@@ -53,6 +59,7 @@ fn each_value_is_explained_by_its_line() {
             row("balance", &default, 0, ""),
             row("max_deliveries", "9", 4, "#"),
             row("durability", "\"sync\"", 0, ""),
+            row("dead_letter", "\"\"", 0, ""),
         ]
     );
     let policies = config.topics.policies();
@@ -65,6 +72,12 @@ fn each_value_is_explained_by_its_line() {
         ),
         ("round-robin", 3, waypost_core::Durability::Os)
     );
+    let dead_letter = |topic| {
+        let policy = policies.for_topic(waypost_mqtt::Topic::parse(topic).unwrap());
+        policy.dead_letter.as_deref().map(str::to_owned)
+    };
+    assert_eq!(dead_letter("orders/17").as_deref(), Some("orders/dead"));
+    assert_eq!(dead_letter("orders/dead"), None, "taken back");
     assert!(!config.topics.is_empty());
     assert!(Config::default().topics.is_empty());
 }
@@ -103,7 +116,8 @@ fn what_is_wrong_with_a_policy_is_told() {
             // The key is wrong, and so the policy says nothing.
             &format!(
                 "{unknown}\nwaypost.toml:1: [[topic]] would do nothing: it says nothing about \"a\"; add \
-                 balance = \"least-connections\" or max_deliveries = 5 or durability = \"sync\""
+                 balance = \"least-connections\" or max_deliveries = 5 or durability = \"sync\" or \
+                 dead_letter = \"orders/dead\""
             ),
         ),
         (
@@ -131,6 +145,27 @@ fn what_is_wrong_with_a_policy_is_told() {
              for example max_deliveries = 5",
         ),
     ]);
+    for topic in [
+        "orders/+",
+        "#",
+        "$SYS/dead",
+        "$events/dead",
+        "$delayed/5/dead",
+        "$from/all/dead",
+        "$share/group/dead",
+        "$queue/dead",
+    ] {
+        let told = load_file(&format!(
+            "[[topic]]\nfilter = \"a\"\nmax_deliveries = 1\ndead_letter = \"{topic}\"\n"
+        ))
+        .unwrap_err();
+        assert!(
+            told.starts_with(&format!(
+                "waypost.toml:4: topic.dead_letter = \"{topic}\": expected a topic without wildcards"
+            )) && told.ends_with("for example dead_letter = \"orders/dead\""),
+            "{told}"
+        );
+    }
     for filter in [
         "a/#/b",
         "a+",
