@@ -27,17 +27,19 @@ mod model;
 mod record;
 pub mod repair;
 mod store;
+pub mod streams;
 mod views;
 
 pub use disk::{Disk, DiskFile};
 pub use record::{
-    Batch, Damage, MessageId, Op, Ops, QueueId, Queues, StreamId, Streams, TRANSACTION_BYTES_MAX,
+    Batch, Damage, MessageId, Op, Ops, QueueId, Queues, StreamId, StreamIds, TRANSACTION_BYTES_MAX,
     Table, Transaction, Transactions, decode_ops, decode_transactions,
 };
 pub use store::{
     Appended, QueueEntry, QueueRead, Recovered, Refused, Retired, SegmentStats, Store, StoreError,
     StoreFigures, StoreOptions, StoreStats, StoreWriter, ViewsAtStart,
 };
+pub use streams::Streams;
 pub use views::{OwedQueues, QueueState, Row, Rows, SegmentFigures, ViewsError, ViewsFigures};
 /// The family that [`StoreOptions::cache`] is of.
 pub use waypost_cache as cache;

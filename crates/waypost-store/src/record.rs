@@ -53,7 +53,7 @@ pub enum Op<'a> {
         /// Which message.
         id: MessageId,
         /// Which streams, ascending.
-        streams: Streams<'a>,
+        streams: StreamIds<'a>,
     },
     /// A queue is owed a message no more; without effect if it was not.
     Settle {
@@ -458,9 +458,9 @@ impl<'a> Queues<'a> {
 
 /// The streams of an [`Op::Enter`]: at least one, ascending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Streams<'a>(Queues<'a>);
+pub struct StreamIds<'a>(Queues<'a>);
 
-impl<'a> Streams<'a> {
+impl<'a> StreamIds<'a> {
     /// Which.
     pub fn iter(self) -> impl ExactSizeIterator<Item = StreamId> + Clone + use<'a> {
         // Checked when it was decoded.
@@ -566,11 +566,11 @@ impl<'a> Cursor<'a> {
         Ok(Queues { bytes, count })
     }
 
-    fn streams(&mut self) -> Result<Streams<'a>, Damage> {
+    fn streams(&mut self) -> Result<StreamIds<'a>, Damage> {
         let before = *self;
         let streams = self.queues()?;
         match streams.iter().last() {
-            Some(QueueId(last)) if u32::try_from(last).is_ok() => Ok(Streams(streams)),
+            Some(QueueId(last)) if u32::try_from(last).is_ok() => Ok(StreamIds(streams)),
             _ => Err(before.damage("the streams that a message enters")),
         }
     }

@@ -228,6 +228,7 @@ pub fn options(config: &StoreConfig) -> Result<StoreOptions, OpenError> {
         },
         cache: cache::find(config.cache).map_err(OpenError::Cache)?,
         cache_bytes: config.cache_bytes,
+        streams: waypost_store::streams::StreamsOptions::default(),
     })
 }
 

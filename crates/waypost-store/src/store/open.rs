@@ -12,6 +12,7 @@ use crate::{
     disk::Disk,
     log::{BlockPosition, LogBlock, LogDamage, LogReader, Recovery, SegmentKind},
     record::{MessageId, Op, QueueId, decode_ops},
+    streams::Streams,
     views::{self, FILES, Segments, Views, ViewsError},
 };
 
@@ -114,6 +115,7 @@ impl<D: Disk> Store<D> {
             views,
             trouble: Mutex::new(Trouble::default()),
             retirement: Mutex::default(),
+            streams: Streams::new(),
         };
         Ok((store, StoreWriter { log: writer }, recovered))
     }
