@@ -61,9 +61,10 @@ fn a_start_reads_little_of_a_long_log_and_indexes_every_subscription() {
     );
     let views_read = server.metric("waypost_store_start_views_bytes");
     let views_bytes = server.metric("waypost_store_views_bytes");
+    // Once to hold them against their checksums, once for what is in them.
     assert!(
-        views_read > 0.0 && views_read <= views_bytes.max(left.views_bytes as f64),
-        "{views_read} B of the views were read, they have {views_bytes}"
+        views_read > 0.0 && views_read <= 2.0 * views_bytes.max(left.views_bytes as f64),
+        "{views_read} B of the views were read, they have {views_bytes} and may be read twice"
     );
     assert!((server.metric("waypost_subscriptions") - SESSIONS as f64).abs() < 0.5);
 
