@@ -32,6 +32,7 @@ use crate::registrar::Registrar;
 use crate::restore::Restore;
 use crate::retained::RetainedStore;
 use crate::session::{Delivery, Sessions};
+use crate::streams::Streams;
 use crate::timers::{Timer, Timers};
 use crate::unsettled::Unsettled;
 
@@ -50,6 +51,8 @@ pub struct BrokerConfig {
     pub clock: RetainedClock,
     /// What the configuration says about topics.
     pub policies: Arc<Policies>,
+    /// The streams of the configuration.
+    pub streams: Arc<Streams>,
     /// What is to outlive the process is written to [`Effects::journal`].
     pub has_store: bool,
     /// The same for all shards.
@@ -105,6 +108,7 @@ pub struct Broker {
     pub(crate) clock: RetainedClock,
     pub(crate) groups: Groups,
     pub(crate) policies: Arc<Policies>,
+    pub(crate) streams: Arc<Streams>,
     pub(crate) has_store: bool,
     pub(crate) numbers: Numbers,
     pub(crate) held: HeldAnswers,
@@ -163,6 +167,7 @@ impl Broker {
             groups: Groups::default(),
             recheck: None,
             policies: config.policies,
+            streams: config.streams,
             has_store: config.has_store,
             numbers: config.numbers,
             held: HeldAnswers::default(),
@@ -340,6 +345,11 @@ impl Broker {
             }
         }
         self.compact_timers();
+    }
+
+    /// These are the streams from now on. Whoever reads one goes on.
+    pub fn handle_streams(&mut self, streams: Arc<Streams>) {
+        self.streams = streams;
     }
 
     /// The server shuts down: every connection gets DISCONNECT 0x8B.

@@ -32,6 +32,7 @@ mod deliver;
 mod effects;
 mod events;
 mod exactly_once;
+mod filter_tree;
 mod flow;
 mod fresh;
 mod group;
@@ -66,6 +67,7 @@ mod send;
 mod session;
 mod stored;
 pub mod stream;
+mod streams;
 mod subscribe;
 mod timers;
 mod topics;
@@ -94,6 +96,7 @@ pub use policy::{
     Durability, LEVELS_MAX as POLICY_LEVELS_MAX, Policies, Policy, PolicyError,
     Sources as PolicySources, TopicPolicy,
 };
+pub use streams::{STREAM_NAME_BYTES_MAX, Stream, Streams, StreamsError, is_stream_name};
 
 #[cfg(test)]
 mod tests;

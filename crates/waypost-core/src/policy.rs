@@ -5,18 +5,16 @@
 //! specific first, until every key is found. Two filters that cover the same topic tie only if they are identical, and
 //! then they may not disagree.
 //!
-//! The filters are the paths of a trie whose walk meets what covers a topic in just that order, so that a look-up sorts
-//! nothing. Not here: where the policies were written, and what each key makes happen.
+//! The walk of a [`FilterTree`] meets what covers a topic in just that order, so that a look-up sorts nothing. Not here: where the policies were written, and what each key makes happen.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use foldhash::fast::FixedState;
-use hashbrown::HashMap;
 use thiserror::Error;
 use waypost_balance::Strategy;
 use waypost_mqtt::{Filter, Topic};
 
+use crate::filter_tree::FilterTree;
 use crate::journal::Until;
 
 /// What holds for one topic or for one group's filter, every key resolved.
@@ -119,7 +117,7 @@ pub const LEVELS_MAX: usize = 128;
 #[derive(Clone, Debug, Default)]
 pub struct Policies {
     policies: Vec<TopicPolicy>,
-    root: Node,
+    filters: FilterTree,
     has_dead_letters: bool,
 }
 
@@ -136,21 +134,10 @@ pub struct Sources {
     pub dead_letter: Option<usize>,
 }
 
-/// What comes after some levels; at most [`LEVELS_MAX`] deep.
-#[derive(Clone, Debug, Default)]
-struct Node {
-    literals: HashMap<Box<str>, Self, FixedState>,
-    plus: Option<Box<Self>>,
-    /// The policies whose filter ends with `#` here.
-    hash: Vec<usize>,
-    /// The policies whose filter ends here.
-    end: Vec<usize>,
-}
-
 impl Policies {
     /// Takes the policies in any order. All that is wrong with them is told.
     pub fn new(policies: Vec<TopicPolicy>) -> Result<Self, Vec<PolicyError>> {
-        let mut root = Node::default();
+        let mut filters = FilterTree::default();
         let mut errors = Vec::new();
         for (number, policy) in policies.iter().enumerate() {
             let filter = Filter::from_validated(&policy.filter);
@@ -158,7 +145,7 @@ impl Policies {
                 errors.push(PolicyError::TooManyLevels { policy: number });
                 continue;
             }
-            let twins = root.place(filter);
+            let twins = filters.place(filter);
             // Who agrees with the first that says something agrees with all that agree with it.
             let disagreements = [
                 (
@@ -188,7 +175,7 @@ impl Policies {
             Ok(Self {
                 has_dead_letters: policies.iter().any(|policy| policy.dead_letter.is_some()),
                 policies,
-                root,
+                filters,
             })
         } else {
             Err(errors)
@@ -213,7 +200,7 @@ impl Policies {
     /// The policies whose filters cover all of this one, by number, the most specific first.
     pub fn covering(&self, filter: Filter<'_>) -> Vec<usize> {
         let mut covering = Vec::new();
-        let _ = self.root.walk(filter.levels(), true, &mut |number| {
+        let _ = self.filters.covering(filter.levels(), &mut |number| {
             covering.push(number);
             ControlFlow::Continue(())
         });
@@ -237,7 +224,7 @@ impl Policies {
         let mut policy = Policy::default();
         let mut sources = Sources::default();
         // It ends early as soon as nothing is left to find.
-        let _ = self.root.walk(levels, true, &mut |number| {
+        let _ = self.filters.covering(levels, &mut |number| {
             if let Some(said) = self.policies.get(number) {
                 take(
                     said.balance,
@@ -293,61 +280,6 @@ fn disagrees<T: PartialEq>(
         .filter_map(|twin| Some((*twin, key(policies.get(*twin)?)?)));
     let (first, other) = others.next()?;
     (other != said).then_some(first)
-}
-
-impl Node {
-    /// The policies with this filter.
-    fn place(&mut self, filter: Filter<'_>) -> &mut Vec<usize> {
-        let mut node = self;
-        for level in filter.levels() {
-            node = match level {
-                "#" => return &mut node.hash,
-                "+" => node.plus.get_or_insert_default(),
-                literal => node.literals.entry(literal.into()).or_default(),
-            };
-        }
-        &mut node.end
-    }
-
-    /// Tells of every policy that covers the rest of a topic or filter, the most specific first.
-    fn walk<'a>(
-        &self,
-        mut levels: impl Iterator<Item = &'a str> + Clone,
-        is_root: bool,
-        found: &mut impl FnMut(usize) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
-        match levels.next() {
-            None => {
-                // 5 §4.7.1.2: sport/# matches sport.
-                self.end
-                    .iter()
-                    .chain(&self.hash)
-                    .try_for_each(|number| found(*number))
-            }
-            Some("#") => {
-                // Every topic has a first level, so that +/# covers all that # does; further down a/# covers a as well,
-                // and a/+/# does not.
-                let plus = self.plus.as_ref().filter(|_| is_root);
-                let also = plus.map_or(&[][..], |node| &node.hash);
-                also.iter()
-                    .chain(&self.hash)
-                    .try_for_each(|number| found(*number))
-            }
-            Some(level) => {
-                if let Some(node) = self.literals.get(level) {
-                    node.walk(levels.clone(), false, found)?;
-                }
-                // 5 [MQTT-4.7.2-1]: a filter that begins with a wildcard is not for topics with $.
-                if is_root && level.starts_with('$') {
-                    return ControlFlow::Continue(());
-                }
-                if let Some(node) = &self.plus {
-                    node.walk(levels, false, found)?;
-                }
-                self.hash.iter().try_for_each(|number| found(*number))
-            }
-        }
-    }
 }
 
 #[cfg(test)]

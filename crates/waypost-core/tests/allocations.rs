@@ -91,6 +91,7 @@ fn broker() -> Broker {
         limits: Limits::default(),
         clock: RetainedClock::default(),
         policies: std::sync::Arc::default(),
+        streams: std::sync::Arc::default(),
         has_store: false,
         numbers: waypost_core::journal::Numbers::default(),
     };

@@ -246,6 +246,7 @@ fn start_shards<D: Disk>(
             limits: config.limits.clone(),
             clock: clock.clone(),
             policies: Arc::clone(config.topics.policies()),
+            streams: Arc::default(),
             has_store: true,
             numbers: store.numbers.clone(),
         };

@@ -63,6 +63,7 @@ pub(super) struct World {
     random: Random,
     pub limits: Limits,
     policies: Arc<crate::Policies>,
+    streams: Arc<crate::Streams>,
     /// Mail waits until it is delivered by hand.
     pub is_mail_held: bool,
     /// Who was sent a packet, one after the other, since this was emptied.
@@ -125,6 +126,7 @@ impl World {
                     limits: limits.clone(),
                     clock: clock.clone(),
                     policies: Arc::default(),
+                    streams: Arc::default(),
                     has_store: true,
                     numbers: numbers.clone(),
                 };
@@ -145,6 +147,7 @@ impl World {
             random: Random::seeded(seed),
             limits,
             policies: Arc::default(),
+            streams: Arc::default(),
             is_mail_held: false,
             arrivals: VecDeque::new(),
             store: MemoryStore::with_shards(count),

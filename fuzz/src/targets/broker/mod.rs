@@ -99,6 +99,7 @@ impl World {
                 limits: limits.clone(),
                 clock: clock.clone(),
                 policies: std::sync::Arc::default(),
+                streams: std::sync::Arc::default(),
                 has_store: false,
                 numbers: waypost_core::journal::Numbers::default(),
             };

@@ -47,6 +47,7 @@ impl World {
                     limits: self.limits.clone(),
                     clock: clock.clone(),
                     policies: Arc::clone(&self.policies),
+                    streams: Arc::clone(&self.streams),
                     has_store: true,
                     numbers: numbers.clone(),
                 };

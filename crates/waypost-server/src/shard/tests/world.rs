@@ -53,6 +53,7 @@ impl World {
             limits,
             clock: RetainedClock::default(),
             policies: Arc::default(),
+            streams: Arc::default(),
             has_store: false,
             numbers: waypost_core::journal::Numbers::default(),
         };
