@@ -15,6 +15,8 @@
 )]
 
 mod cached;
+mod entries;
+pub mod simulate;
 mod strategies;
 
 pub use cached::{Cached, Counters, ENTRY_BYTES};
@@ -25,11 +27,11 @@ pub use waypost_names::UnknownStrategy;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(pub u64);
 
-/// A strategy at work for one cache of fixed capacity, in bytes.
+/// A strategy at work for one cache of fixed capacity: in bytes, or in entries where everything weighs one.
 ///
-/// Invariants, tested for every strategy: the weights of what is kept never exceed the capacity; every key it lets go is
-/// reported once, and no other; a key is kept from its [`Cache::insert`] until it is reported or removed; the same calls
-/// give the same evictions.
+/// Invariants, tested for every strategy: the weights of what is kept never exceed the capacity; what fits stays; every key
+/// it lets go is reported once, and no other; a key is kept from its [`Cache::insert`] until it is reported or removed; the
+/// same calls give the same evictions.
 pub trait Cache: Send {
     /// Somebody wants `key`: whether it is kept. Told of hits and misses alike, since some strategies learn from both.
     fn get(&mut self, key: Key) -> bool;
@@ -41,7 +43,10 @@ pub trait Cache: Send {
     /// `key` is of no more use; whether it was kept. It is not reported as evicted.
     fn remove(&mut self, key: Key) -> bool;
 
-    /// The weights of all that is kept, in bytes.
+    /// What `key` weighs, if it is kept. Nobody wants it: nothing is learnt from the question.
+    fn weight_of(&self, key: Key) -> Option<u64>;
+
+    /// The weights of all that is kept.
     fn weight(&self) -> u64;
 
     /// How many keys are kept.
@@ -50,6 +55,14 @@ pub trait Cache: Send {
     /// Whether none is.
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Visits every key that is kept, and its weight, as far as the strategy can tell what would go first, first.
+    fn each(&self, visit: &mut dyn FnMut(Key, u64));
+
+    /// One line that says why it does what it does, for people.
+    fn explain(&self) -> String {
+        String::new()
     }
 }
 
@@ -63,8 +76,8 @@ pub struct Strategy {
     pub summary: &'static str,
     /// Where its definition comes from.
     pub source: &'static str,
-    /// Makes one for so many bytes.
-    pub new: fn(capacity_bytes: u64) -> Box<dyn Cache>,
+    /// Makes one for so many bytes, or entries.
+    pub new: fn(capacity: u64) -> Box<dyn Cache>,
 }
 
 /// Finds a strategy by name or alias; case, `_` and `-` do not matter.

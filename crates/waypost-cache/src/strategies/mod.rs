@@ -1,6 +1,18 @@
 //! The strategies, one file each.
 
+mod arc;
+mod fifo;
+mod frequency;
+mod lfu;
 mod lru;
+mod lru_lfu;
+mod mfu;
+mod s3_fifo;
+mod sieve;
+mod sketch;
+#[cfg(test)]
+mod testing;
+mod w_tinylfu;
 
 use crate::Strategy;
 
@@ -11,5 +23,15 @@ pub fn default_strategy() -> &'static Strategy {
 
 /// Every cache strategy there is.
 pub fn registry() -> &'static [Strategy] {
-    &[lru::STRATEGY]
+    &[
+        lru::STRATEGY,
+        fifo::STRATEGY,
+        lfu::STRATEGY,
+        mfu::STRATEGY,
+        lru_lfu::STRATEGY,
+        arc::STRATEGY,
+        sieve::STRATEGY,
+        s3_fifo::STRATEGY,
+        w_tinylfu::STRATEGY,
+    ]
 }
