@@ -10,6 +10,7 @@ use crate::clock::RetainedClock;
 use crate::connection::{Connections, Phase};
 use crate::counters::Counters;
 use crate::debtor::Unlogged;
+use crate::delayed::Delayed;
 use crate::deliver::Scratch;
 use crate::effects::{ConnectionId, Effects, Frame, Message, Now, Payload, Peer, ShardId};
 use crate::exactly_once::HeldRows;
@@ -119,6 +120,7 @@ pub struct Broker {
     pub(crate) held_connects: HeldConnects,
     pub(crate) restore: Restore,
     pub(crate) orphans: Orphans,
+    pub(crate) delayed: Delayed,
 }
 
 /// Bytes of the match cache: an estimate of what its entries take.
@@ -162,6 +164,7 @@ impl Broker {
             fresh: Fresh::new(config.shard, config.shards),
             registrar: Registrar::default(),
             moving: MovingSessions::default(),
+            delayed: Delayed::new(&mut random),
             random,
             clock: config.clock,
             groups: Groups::default(),
@@ -342,6 +345,7 @@ impl Broker {
                 Timer::Retained => {
                     self.retained_due(due_ms, now, out);
                 }
+                Timer::Delayed => self.delayed_due(due_ms, now, out),
             }
         }
         self.compact_timers();
@@ -387,6 +391,7 @@ impl Broker {
                 stamp: 0,
                 connection: None,
                 kept: None,
+                is_again: false,
             },
             By::Server,
             now,
@@ -454,6 +459,11 @@ impl Broker {
     /// Topics and payloads of these, in bytes.
     pub fn retained_bytes(&self) -> usize {
         self.retained.bytes()
+    }
+
+    /// Delayed messages that wait for their time: all of them are on one shard.
+    pub fn delayed(&self) -> usize {
+        self.delayed.len()
     }
 
     /// Acknowledgements that wait until what they promise is kept.
@@ -525,6 +535,7 @@ impl Broker {
             connections,
             sessions,
             retained,
+            delayed,
             ..
         } = self;
         if timers.len() > 1_024 + 4 * (connections.len() + sessions.len()) {
@@ -532,6 +543,7 @@ impl Broker {
                 Timer::Connection(slot) => connections.is_armed_at(slot, due_ms),
                 Timer::Session(slot) => sessions.is_armed_at(slot, due_ms),
                 Timer::Retained => retained.is_armed_at(due_ms),
+                Timer::Delayed => delayed.is_armed_at(due_ms),
             });
         }
     }

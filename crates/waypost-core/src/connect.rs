@@ -8,6 +8,7 @@ use waypost_mqtt::{
 use crate::alias::AliasesOut;
 use crate::broker::Broker;
 use crate::connection::Phase;
+use crate::delayed::asked;
 use crate::effects::{ConnectionId, Effects, Frame, Now};
 use crate::events::Event;
 use crate::hash::shared_hash;
@@ -118,6 +119,11 @@ impl Broker {
         }
         if self.too_many_user_properties(will.properties) {
             return Some(ReasonCode::QuotaExceeded);
+        }
+        // A will has a delay of its own.
+        if !matches!(asked(will.topic.as_str(), will.properties), Ok(None)) {
+            self.counters.delayed_invalid += 1;
+            return Some(ReasonCode::ImplementationSpecificError);
         }
         is_server_topic(will.topic.as_str()).then_some(ReasonCode::NotAuthorized)
     }

@@ -148,6 +148,22 @@ counters! {
     group_windows_exceeded,
     /// Messages of groups dropped because the last member went, or with the session that had them at `QoS` 2.
     group_dropped_session_ended,
+    /// Delayed messages accepted.
+    delayed_accepted,
+    /// Delayed messages published at their time.
+    delayed_released,
+    /// Delayed messages cancelled by name.
+    delayed_cancelled,
+    /// Delayed messages in whose place another of their name came.
+    delayed_replaced,
+    /// Messages refused because `delayed_messages_max` waited already.
+    delayed_refused,
+    /// Messages refused because what they say of a delay cannot be.
+    delayed_invalid,
+    /// Delayed messages not published because the permit denied it at their time.
+    delayed_denied,
+    /// Delayed messages not published because they could not be read at their time.
+    delayed_unreadable,
     /// Answers to clients that waited for the store.
     answers_held,
     /// Times a client was not read on because as many of its answers waited for the store as it may have messages

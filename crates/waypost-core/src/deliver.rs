@@ -224,6 +224,9 @@ impl FanOut<'_> {
         {
             return;
         }
+        if self.origin.is_again && !self.is_to_be_owed(merged) {
+            return;
+        }
         let port = self.sessions.port(merged.subscriber);
         // 5 [MQTT-3.8.4-8], 3.1.1 [MQTT-3.8.4-6]: the lower of the published and the granted QoS.
         let qos = self.origin.qos.min(merged.flags.qos());
@@ -242,6 +245,15 @@ impl FanOut<'_> {
                 self.targets.push(target);
             }
         }
+    }
+
+    /// Whether the store would owe it a message, which it refused to.
+    #[cold]
+    fn is_to_be_owed(&mut self, merged: Merged) -> bool {
+        let session = self.sessions.get(merged.subscriber.0);
+        session.is_some_and(|session| session.number().is_some())
+            && self.origin.qos.min(merged.flags.qos()) != QoS::AtMostOnce
+            && self.ledger.is_kept()
     }
 
     /// Whether a message was published before all subscriptions of this session that match.

@@ -99,6 +99,7 @@ impl Broker {
             stamp: 0,
             connection: None,
             kept: None,
+            is_again: false,
         };
         self.route(&message, origin, By::Server, now, out);
     }

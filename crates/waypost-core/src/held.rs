@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use waypost_mqtt::{PacketId, QoS, ReasonCode};
 
 use crate::broker::Broker;
+use crate::delayed::DelayedPromise;
 use crate::effects::{ConnectionId, Effects, Now, ShardId};
 use crate::held_counts::{AllHeldCounts, HeldCounts};
 use crate::journal::{MessageId, Refusal, Stored, Ticket, Until};
@@ -59,6 +60,8 @@ pub(crate) enum Wait {
     For(Ticket, Until),
     /// For all that somebody waits for by now.
     Last,
+    /// For the home of delayed messages to answer this question.
+    Home(u64),
     /// It will never come.
     Refused(Refusal),
 }
@@ -82,6 +85,7 @@ pub(crate) struct Promise {
     pub released: Option<ReceivedId>,
     /// The stamp of a retained message, and its owner.
     pub retained: Option<(ShardId, u64)>,
+    pub delayed: Option<DelayedPromise>,
 }
 
 impl Promise {
@@ -90,6 +94,7 @@ impl Promise {
             && self.received.is_none()
             && self.released.is_none()
             && self.retained.is_none()
+            && self.delayed.is_none()
     }
 }
 
@@ -169,8 +174,22 @@ impl HeldAnswers {
     pub fn next_pending(&mut self) -> Option<Pending> {
         self.pending.pop_front_if(|pending| match pending {
             Pending::Publish(publish) => publish.debts.asked == 0,
-            Pending::Answer { .. } => true,
+            Pending::Answer { wait, .. } => !matches!(wait, Wait::Home(_)),
         })
+    }
+
+    /// The home of delayed messages answers a question: what waited for it waits for something else now.
+    pub fn hear_home(&mut self, question: u64, then: impl FnOnce(Recipient, &mut Answer) -> Wait) {
+        for pending in &mut self.pending {
+            if let Pending::Answer {
+                to, answer, wait, ..
+            } = pending
+                && *wait == Wait::Home(question)
+            {
+                *wait = then(*to, answer);
+                return;
+            }
+        }
     }
 
     /// The first answer whose transaction came far enough, or not at all; whether it waited for the disk.
@@ -282,7 +301,7 @@ impl Broker {
         }
     }
 
-    fn push_answer(
+    pub(crate) fn push_answer(
         &mut self,
         to: Recipient,
         answer: Answer,
@@ -359,7 +378,8 @@ impl Broker {
             return;
         }
         let (ticket, until, refusal) = match wait {
-            Wait::Nothing => (Ticket::default(), Until::Whenever, None),
+            // What the home has answered waits for nothing more.
+            Wait::Nothing | Wait::Home(_) => (Ticket::default(), Until::Whenever, None),
             Wait::For(ticket, until) => (ticket, until, None),
             Wait::Last if self.held.has_come(self.held.last, Until::Durable) => {
                 let is_in_use = to

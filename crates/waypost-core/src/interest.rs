@@ -347,6 +347,7 @@ impl Broker {
                 self.fresh.confirm(from, number);
                 self.answer_joins(out);
                 self.end_orphans(now, out);
+                self.delayed_confirmed(now, out);
                 self.interest.confirm(from, number, clock);
                 self.answer_confirmed(now, out);
             }
@@ -392,6 +393,10 @@ impl Broker {
             Mail::Retained { stamp, is_kept } => self.hear_retained(stamp, is_kept),
             Mail::Logged { upto } => self.logged(from, upto, now, out),
             Mail::Unlogged { ids } => self.unlogged(from, &ids, now, out),
+            Mail::Delayed(word) => self.hear_delayed(from, word, now, out),
+            Mail::Cancelled { number, cancelled } => {
+                self.hear_cancelled(number, cancelled, now, out);
+            }
         }
     }
 }

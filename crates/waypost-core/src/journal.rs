@@ -41,16 +41,19 @@ impl Table {
     pub const RETAINED: Self = Self(6);
     /// Groups that are owed messages, by filter.
     pub const GROUPS: Self = Self(7);
+    /// Messages that wait for their time, by that and their number.
+    pub const DELAYED: Self = Self(8);
 
     /// Tables in the order in which a start gives their rows to the core: before what the queues hold.
     pub const BEFORE_QUEUES: [Self; 2] = [Self::SESSIONS, Self::GROUPS];
     /// And after it: these rows need sessions, groups and their queues.
-    pub const AFTER_QUEUES: [Self; 5] = [
+    pub const AFTER_QUEUES: [Self; 6] = [
         Self::SUBSCRIPTIONS,
         Self::RECEIVED,
         Self::SENT,
         Self::WILLS,
         Self::RETAINED,
+        Self::DELAYED,
     ];
 }
 
@@ -157,6 +160,8 @@ pub struct Numbers(Arc<Last>);
 struct Last {
     message: AtomicU64,
     queue: AtomicU64,
+    /// Delayed messages there are, on all shards.
+    delayed: AtomicU64,
 }
 
 impl Numbers {
@@ -165,6 +170,7 @@ impl Numbers {
         Self(Arc::new(Last {
             message: AtomicU64::new(message.0),
             queue: AtomicU64::new(queue.0),
+            delayed: AtomicU64::default(),
         }))
     }
 
@@ -181,6 +187,20 @@ impl Numbers {
     /// The last message number that was given.
     pub(crate) fn last_message(&self) -> MessageId {
         MessageId(self.0.message.load(Ordering::Acquire))
+    }
+
+    /// There is one more delayed message, unless there are that many.
+    pub(crate) fn begin_delayed(&self, max: u64) -> bool {
+        let more = |count: u64| (count < max).then_some(count + 1);
+        let delayed = &self.0.delayed;
+        delayed
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more)
+            .is_ok()
+    }
+
+    /// There is one less.
+    pub(crate) fn end_delayed(&self) {
+        self.0.delayed.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// A queue number above all before.

@@ -8,6 +8,7 @@ use waypost_mqtt::{PacketId, QoS, ReasonCode};
 
 use crate::broker::Broker;
 use crate::debts::{Debts, Ledger};
+use crate::delayed::{DelayedPromise, Entry};
 use crate::effects::{ConnectionId, Effects, Message, Now, ShardId};
 use crate::held::{Answer, Pending, Promise, Recipient, Wait};
 use crate::interest::post;
@@ -24,6 +25,8 @@ pub(crate) enum By {
     Server,
     /// A session's will; it has a row with this key.
     Will(Option<[u8; WILL_KEY_BYTES]>),
+    /// A client, some time ago.
+    Delayed(Entry),
     /// A client, at `QoS` 0.
     Client,
     /// A client that waits for PUBACK or PUBREC.
@@ -33,6 +36,37 @@ pub(crate) enum By {
         packet_id: PacketId,
         is_v5: bool,
     },
+}
+
+/// A row that ends with what is published from it.
+#[derive(Clone, Copy, Debug)]
+enum Spent {
+    Will([u8; WILL_KEY_BYTES]),
+    Delayed(Entry),
+}
+
+impl Spent {
+    fn of(by: By) -> Option<Self> {
+        match by {
+            By::Will(row) => row.map(Self::Will),
+            By::Delayed(entry) => Some(Self::Delayed(entry)),
+            By::Server | By::Client | By::Waiting { .. } => None,
+        }
+    }
+
+    fn delete(self, journal: &mut dyn Journal) {
+        match self {
+            Self::Will(key) => journal.delete(Table::WILLS, &key),
+            Self::Delayed(entry) => journal.delete(Table::DELAYED, &entry.due.key()),
+        }
+    }
+
+    fn promise(self) -> Option<DelayedPromise> {
+        match self {
+            Self::Will(_) => None,
+            Self::Delayed(entry) => Some(DelayedPromise::Published(entry)),
+        }
+    }
 }
 
 /// What a retained publish leaves behind.
@@ -51,7 +85,7 @@ struct Writing<'a> {
     debts: Option<&'a mut Debts>,
     retains: Option<Retains<'a>>,
     received: Option<(QueueId, u16)>,
-    will: Option<[u8; WILL_KEY_BYTES]>,
+    spent: Option<Spent>,
 }
 
 impl Writing<'_> {
@@ -59,7 +93,7 @@ impl Writing<'_> {
         self.debts.as_ref().is_none_or(|debts| debts.is_empty())
             && self.retains.is_none()
             && self.received.is_none()
-            && self.will.is_none()
+            && self.spent.is_none()
     }
 
     fn write(self, journal: &mut dyn Journal) {
@@ -88,8 +122,8 @@ impl Writing<'_> {
         if let Some((queue, packet_id)) = self.received {
             journal.put(Table::RECEIVED, &packet_key(queue, packet_id), &[]);
         }
-        if let Some(key) = self.will {
-            journal.delete(Table::WILLS, &key);
+        if let Some(spent) = self.spent {
+            spent.delete(journal);
         }
     }
 }
@@ -107,10 +141,20 @@ pub(crate) struct PendingPublish {
     retains: Option<(Box<str>, u64, bool)>,
     /// With the number of its session, if that has one.
     received: Option<(ReceivedId, Option<QueueId>)>,
-    will: Option<[u8; WILL_KEY_BYTES]>,
+    spent: Option<Spent>,
     to: Option<Recipient>,
     answer: Option<Answer>,
     is_reported: bool,
+}
+
+/// How far a transaction is to come at once: for whoever waits for an answer, and so that a crash finds what was
+/// delayed as published soon after it was.
+fn waited(until: Until, to: Option<Recipient>, spent: Option<Spent>) -> Until {
+    if to.is_some() || matches!(spent, Some(Spent::Delayed(_))) {
+        until
+    } else {
+        Until::Whenever
+    }
 }
 
 fn row_of(received: Option<(ReceivedId, Option<QueueId>)>) -> Option<(QueueId, u16)> {
@@ -138,11 +182,8 @@ impl Broker {
             By::Waiting { slot, .. } if origin.qos == QoS::ExactlyOnce => self.number_of(slot),
             _ => None,
         };
-        let will = match by {
-            By::Will(will) => will,
-            _ => None,
-        };
-        let until = if is_owed || is_retained || number.is_some() || will.is_some() {
+        let spent = Spent::of(by);
+        let until = if is_owed || is_retained || number.is_some() || spent.is_some() {
             self.durability_of(message.topic, acknowledged && is_kept)
         } else {
             None
@@ -153,9 +194,14 @@ impl Broker {
             if is_retained && acknowledged {
                 self.tell_retained(self.owner(message.topic), origin.stamp, true, out);
             }
-            if let Some(key) = will {
-                out.journal().delete(Table::WILLS, &key);
-                self.end(Until::Whenever, out);
+            if let Some(spent) = spent {
+                spent.delete(out.journal());
+                let wait = Wait::For(self.end(Until::Whenever, out), Until::Whenever);
+                let promise = Promise {
+                    delayed: spent.promise(),
+                    ..Promise::default()
+                };
+                self.queue_answer(None, None, wait, promise, out);
             }
             if let (By::Waiting { id, .. }, Some(answer)) = (by, answer) {
                 self.answer_when(id, answer, Wait::Nothing, Promise::default(), out);
@@ -189,7 +235,7 @@ impl Broker {
                     body: body.as_slice().into(),
                     retains: is_retained.then(|| (message.topic.into(), origin.stamp, is_cleared)),
                     received,
-                    will,
+                    spent,
                     to,
                     answer,
                     is_reported,
@@ -208,10 +254,10 @@ impl Broker {
                 is_cleared,
             }),
             received: row_of(received),
-            will,
+            spent,
         };
         writing.write(out.journal());
-        let waited = if to.is_some() { until } else { Until::Whenever };
+        let waited = waited(until, to, spent);
         let ticket = self.end(waited, out);
         if let Some(id) = debts.id.filter(|_| is_owed) {
             self.logged(self.shard, id, now, out);
@@ -222,6 +268,7 @@ impl Broker {
             received: received.map(|(received, _)| received),
             released: None,
             retained: is_reported.then(|| (self.owner(message.topic), origin.stamp)),
+            delayed: spent.and_then(Spent::promise),
         };
         self.scratch.debts = debts;
         self.scratch.body = body;
@@ -244,7 +291,7 @@ impl Broker {
         self.durability_of(topic, false).is_some()
     }
 
-    fn number_of(&self, slot: u32) -> Option<QueueId> {
+    pub(crate) fn number_of(&self, slot: u32) -> Option<QueueId> {
         self.sessions.get(slot)?.number()
     }
 
@@ -273,7 +320,7 @@ impl Broker {
     }
 
     /// A `QoS` 2 message is taken over. In a session with a number it gets a row, if anything is written.
-    fn receive(
+    pub(crate) fn receive(
         &mut self,
         by: By,
         qos: QoS,
@@ -303,7 +350,12 @@ impl Broker {
         Some((received, number))
     }
 
-    fn answer_to(&self, by: By, qos: QoS, is_matched: bool) -> (Option<Recipient>, Option<Answer>) {
+    pub(crate) fn answer_to(
+        &self,
+        by: By,
+        qos: QoS,
+        is_matched: bool,
+    ) -> (Option<Recipient>, Option<Answer>) {
         let By::Waiting {
             id,
             packet_id,
@@ -347,7 +399,7 @@ impl Broker {
     }
 
     /// Writes down what no shard has to be asked about any more, in order.
-    fn write_pending(&mut self, now: Now, out: &mut impl Effects) {
+    pub(crate) fn write_pending(&mut self, now: Now, out: &mut impl Effects) {
         let mut logged: Vec<(ShardId, MessageId)> = Vec::new();
         while let Some(pending) = self.held.next_pending() {
             match pending {
@@ -387,7 +439,7 @@ impl Broker {
             body,
             retains,
             received,
-            will,
+            spent,
             to,
             answer,
             is_reported,
@@ -412,13 +464,13 @@ impl Broker {
                 is_cleared: *is_cleared,
             }),
             received: row_of(row),
-            will,
+            spent,
         };
         let wait = if writing.is_empty() {
             Wait::Nothing
         } else {
             writing.write(out.journal());
-            let waited = if to.is_some() { until } else { Until::Whenever };
+            let waited = waited(until, to, spent);
             Wait::For(self.end(waited, out), until)
         };
         if let Some(id) = id.filter(|_| is_owed) {
@@ -436,6 +488,7 @@ impl Broker {
             received: received.map(|(received, _)| received),
             released: None,
             retained: retained.map(|(topic, stamp, _)| (self.owner(&topic), stamp)),
+            delayed: spent.and_then(Spent::promise),
         };
         self.queue_answer(to, answer, wait, promise, out);
     }

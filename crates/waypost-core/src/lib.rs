@@ -28,6 +28,7 @@ mod counters;
 mod cursor;
 mod debtor;
 mod debts;
+mod delayed;
 mod deliver;
 mod effects;
 mod events;

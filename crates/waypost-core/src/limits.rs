@@ -75,6 +75,8 @@ pub struct Limits {
     pub group_window_messages_max: usize,
     /// Memory for these, in bytes, counted as for a session; the same policy. One message may go beyond.
     pub group_window_bytes_max: usize,
+    /// Delayed messages that wait for their time, on all shards together. Beyond: 0x97.
+    pub delayed_messages_max: usize,
 }
 
 impl Default for Limits {
@@ -109,6 +111,7 @@ impl Default for Limits {
             group_credit_max: 64,
             group_window_messages_max: 256,
             group_window_bytes_max: 1024 * 1024,
+            delayed_messages_max: 1_000_000,
         }
     }
 }

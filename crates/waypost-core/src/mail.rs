@@ -8,10 +8,11 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use waypost_mqtt::{QoS, ReasonCode};
 
 use crate::debts::Debts;
+use crate::delayed::DelayedWord;
 use crate::effects::{ConnectionId, Message, Payload, ShardId};
 use crate::group::{Delivery, Join, Knew, MemberKey, Said, Taking, Word};
 use crate::index::{Cursor, FilterId};
-use crate::journal::{MessageId, QueueId};
+use crate::journal::{MessageId, QueueId, Refusal};
 use crate::parcel::{OwedParcel, Parcel, RetainedParcel};
 use crate::wanted::Wanted;
 
@@ -73,6 +74,13 @@ pub(crate) enum Mail {
     Retained { stamp: u64, is_kept: bool },
     /// The sender's messages that could not be written down: nobody is owed them.
     Unlogged { ids: Vec<MessageId> },
+    /// What becomes of a delayed message. To their home.
+    Delayed(DelayedWord),
+    /// The answer to a question about a delayed message: whether it was cancelled. From their home.
+    Cancelled {
+        number: u64,
+        cancelled: Result<bool, Refusal>,
+    },
 }
 
 /// A question for retained messages.
@@ -118,6 +126,8 @@ pub(crate) struct Origin {
     pub connection: Option<ConnectionId>,
     /// Under which number the publisher's shard keeps it, if that waits for the debtors here.
     pub kept: Option<MessageId>,
+    /// It was published before and the store refused it: only those get it whom the store would owe it to.
+    pub is_again: bool,
 }
 
 /// What the sending shard knows of the receiver's interest in a message.
@@ -165,6 +175,8 @@ const IPV6: u8 = 0b10_0000;
 const NUMBERED: u8 = 0b100_0000;
 /// Of a delivery: the group's queue in the store is owed it.
 const OWED: u8 = 0b1000_0000;
+/// Of a publish: [`Origin::is_again`].
+const AGAIN: u8 = 0b1000_0000;
 const HEAD_LEN: usize = 37;
 /// Filters a publish names at most; beyond that, the receiver looks for itself.
 const FILTERS_MAX: usize = 64;
@@ -327,6 +339,9 @@ impl MailBatch {
         }
         if origin.kept.is_some() {
             flags |= NUMBERED;
+        }
+        if origin.is_again {
+            flags |= AGAIN;
         }
         match address {
             Some(IpAddr::V4(_)) => flags |= IPV4,
@@ -498,6 +513,7 @@ impl<'a> Reader<'a> {
                         stamp,
                         connection: None,
                         kept,
+                        is_again: flags & AGAIN != 0,
                     },
                     Known {
                         heard,

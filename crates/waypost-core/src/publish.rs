@@ -5,6 +5,7 @@ use waypost_mqtt::{Ack, Properties, Publish, QoS, ReasonCode};
 use crate::alias::AliasesIn;
 use crate::broker::Broker;
 use crate::connection::Connection;
+use crate::delayed::{Asked, asked, forward_without_delay};
 use crate::effects::{ConnectionId, Effects, Frame, Message, Now, Payload};
 use crate::events::Event;
 use crate::held::{Answer, Promise, Wait};
@@ -112,12 +113,27 @@ impl Broker {
             .sessions
             .get(slot)
             .map_or(0, |session| session.publisher);
-        match self.decide(id, slot, publish, topic) {
+        let asked = match asked(topic, publish.properties) {
+            Ok(asked) => asked,
+            Err((reason, why)) => {
+                self.counters.delayed_invalid += 1;
+                self.refuse_publish(id, slot, publish, reason, why, now, out);
+                return;
+            }
+        };
+        let topic = asked.map_or(topic, |asked| asked.topic);
+        let asked_to_wait = asked.filter(Asked::waits);
+        match self.decide(id, slot, publish, topic, asked_to_wait.as_ref()) {
             Decision::Accept => {
                 let mut properties = std::mem::take(&mut self.scratch.properties);
                 properties.clear();
-                let forwarded = publish.properties.forwardable().unwrap_or_else(|| {
-                    publish.properties.forward_into(&mut properties);
+                let whole = publish.properties.forwardable();
+                let forwarded = whole.filter(|_| asked.is_none()).unwrap_or_else(|| {
+                    if asked.is_none() {
+                        publish.properties.forward_into(&mut properties);
+                    } else {
+                        forward_without_delay(publish.properties, &mut properties);
+                    }
                     &properties
                 });
                 let message = Message {
@@ -128,8 +144,11 @@ impl Broker {
                     },
                     properties: forwarded,
                     expiry_s: publish.properties.message_expiry_interval(),
-                    verbatim: (!is_v5 && publish.qos == QoS::AtMostOnce && !publish.retain)
-                        .then_some(frame.bytes),
+                    verbatim: (!is_v5
+                        && publish.qos == QoS::AtMostOnce
+                        && !publish.retain
+                        && asked.is_none())
+                    .then_some(frame.bytes),
                 };
                 let origin = Origin {
                     qos: publish.qos,
@@ -138,6 +157,7 @@ impl Broker {
                     stamp: 0,
                     connection: Some(id),
                     kept: None,
+                    is_again: false,
                 };
                 let by = publish
                     .packet_id
@@ -148,24 +168,45 @@ impl Broker {
                         is_v5,
                     });
                 self.count_acknowledged(publish.qos);
-                self.route(&message, origin, by, now, out);
+                if let Some(asked) = &asked_to_wait {
+                    self.accept_delayed(slot, asked, &message, origin, by, now, out);
+                } else {
+                    self.route(&message, origin, by, now, out);
+                }
                 self.scratch.properties = properties;
             }
             Decision::Refuse(reason, why) => {
-                self.announce_denied(slot, id, reason, why, now, out);
-                if let Some(packet_id) = publish.packet_id {
-                    self.count_acknowledged(publish.qos);
-                    let answer = Answer::Publish {
-                        qos: publish.qos,
-                        packet_id,
-                        reason,
-                        why,
-                    };
-                    // 5 [MQTT-4.3.3-9]: after a refusal the identifier is free.
-                    self.answer_when(id, answer, Wait::Nothing, Promise::default(), out);
-                }
+                self.refuse_publish(id, slot, publish, reason, why, now, out);
             }
             Decision::Park => self.park_for_permit(id, frame, Vec::new(), out),
+        }
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the packet, and what is wrong with it"
+    )]
+    fn refuse_publish(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        publish: &Publish<'_>,
+        reason: ReasonCode,
+        why: &'static str,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        self.announce_denied(slot, id, reason, why, now, out);
+        if let Some(packet_id) = publish.packet_id {
+            self.count_acknowledged(publish.qos);
+            let answer = Answer::Publish {
+                qos: publish.qos,
+                packet_id,
+                reason,
+                why,
+            };
+            // 5 [MQTT-4.3.3-9]: after a refusal the identifier is free.
+            self.answer_when(id, answer, Wait::Nothing, Promise::default(), out);
         }
     }
 
@@ -183,6 +224,7 @@ impl Broker {
         slot: u32,
         publish: &Publish<'_>,
         topic: &str,
+        asked: Option<&Asked<'_>>,
     ) -> Decision {
         if is_server_topic(topic) {
             self.counters.publishes_denied += 1;
@@ -208,7 +250,12 @@ impl Broker {
             Action::Publish
         };
         match self.ask(id, slot, action, topic) {
-            Verdict::Allow => Decision::Accept,
+            Verdict::Allow => {
+                let refused = asked.and_then(|asked| self.refuses_delayed(asked, publish.payload));
+                refused.map_or(Decision::Accept, |(reason, why)| {
+                    Decision::Refuse(reason, why)
+                })
+            }
             Verdict::Deny => {
                 self.counters.publishes_denied += 1;
                 Decision::Refuse(ReasonCode::NotAuthorized, "not permitted")

@@ -4,6 +4,7 @@ use waypost_mqtt::{Ack, Packet, Properties, Property, PropertyBuffer, QoS, Reaso
 
 use crate::broker::Broker;
 use crate::connection::Connection;
+use crate::delayed::{DelayedPromise, DelayedWord};
 use crate::effects::{ConnectionId, Effects, Now, ShardId};
 use crate::held::{Answer, Held, Promise, Recipient};
 use crate::interest::post;
@@ -27,14 +28,14 @@ impl Broker {
             let refusal = refusal.filter(|_| !is_met);
             self.count_released(to, answer, is_durable);
             if let Some(why) = refusal {
-                self.break_promise(promise, &mut refused, out);
+                self.break_promise(promise, &mut refused, now, out);
                 if let (Some(to), Some(answer)) = (to, answer)
                     && self.held_counts(Some(to)).is_some()
                 {
                     self.refuse_answer(to.id, answer, why, now, out);
                 }
             } else {
-                self.fulfil_promise(&promise, out);
+                self.fulfil_promise(&promise, now, out);
                 if let (Some(to), Some(answer)) = (to, answer)
                     && self.held_counts(Some(to)).is_some()
                 {
@@ -72,7 +73,7 @@ impl Broker {
         });
     }
 
-    fn fulfil_promise(&mut self, promise: &Promise, out: &mut impl Effects) {
+    fn fulfil_promise(&mut self, promise: &Promise, now: Now, out: &mut impl Effects) {
         for received in promise.received.into_iter().chain(promise.released) {
             if let Some(session) = self.sessions.received_by(received) {
                 session.wait_for_store(false);
@@ -81,12 +82,16 @@ impl Broker {
         if let Some((owner, stamp)) = promise.retained {
             self.tell_retained(owner, stamp, true, out);
         }
+        if let Some(DelayedPromise::Waits(due, true)) = promise.delayed {
+            self.tell_delayed(DelayedWord::Kept { due, is_kept: true }, now, out);
+        }
     }
 
     fn break_promise(
         &mut self,
         promise: Promise,
         refused: &mut Vec<(ShardId, Vec<MessageId>)>,
+        now: Now,
         out: &mut impl Effects,
     ) {
         if let Some(id) = promise.message {
@@ -115,6 +120,14 @@ impl Broker {
         }
         if let Some((owner, stamp)) = promise.retained {
             self.tell_retained(owner, stamp, false, out);
+        }
+        match promise.delayed {
+            Some(DelayedPromise::Waits(due, _)) => {
+                let is_kept = false;
+                self.tell_delayed(DelayedWord::Kept { due, is_kept }, now, out);
+            }
+            Some(DelayedPromise::Published(entry)) => self.delayed_not_published(entry, now),
+            None => {}
         }
     }
 

@@ -97,6 +97,7 @@ impl Broker {
                 Ok(())
             }
             Table::RETAINED => self.restore_retained(key, value, kept, now, out),
+            Table::DELAYED => self.restore_delayed(key, value),
             Table::GROUPS => {
                 self.remember_owner(decode_group(value)?);
                 self.restore_group(key, value, out)
@@ -238,6 +239,7 @@ impl Broker {
         self.read_retained_rows(out);
         self.end(Until::Whenever, out);
         self.await_members(now, out);
+        self.begin_delayed(now, out);
     }
 }
 

@@ -9,6 +9,7 @@ impl Broker {
     pub fn handle_stored(&mut self, stored: Stored, now: Now, out: &mut impl Effects) {
         self.release_answers(stored, now, out);
         self.sessions_stored(stored.durable, now, out);
+        self.delayed_stored(stored.durable, now, out);
     }
 
     /// Transactions from the first to the last are not kept.
@@ -22,6 +23,7 @@ impl Broker {
     ) {
         self.refuse_answers(first, last, why, now, out);
         self.sessions_refused(first, last, why, now, out);
+        self.delayed_refused(first, last, why, now, out);
     }
 
     /// A message's content was read; `None`: it is damaged.
@@ -33,5 +35,6 @@ impl Broker {
         out: &mut impl Effects,
     ) {
         self.retained_read(id, body, now, out);
+        self.delayed_read(id, body, now, out);
     }
 }

@@ -16,6 +16,8 @@ pub(crate) enum Timer {
     Session(u32),
     /// The next expiry of a retained message.
     Retained,
+    /// The next delayed message, or its reading.
+    Delayed,
 }
 
 /// "Not armed", and "never" as a deadline.

@@ -256,6 +256,7 @@ impl Broker {
             stamp: 0,
             connection: None,
             kept: None,
+            is_again: false,
         };
         self.route(&message, origin, By::Will(row), now, out);
     }

@@ -1,10 +1,10 @@
-//! The rows of sessions: what can be read is written back byte for byte.
+//! The rows of sessions and of delayed messages: what can be read is written back byte for byte.
 //!
 //! Input: which table, then a key or a value.
 
 use waypost_core::rows::group::{decode_group, encode_group};
 use waypost_core::rows::{
-    RetainedRow, SentRow, SessionRow, SubscriptionRow, WillRow, decode_filter_key,
+    DelayedRow, Due, RetainedRow, SentRow, SessionRow, SubscriptionRow, WillRow, decode_filter_key,
     decode_packet_key, decode_queue_key, decode_will_key, filter_key, packet_key, queue_key,
     will_key,
 };
@@ -15,7 +15,7 @@ pub fn run(input: &[u8]) {
         return;
     };
     let mut written = Vec::new();
-    let is_read = match table % 10 {
+    let is_read = match table % 12 {
         7 => decode_group(bytes)
             .map(|queue| encode_group(queue, &mut written))
             .is_ok(),
@@ -42,6 +42,12 @@ pub fn run(input: &[u8]) {
             .is_ok(),
         8 => decode_will_key(bytes)
             .map(|(queue, number)| written.extend_from_slice(&will_key(queue, number)))
+            .is_ok(),
+        10 => DelayedRow::decode_delayed(bytes)
+            .map(|row| row.encode(&mut written))
+            .is_ok(),
+        11 => Due::decode_due(bytes)
+            .map(|due| written.extend_from_slice(&due.key()))
             .is_ok(),
         _ => decode_filter_key(bytes)
             .map(|(queue, filter)| filter_key(queue, filter, &mut written))

@@ -56,6 +56,11 @@ impl Broker {
             {
                 continue;
             }
+            if origin.is_again
+                && (origin.qos == QoS::AtMostOnce || self.groups.number_of(slot).is_none())
+            {
+                continue;
+            }
             if origin.qos == QoS::AtMostOnce {
                 self.offer_at_once(slot, message, origin, sender, now, out);
             } else {

@@ -109,6 +109,12 @@ pub fn decode_message(body: &[u8]) -> Option<KeptMessage<'_>> {
 }
 
 impl KeptMessage<'_> {
+    /// Message Expiry Interval, in seconds, as it was published; `None`: it never expires.
+    pub fn expiry_s(&self) -> Option<u32> {
+        let expires_ms = Some(self.expires_wall_ms).filter(|ms| *ms != u64::MAX)?;
+        u32::try_from(expires_ms.saturating_sub(self.date_wall_ms) / 1_000).ok()
+    }
+
     /// As it is held in memory; it expires at this time of the monotonic clock.
     pub(crate) fn to_stored(self, expires_ms: u64) -> StoredMessage {
         StoredMessage::from_parts(

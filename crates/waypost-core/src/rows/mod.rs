@@ -3,6 +3,7 @@
 //! Numbers are little-endian base-128 varints, texts and bytes have their length in front. Not here: who writes them
 //! and when.
 
+mod delayed;
 pub mod group;
 mod keys;
 pub mod message;
@@ -13,6 +14,7 @@ mod session;
 mod subscription;
 mod will;
 
+pub use delayed::{DELAYED_KEY_BYTES, DelayedHead, DelayedRow, Due};
 pub use keys::{
     RowError, WILL_KEY_BYTES, WillNumber, decode_filter_key, decode_packet_key, decode_queue_key,
     decode_will_key, filter_key, packet_key, queue_key, will_key,

@@ -35,7 +35,7 @@ fn release(world: &mut World) {
     world.settle();
 }
 
-fn policies(filter: &str, durability: Durability) -> Arc<Policies> {
+pub(super) fn policies(filter: &str, durability: Durability) -> Arc<Policies> {
     let policy = TopicPolicy {
         filter: filter.into(),
         durability: Some(durability),

@@ -2,6 +2,8 @@
 
 mod basic;
 mod beginnings;
+mod delayed;
+mod delayed_refusals;
 mod disk_store;
 mod durable_asks;
 mod durable_groups;

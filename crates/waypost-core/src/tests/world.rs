@@ -169,6 +169,14 @@ impl World {
         self.names[&name]
     }
 
+    /// From now on nothing is written down.
+    pub fn without_store(mut self) -> Self {
+        for shard in &mut self.shards {
+            shard.broker.has_store = false;
+        }
+        self
+    }
+
     pub fn broker(&self, shard: usize) -> &Broker {
         &self.shards[shard].broker
     }

@@ -520,6 +520,7 @@ pub const SETTINGS: &[Setting] = &[
     },
     store::GROUP_WINDOW_MESSAGES_MAX,
     store::GROUP_WINDOW_BYTES_MAX,
+    store::DELAYED_MESSAGES_MAX,
     store::SEGMENT_BYTES,
     store::COMPRESS,
     store::ENCRYPT,

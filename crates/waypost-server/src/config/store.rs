@@ -243,3 +243,12 @@ pub(super) const GROUP_WINDOW_BYTES_MAX: Setting = Setting {
     flag: None,
     field: Field::Bytes(number!(0, 1 << 30, limits.group_window_bytes_max)),
 };
+
+pub(super) const DELAYED_MESSAGES_MAX: Setting = Setting {
+    section: "limits",
+    key: "delayed_messages_max",
+    doc: "Delayed messages that may wait for their time. Beyond it a message with a delay gets 0x97.",
+    reload: Reload::AtStart,
+    flag: None,
+    field: Field::Count(number!(0, 1_000_000_000, limits.delayed_messages_max)),
+};

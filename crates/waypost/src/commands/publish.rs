@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
-use waypost_mqtt::{PropertyBuffer, QoS, ReasonCode};
+use waypost_mqtt::{Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode};
 
 use super::connection::{CODE_LOST, Server, ServerArgs, SessionArgs, check_topic, parse_qos};
 use super::property::Carrier;
@@ -24,6 +24,7 @@ Examples:
   waypost pub -t orders/17 -f order.json -q 1     a file, acknowledged by the server
   waypost pub -t door/open -n -r                  forget the retained message of a topic
   tail -f app.log | waypost pub -t logs/app -l    one message a line
+  waypost pub -t lamp -m off --delay 600          published in ten minutes
   waypost pub -t a -m x -D publish user-property k v -D publish message-expiry-interval 60
   waypost pub --url mqtt://ann:secret@example.org:1883 -t a -m x
 
@@ -33,6 +34,8 @@ and 2).
 Exit codes: 0 done; the server's reason code when it refuses the connection or a message;
 7 the connection was lost and messages with it; 2 wrong arguments; 1 anything else.";
 
+/// A year, in seconds.
+const DELAY_MAX_S: i64 = 31_536_000;
 /// The longest line or file sent as one message: MQTT's own limit.
 const PAYLOAD_BYTES_MAX: u64 = 268_435_455;
 /// Lines of standard input read ahead.
@@ -72,6 +75,12 @@ pub struct Args {
         requires = "repeat"
     )]
     repeat_delay: f64,
+    /// The server keeps the message and publishes it after so many seconds, up to a year
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(..=DELAY_MAX_S))]
+    delay: Option<u32>,
+    /// Another delayed message with this topic and ID takes its place; one without payload (-n) cancels it
+    #[arg(long, value_name = "ID", requires = "delay")]
+    delay_id: Option<String>,
     #[command(flatten)]
     server: ServerArgs,
     #[command(flatten)]
@@ -122,6 +131,8 @@ enum Link {
 /// What became of the messages so far.
 struct Progress<'a> {
     arguments: &'a Args,
+    /// As it is sent.
+    topic: &'a str,
     server: &'a Server,
     link: Link,
     backoff: Backoff,
@@ -142,12 +153,14 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
     let mut options = arguments.session.options(&arguments.server, &server)?;
     options.resume_seconds = RESUME_SECONDS;
     let options = Rc::new(options);
-    let properties = arguments.session.properties(Carrier::Publish)?;
+    let mut properties = arguments.session.properties(Carrier::Publish)?;
+    let topic = arguments.delayed(options.version, &mut properties)?;
     let mut swarm = Swarm::new(server.door.clone())?;
     let mut source = arguments.source(&swarm, delay)?;
     let mut key = swarm.open(&options)?;
     let mut progress = Progress {
         arguments,
+        topic: &topic,
         server: &server,
         link: Link::Opening,
         backoff: Backoff::new(),
@@ -184,6 +197,32 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
 }
 
 impl Args {
+    /// The topic to send to, and the properties that say what is to wait: MQTT 3.1.1 has only the topic for that.
+    fn delayed(
+        &self,
+        version: ProtocolVersion,
+        properties: &mut PropertyBuffer,
+    ) -> Result<String, Failure> {
+        let Some(seconds) = self.delay else {
+            return Ok(self.topic.clone());
+        };
+        if version != ProtocolVersion::V5 {
+            if self.delay_id.is_some() {
+                return Err(Failure::usage("--delay-id is a property of MQTT 5")
+                    .hint("leave -V out, or --delay-id"));
+            }
+            return Ok(format!("$delayed/{seconds}/{}", self.topic));
+        }
+        properties.push(Property::UserProperty(
+            "waypost-delay",
+            &seconds.to_string(),
+        ));
+        if let Some(delay_id) = &self.delay_id {
+            properties.push(Property::UserProperty("waypost-delay-id", delay_id));
+        }
+        Ok(self.topic.clone())
+    }
+
     fn source(&self, swarm: &Swarm, delay: Duration) -> Result<Source, Failure> {
         if self.body.stdin_line {
             return Ok(Source::Lines(read_lines(swarm)?));
@@ -251,7 +290,7 @@ impl Progress<'_> {
                 },
             };
             let message = Outgoing {
-                topic: &arguments.topic,
+                topic: self.topic,
                 payload,
                 qos: arguments.qos,
                 retain: arguments.retain,
