@@ -9,6 +9,7 @@ use crate::calendar::Calendar;
 use crate::clock::RetainedClock;
 use crate::connection::{Connections, Phase};
 use crate::counters::Counters;
+use crate::dead::DeadLetters;
 use crate::debtor::Unlogged;
 use crate::delayed::Delayed;
 use crate::deliver::Scratch;
@@ -121,6 +122,7 @@ pub struct Broker {
     pub(crate) restore: Restore,
     pub(crate) orphans: Orphans,
     pub(crate) delayed: Delayed,
+    pub(crate) dead: DeadLetters,
 }
 
 /// Bytes of the match cache: an estimate of what its entries take.
@@ -181,6 +183,7 @@ impl Broker {
             held_connects: HeldConnects::default(),
             restore: Restore::default(),
             orphans: Orphans::default(),
+            dead: DeadLetters::default(),
             limits: config.limits,
         }
     }
@@ -319,7 +322,8 @@ impl Broker {
     /// When [`Self::handle_timeout`] is to be called, on the monotonic clock; it may be called too often.
     pub fn next_timeout(&self) -> Option<u64> {
         if self.moving.to_yield.is_empty() && self.recheck.is_none() {
-            self.timers.next()
+            let dead_ms = self.dead.next_ms();
+            self.timers.next().into_iter().chain(dead_ms).min()
         } else {
             Some(0)
         }
@@ -348,6 +352,7 @@ impl Broker {
                 Timer::Delayed => self.delayed_due(due_ms, now, out),
             }
         }
+        self.publish_dead_letters(now, out);
         self.compact_timers();
     }
 

@@ -6,6 +6,7 @@ use waypost_mqtt::{Disconnect, Packet, Properties, ReasonCode};
 
 use crate::broker::Broker;
 use crate::connection::Phase;
+use crate::dead::Graves;
 use crate::effects::{ConnectionId, Effects, Now};
 use crate::events::Event;
 use crate::session::EXPIRY_NEVER_S;
@@ -177,7 +178,13 @@ impl Broker {
             delivery.is_slow = false;
             delivery.cursor.set_back();
             delivery.inflight.drop_bodies();
-            self.counters.dropped_expired += delivery.queue.drop_expired(now) as u64;
+            let mut graves = Graves {
+                dead: &mut self.dead,
+                policies: &self.policies,
+                limits: &self.limits,
+                counters: &mut self.counters,
+            };
+            graves.drop_expired(&mut delivery.queue, now);
         }
     }
 

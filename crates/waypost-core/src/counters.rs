@@ -164,6 +164,17 @@ counters! {
     delayed_denied,
     /// Delayed messages not published because they could not be read at their time.
     delayed_unreadable,
+    /// Dead letters published for messages that expired.
+    dead_letters_expired,
+    /// Dead letters published for messages that a member of a group refused, or that were too large for every one.
+    dead_letters_refused,
+    /// Dead letters published for messages that a group had delivered as often as it may.
+    dead_letters_max_deliveries,
+    /// Dead letters published for messages that came to a full queue.
+    dead_letters_queue_full,
+    /// Messages that died and were dropped, though a policy says where dead letters go: they were dead letters
+    /// themselves, or too many waited.
+    dead_letters_dropped,
     /// Answers to clients that waited for the store.
     answers_held,
     /// Times a client was not read on because as many of its answers waited for the store as it may have messages

@@ -11,6 +11,7 @@ use waypost_mqtt::PacketId;
 use crate::broker::Broker;
 use crate::calendar::Calendar;
 use crate::cursor::Ready;
+use crate::dead::Cause;
 use crate::effects::{Effects, Now, ShardId};
 use crate::inflight::{Resend, Waits};
 use crate::journal::{MessageId, QueueId, QueueRead, ReadEntry, Table, Until};
@@ -83,14 +84,16 @@ impl Broker {
             let session = self.sessions.get_mut(slot);
             let Some(session) = session.filter(|session| session.number() == Some(number)) else {
                 // It ended meanwhile, and its queue with it, which this message has begun again.
-                out.journal().settle(number, id);
-                is_any_settled = true;
+                if !self.dead.logged(number, id) {
+                    out.journal().settle(number, id);
+                    is_any_settled = true;
+                }
                 continue;
             };
             let Some(delivery) = session.delivery.as_mut() else {
                 continue;
             };
-            if delivery.cursor.logged(id) {
+            if delivery.cursor.logged(id) && !self.dead.logged(number, id) {
                 out.journal().settle(number, id);
                 is_any_settled = true;
             }
@@ -119,11 +122,12 @@ impl Broker {
     ) {
         for id in ids {
             for Debtor { slot, number } in self.unlogged.take(publisher, *id) {
+                let was_buried = self.dead.unlogged(number, *id);
                 let session = self.sessions.get_mut(slot);
                 let session = session.filter(|session| session.number() == Some(number));
                 if let Some(delivery) = session.and_then(|session| session.delivery.as_mut()) {
                     let was_sent = delivery.inflight.forget_debt(*id);
-                    delivery.cursor.unlogged(*id, was_sent);
+                    delivery.cursor.unlogged(*id, was_sent || was_buried);
                 }
                 self.leave_if_empty(slot, out);
                 self.go_on(slot, now, out);
@@ -223,25 +227,31 @@ impl Broker {
             return;
         }
         let is_seeking = delivery.cursor.is_seeking();
-        let mut lost = Vec::new();
+        let (mut lost, mut too_old) = (Vec::new(), Vec::new());
         for entry in read.entries {
             let id = entry.id;
             let is_in_flight = delivery.inflight.owes(id);
-            let is_settled = delivery.cursor.is_settled(id) || self.unsettled.has(queue, id);
+            let is_settled = delivery.cursor.is_settled(id)
+                || self.unsettled.has(queue, id)
+                || self.dead.has(queue, id);
             if is_settled || (is_seeking && !is_in_flight) {
                 continue;
             }
             delivery.cursor.seen(id);
             let is_too_old = !is_in_flight && date_of(&entry) < too_old_ms;
-            match opened(entry, calendar).filter(|_| !is_too_old) {
+            match opened(entry, calendar) {
+                Some(owed) if is_too_old => {
+                    delivery.cursor.take();
+                    self.counters.dropped_too_old += 1;
+                    too_old.push((id, owed));
+                }
                 Some(owed) if is_in_flight => delivery.inflight.fill(id, &owed),
                 Some(owed) => delivery.cursor.push(Ready { id, owed }),
                 // 5 [MQTT-4.3.3-7]: what is in flight does not expire; it may be damaged.
                 None if is_in_flight => {}
                 None => {
                     delivery.cursor.take();
-                    self.counters.dropped_too_old += u64::from(is_too_old);
-                    self.counters.dropped_expired += u64::from(!is_too_old);
+                    self.counters.dropped_expired += 1;
                     lost.push(id);
                 }
             }
@@ -267,6 +277,9 @@ impl Broker {
                 }
             }
             self.end(Until::Whenever, out);
+        }
+        for (id, owed) in too_old {
+            self.bury_debt(slot, id, &owed, Cause::Expired, out);
         }
         for (packet_id, waits, id) in unreadable {
             self.counters.dropped_unreadable += 1;

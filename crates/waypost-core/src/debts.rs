@@ -19,6 +19,8 @@ pub(crate) struct Debts {
     entries: Vec<Debt>,
     /// Other shards that were asked and have not answered.
     pub asked: u16,
+    /// Some debtor needs it after it expired: to bury it.
+    pub outlives: bool,
 }
 
 /// Whether a message is kept at all.
@@ -46,6 +48,7 @@ impl Debts {
         options: Vec::new(),
         entries: Vec::new(),
         asked: 0,
+        outlives: false,
     };
 
     /// Whether a message can have any. What nobody has to acknowledge is kept for nobody; a message of the server's own,
@@ -75,6 +78,7 @@ impl Debts {
         self.options.clear();
         self.entries.clear();
         self.asked = 0;
+        self.outlives = false;
     }
 
     pub fn is_empty(&self) -> bool {
@@ -103,6 +107,7 @@ impl Debts {
 
     /// Adds what another shard collected.
     pub fn add(&mut self, other: &Self) {
+        self.outlives |= other.outlives;
         let base = u32::try_from(self.options.len()).unwrap_or(u32::MAX);
         self.options.extend_from_slice(&other.options);
         self.entries.extend(other.entries.iter().map(|debt| Debt {

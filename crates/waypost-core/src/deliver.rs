@@ -12,6 +12,7 @@ use waypost_mqtt::{Filter, ProtocolVersion, PublishHead, QoS, Topic, publish_len
 use crate::broker::Broker;
 use crate::connection::{Connection, Connections};
 use crate::counters::Counters;
+use crate::dead::{Cause, DeadLetters, Graves};
 use crate::debtor::Unlogged;
 use crate::debts::{Debts, Ledger};
 use crate::effects::{
@@ -64,7 +65,7 @@ impl Broker {
             self.retain(message, origin, now);
         }
         let is_matched = self.fan_out(message, origin, Source::Here, now, out);
-        if !is_matched && origin.publisher != 0 {
+        if !is_matched && origin.publisher > Origin::DEAD_LETTERS {
             self.counters.publishes_unmatched += 1;
         }
         self.keep(message, origin, by, is_matched, now, out);
@@ -102,6 +103,7 @@ impl Broker {
             policies,
             numbers,
             unlogged,
+            dead,
             ..
         } = self;
         let mut none = Debts::NONE;
@@ -159,6 +161,7 @@ impl Broker {
             passed_on: Vec::new(),
             ledger,
             unlogged,
+            dead,
             source,
             now,
         };
@@ -203,6 +206,7 @@ struct FanOut<'a> {
     /// Who is owed it later.
     ledger: Ledger<'a>,
     unlogged: &'a mut Unlogged,
+    dead: &'a mut DeadLetters,
     /// The shard it was published at.
     source: ShardId,
     now: Now,
@@ -365,7 +369,20 @@ impl FanOut<'_> {
                 qos,
                 retain,
             };
-            enqueue(session, owed, self.limits, self.counters, self.now);
+            let Self {
+                dead,
+                limits,
+                counters,
+                now,
+                ..
+            } = self;
+            let mut graves = Graves {
+                dead,
+                policies: self.ledger.policies,
+                limits,
+                counters,
+            };
+            enqueue(session, owed, &mut graves, *now);
             return;
         };
         let mut target = target(connection, port, qos, retain, identifiers(merged));
@@ -441,31 +458,29 @@ pub(crate) fn target(
 }
 
 /// Puts a message in a session's queue, or counts it as dropped when the queue is full.
-pub(crate) fn enqueue(
-    session: &mut Session,
-    owed: Owed,
-    limits: &Limits,
-    counters: &mut Counters,
-    now: Now,
-) {
+pub(crate) fn enqueue(session: &mut Session, owed: Owed, graves: &mut Graves<'_>, now: Now) {
     let delivery = session.delivery();
-    let (messages_max, bytes_max) = (limits.queue_messages_max, limits.queue_bytes_max);
+    let (messages_max, bytes_max) = (
+        graves.limits.queue_messages_max,
+        graves.limits.queue_bytes_max,
+    );
     let mut pushed = delivery.queue.push(owed, messages_max, bytes_max);
     if let Err(owed) = pushed {
         // What expired makes room first.
-        let expired = delivery.queue.drop_expired(now);
-        counters.dropped_expired += expired as u64;
+        let expired = graves.drop_expired(&mut delivery.queue, now);
         pushed = if expired > 0 {
             delivery.queue.push(owed, messages_max, bytes_max)
         } else {
             Err(owed)
         };
     }
-    if pushed.is_ok() {
-        counters.queued += 1;
-    } else {
-        counters.dropped_queue_full += 1;
-        delivery.dropped += 1;
+    match pushed {
+        Ok(()) => graves.counters.queued += 1,
+        Err(owed) => {
+            graves.counters.dropped_queue_full += 1;
+            delivery.dropped += 1;
+            graves.bury(&owed, Cause::QueueFull);
+        }
     }
 }
 

@@ -5,6 +5,8 @@ use std::rc::Rc;
 use waypost_mqtt::{Ack, Packet, PacketId, QoS, ReasonCode};
 
 use crate::broker::Broker;
+use crate::cursor::Ready;
+use crate::dead::{Cause, DeadLetter};
 use crate::deliver::{fit, target};
 use crate::effects::{ConnectionId, DeliveryFlags, Effects, IdentifierRange, Now};
 use crate::group::Word;
@@ -267,10 +269,10 @@ impl Broker {
         };
         // 5 [MQTT-3.3.2-5]: its delivery has not begun.
         if ready.owed.message.is_expired(now) {
-            let id = ready.id;
-            delivery.cursor.pop();
-            self.counters.dropped_expired += 1;
-            self.settle_debt(slot, id, None, out);
+            if let Some(Ready { id, owed }) = delivery.cursor.pop() {
+                self.counters.dropped_expired += 1;
+                self.bury_debt(slot, id, &owed, Cause::Expired, out);
+            }
             return Step::Done;
         }
         if !delivery.inflight.has_room() {
@@ -313,8 +315,14 @@ impl Broker {
         };
         // 5 [MQTT-3.3.2-5]: its delivery has not begun.
         if front.message.is_expired(now) {
-            delivery.queue.pop();
-            self.counters.dropped_expired += 1;
+            if let Some(owed) = delivery.queue.pop() {
+                self.counters.dropped_expired += 1;
+                self.bury(DeadLetter::of_session(
+                    &self.policies,
+                    &owed,
+                    Cause::Expired,
+                ));
+            }
             return Step::Done;
         }
         if !delivery.inflight.has_room() {

@@ -7,17 +7,19 @@
 use waypost_mqtt::{PacketId, QoS, ReasonCode};
 
 use crate::broker::Broker;
+use crate::dead::settle;
 use crate::debts::{Debts, Ledger};
 use crate::delayed::{DelayedPromise, Entry};
 use crate::effects::{ConnectionId, Effects, Message, Now, ShardId};
 use crate::held::{Answer, Pending, Promise, Recipient, Wait};
 use crate::interest::post;
-use crate::journal::{Journal, MessageId, QueueId, Table, Until};
+use crate::journal::{Journal, MessageId, QueueId, Table, Ticket, Until};
 use crate::mail::{Mail, Origin};
 use crate::retained::owner_of;
 use crate::rows::message::{encode, expires_wall_ms};
 use crate::rows::{RetainedRow, WILL_KEY_BYTES, packet_key};
 use crate::session::ReceivedId;
+use crate::unsettled::Settled;
 
 /// Who publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub(crate) enum By {
     Will(Option<[u8; WILL_KEY_BYTES]>),
     /// A client, some time ago.
     Delayed(Entry),
+    /// What died. The queue that owed it does so no more.
+    DeadLetter(Option<Settled>),
     /// A client, at `QoS` 0.
     Client,
     /// A client that waits for PUBACK or PUBREC.
@@ -38,11 +42,12 @@ pub(crate) enum By {
     },
 }
 
-/// A row that ends with what is published from it.
+/// A row, or a debt, that ends with what is published from it.
 #[derive(Clone, Copy, Debug)]
 enum Spent {
     Will([u8; WILL_KEY_BYTES]),
     Delayed(Entry),
+    Dead(Settled),
 }
 
 impl Spent {
@@ -50,6 +55,7 @@ impl Spent {
         match by {
             By::Will(row) => row.map(Self::Will),
             By::Delayed(entry) => Some(Self::Delayed(entry)),
+            By::DeadLetter(settled) => settled.map(Self::Dead),
             By::Server | By::Client | By::Waiting { .. } => None,
         }
     }
@@ -58,12 +64,13 @@ impl Spent {
         match self {
             Self::Will(key) => journal.delete(Table::WILLS, &key),
             Self::Delayed(entry) => journal.delete(Table::DELAYED, &entry.due.key()),
+            Self::Dead(settled) => settle(settled, journal),
         }
     }
 
     fn promise(self) -> Option<DelayedPromise> {
         match self {
-            Self::Will(_) => None,
+            Self::Will(_) | Self::Dead(_) => None,
             Self::Delayed(entry) => Some(DelayedPromise::Published(entry)),
         }
     }
@@ -81,6 +88,8 @@ struct Retains<'a> {
 struct Writing<'a> {
     id: Option<MessageId>,
     expires_wall_ms: u64,
+    /// Until when it is needed.
+    needed_wall_ms: u64,
     body: &'a [u8],
     debts: Option<&'a mut Debts>,
     retains: Option<Retains<'a>>,
@@ -100,7 +109,7 @@ impl Writing<'_> {
         let debts = self.debts.filter(|debts| !debts.is_empty());
         let is_held = self.retains.is_some_and(|retains| !retains.is_cleared);
         if let Some(id) = self.id.filter(|_| debts.is_some() || is_held) {
-            journal.message(id, self.expires_wall_ms, self.body);
+            journal.message(id, self.needed_wall_ms, self.body);
             if let Some(debts) = debts {
                 debts.for_each(|options, queues| journal.owe(id, options, queues));
             }
@@ -161,6 +170,15 @@ fn row_of(received: Option<(ReceivedId, Option<QueueId>)>) -> Option<(QueueId, u
     received.and_then(|(received, queue)| Some((queue?, received.packet_id)))
 }
 
+/// Until when the content of a message is needed. What is to be buried is, after it expired.
+fn needed_wall_ms(debts: &Debts, expires_wall_ms: u64) -> u64 {
+    if debts.outlives && !debts.is_empty() {
+        u64::MAX
+    } else {
+        expires_wall_ms
+    }
+}
+
 impl Broker {
     /// Writes down a message that went to everybody who gets it now, for those who are owed it, and answers its
     /// publisher when that is kept.
@@ -196,7 +214,9 @@ impl Broker {
             }
             if let Some(spent) = spent {
                 spent.delete(out.journal());
-                let wait = Wait::For(self.end(Until::Whenever, out), Until::Whenever);
+                let ticket = self.end(Until::Whenever, out);
+                self.hear_spent(spent, ticket, out);
+                let wait = Wait::For(ticket, Until::Whenever);
                 let promise = Promise {
                     delayed: spent.promise(),
                     ..Promise::default()
@@ -223,6 +243,7 @@ impl Broker {
         }
         let date = self.calendar.date(now.monotonic_ms);
         let expires_wall_ms = expires_wall_ms(message.expiry_s, date);
+        debts.outlives |= self.policies.dead_letter_of(message.topic).is_some();
         let is_reported = is_retained && acknowledged;
         if debts.asked > 0 || self.held.has_pending() {
             self.count_pending(to, answer, out);
@@ -246,6 +267,7 @@ impl Broker {
         let writing = Writing {
             id: debts.id,
             expires_wall_ms,
+            needed_wall_ms: needed_wall_ms(&debts, expires_wall_ms),
             body: &body,
             debts: Some(&mut debts),
             retains: is_retained.then_some(Retains {
@@ -259,6 +281,9 @@ impl Broker {
         writing.write(out.journal());
         let waited = waited(until, to, spent);
         let ticket = self.end(waited, out);
+        if let Some(spent) = spent {
+            self.hear_spent(spent, ticket, out);
+        }
         if let Some(id) = debts.id.filter(|_| is_owed) {
             self.logged(self.shard, id, now, out);
         }
@@ -273,6 +298,12 @@ impl Broker {
         self.scratch.debts = debts;
         self.scratch.body = body;
         self.queue_answer(to, answer, Wait::For(ticket, until), promise, out);
+    }
+
+    fn hear_spent(&mut self, spent: Spent, ticket: Ticket, out: &mut impl Effects) {
+        if let Spent::Dead(settled) = spent {
+            self.dead_letter_written(settled, ticket, out);
+        }
     }
 
     fn encode_content(&self, message: &Message<'_>, origin: Origin, now: Now, body: &mut Vec<u8>) {
@@ -456,6 +487,7 @@ impl Broker {
         let writing = Writing {
             id,
             expires_wall_ms,
+            needed_wall_ms: needed_wall_ms(&debts, expires_wall_ms),
             body: &body,
             debts: Some(&mut debts),
             retains: retains.as_ref().map(|(topic, stamp, is_cleared)| Retains {
@@ -471,7 +503,11 @@ impl Broker {
         } else {
             writing.write(out.journal());
             let waited = waited(until, to, spent);
-            Wait::For(self.end(waited, out), until)
+            let ticket = self.end(waited, out);
+            if let Some(spent) = spent {
+                self.hear_spent(spent, ticket, out);
+            }
+            Wait::For(ticket, until)
         };
         if let Some(id) = id.filter(|_| is_owed) {
             for shard in owing.iter().copied().chain([self.shard]) {

@@ -80,6 +80,7 @@ impl Broker {
     pub(crate) fn sessions_stored(&mut self, durable: Ticket, now: Now, out: &mut impl Effects) {
         self.answers_stored(durable, now, out);
         self.settled_stored(durable, out);
+        self.dead.stored(durable);
         self.group_rows_stored(durable, out);
         self.rows_stored(durable, now, out);
         self.connects_stored(durable, now, out);
@@ -97,6 +98,7 @@ impl Broker {
     ) {
         self.answers_refused(first, last, why, now, out);
         self.settled_refused(first, last);
+        self.dead.not_stored(first, last, now);
         self.group_rows_refused(first, last);
         self.rows_refused(first, last, why, now, out);
         self.connects_refused(first, last, why, now, out);

@@ -26,6 +26,7 @@ mod connect;
 mod connection;
 mod counters;
 mod cursor;
+mod dead;
 mod debtor;
 mod debts;
 mod delayed;

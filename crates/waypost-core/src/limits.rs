@@ -77,6 +77,11 @@ pub struct Limits {
     pub group_window_bytes_max: usize,
     /// Delayed messages that wait for their time, on all shards together. Beyond: 0x97.
     pub delayed_messages_max: usize,
+    /// Dead letters of one shard that are on their way: to be published, or to the disk. Beyond: a message that dies is
+    /// dropped and counted.
+    pub dead_letters_waiting_max: usize,
+    /// Memory for these, in bytes, counted as for a session; the same policy.
+    pub dead_letters_waiting_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -112,6 +117,8 @@ impl Default for Limits {
             group_window_messages_max: 256,
             group_window_bytes_max: 1024 * 1024,
             delayed_messages_max: 1_000_000,
+            dead_letters_waiting_max: 10_000,
+            dead_letters_waiting_bytes_max: 64 * 1024 * 1024,
         }
     }
 }

@@ -118,7 +118,7 @@ pub(crate) enum Settled {
 pub(crate) struct Origin {
     pub qos: QoS,
     pub retain: bool,
-    /// Hash of the publisher's client id (No Local); 0 = the server itself.
+    /// Hash of the publisher's client id (No Local); 0 = the server itself; see also [`Self::DEAD_LETTERS`].
     pub publisher: u64,
     /// Stamp of a retained publish; 0 for others.
     pub stamp: u64,
@@ -128,6 +128,11 @@ pub(crate) struct Origin {
     pub kept: Option<MessageId>,
     /// It was published before and the store refused it: only those get it whom the store would owe it to.
     pub is_again: bool,
+}
+
+impl Origin {
+    /// In place of a publisher's hash: the server, of dead letters. Unlike what it says of itself, they are kept.
+    pub const DEAD_LETTERS: u64 = 1;
 }
 
 /// What the sending shard knows of the receiver's interest in a message.

@@ -12,6 +12,7 @@ use waypost_mqtt::{Filter, ReasonCode};
 use crate::broker::Broker;
 use crate::counters::Counters;
 use crate::cursor::Cursor;
+use crate::dead::Graves;
 use crate::deliver::enqueue;
 use crate::effects::{Effects, Now, ShardId};
 use crate::group::MemberKey;
@@ -346,14 +347,22 @@ impl Broker {
             sessions,
             limits,
             counters,
+            dead,
+            policies,
             ..
         } = self;
+        let mut graves = Graves {
+            dead,
+            policies,
+            limits,
+            counters,
+        };
         if let Some(session) = moving
             .arriving
             .get(&number)
             .and_then(|slot| sessions.get_mut(*slot))
         {
-            enqueue(session, owed, limits, counters, now);
+            enqueue(session, owed, &mut graves, now);
         }
     }
 
@@ -398,8 +407,16 @@ impl Broker {
             moving,
             limits,
             counters,
+            dead,
+            policies,
             ..
         } = self;
+        let mut graves = Graves {
+            dead,
+            policies,
+            limits,
+            counters,
+        };
         let Some(session) = sessions.get_mut(slot) else {
             return;
         };
@@ -414,7 +431,7 @@ impl Broker {
         session.moving = None;
         moving.arriving.remove(&number);
         for owed in held {
-            enqueue(session, owed, limits, counters, now);
+            enqueue(session, owed, &mut graves, now);
         }
         self.finish_claim(number, slot, now, out);
     }

@@ -149,12 +149,25 @@ pub(crate) struct Owed {
 }
 
 /// The messages one session waits for, oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Queue {
     messages: VecDeque<Owed>,
     bytes: usize,
+    /// Nothing expires before; [`NEVER`]: nothing does.
+    expires_ms: u64,
     /// Messages ever taken out, to tell what was there at a given time.
     taken: u64,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            messages: VecDeque::new(),
+            bytes: 0,
+            expires_ms: NEVER,
+            taken: 0,
+        }
+    }
 }
 
 impl Queue {
@@ -165,22 +178,29 @@ impl Queue {
             return Err(owed);
         }
         self.bytes += bytes;
+        self.expires_ms = self.expires_ms.min(owed.message.expires_ms);
         self.messages.push_back(owed);
         Ok(())
     }
 
-    /// Throws away what expired; returns how many.
-    pub fn drop_expired(&mut self, now: Now) -> usize {
-        let before = self.messages.len();
-        self.messages.retain(|owed| !owed.message.is_expired(now));
-        self.bytes = self
-            .messages
-            .iter()
-            .map(|owed| owed.message.queued_bytes())
-            .sum();
-        let dropped = before - self.messages.len();
-        self.taken += dropped as u64;
-        dropped
+    /// Takes out what expired. It is looked for only if something can have.
+    pub fn take_expired(&mut self, now: Now) -> Vec<Owed> {
+        if self.expires_ms > now.monotonic_ms {
+            return Vec::new();
+        }
+        let mut expired = Vec::new();
+        self.expires_ms = NEVER;
+        for owed in std::mem::take(&mut self.messages) {
+            if owed.message.is_expired(now) {
+                self.bytes -= owed.message.queued_bytes();
+                expired.push(owed);
+            } else {
+                self.expires_ms = self.expires_ms.min(owed.message.expires_ms);
+                self.messages.push_back(owed);
+            }
+        }
+        self.taken += expired.len() as u64;
+        expired
     }
 
     pub fn front(&self) -> Option<&Owed> {
@@ -193,6 +213,7 @@ impl Queue {
         self.taken += 1;
         if self.messages.is_empty() {
             self.messages.shrink_to(16);
+            self.expires_ms = NEVER;
         }
         Some(owed)
     }

@@ -2,12 +2,15 @@
 
 use waypost_mqtt::QoS;
 
-use super::{FanOut, fit, identifiers, target};
+use super::{FanOut, fit, identifiers, stored, target};
+use crate::dead::{Cause, DeadLetter};
 use crate::debtor::Debtor;
 use crate::effects::Effects;
 use crate::index::Merged;
+use crate::journal::QueueId;
 use crate::queue::queued_bytes;
 use crate::session::Port;
+use crate::unsettled::Settled;
 
 impl FanOut<'_> {
     /// Delivers a message that the store keeps, to a session that it keeps: at once, if it can be, and written down as
@@ -64,6 +67,7 @@ impl FanOut<'_> {
         if at_once.is_none() && !delivery.cursor.has_place(bytes, self.limits, self.now) {
             self.counters.dropped_queue_full += 1;
             delivery.dropped += 1;
+            self.bury_overflow(slot, number, qos, retain, all);
             return;
         }
         let Some(id) = self.ledger.owe(number, qos, retain, all) else {
@@ -84,5 +88,55 @@ impl FanOut<'_> {
             delivery.cursor.owe_later(id, bytes, expires_ms);
             self.counters.queued += 1;
         }
+    }
+
+    /// A session's queue is full. If the policy says so, it owes the message all the same, until that is buried.
+    #[cold]
+    fn bury_overflow(
+        &mut self,
+        slot: u32,
+        queue: QueueId,
+        qos: QoS,
+        retain: bool,
+        identifiers: &[u32],
+    ) {
+        let policies = self.ledger.policies;
+        let Some(topic) = policies.dead_letter_of(self.message.topic) else {
+            return;
+        };
+        let (properties, bytes) = (self.message.properties, queued_bytes(self.message));
+        if !self.dead.takes(properties, bytes, self.limits) {
+            self.counters.dead_letters_dropped += 1;
+            return;
+        }
+        let message = stored(&mut self.stored, self.message, self.now);
+        let (Some(session), Some(id)) = (
+            self.sessions.get_mut(slot),
+            self.ledger.owe(queue, qos, retain, identifiers),
+        ) else {
+            return;
+        };
+        let debtor = Debtor {
+            slot,
+            number: queue,
+        };
+        self.unlogged.push(self.source, id, debtor);
+        let cursor = &mut session.delivery().cursor;
+        cursor.owe(id);
+        cursor.settle(id);
+        let letter = DeadLetter {
+            topic,
+            message,
+            qos: self.origin.qos,
+            cause: Cause::QueueFull,
+            deliveries: 0,
+        };
+        let settled = Settled {
+            queue,
+            id,
+            packet_id: None,
+        };
+        let owed = Some((settled, false));
+        self.dead.add(letter, owed, self.limits, self.counters);
     }
 }

@@ -109,6 +109,11 @@ impl Debtor {
         false
     }
 
+    /// A message is owed only until it is buried.
+    pub fn owe_dead(&mut self) {
+        self.unlogged += 1;
+    }
+
     /// Whether to read on, and how many messages: what is in memory is read again and passed over.
     fn begin_read(&mut self, line: &Line, limits: &Limits) -> Option<(u64, u32)> {
         let window = limits.group_window_messages_max;
@@ -177,7 +182,30 @@ impl Broker {
         let topic = waiting.message.topic();
         waiting.debt = self.owe(topic, origin, number, waiting.retain, &[]);
         if let Some(id) = waiting.debt {
+            let group = self.groups.get(slot);
+            let is_buried = group.is_some_and(|group| group.dead_letter().is_some());
+            self.scratch.debts.outlives |= is_buried;
             self.groups.unlogged.push(waiting.sender.shard, id, number);
+        }
+    }
+
+    /// A group has done with a message that its queue owes still.
+    pub(super) fn done_at_group(&mut self, slot: u32, id: MessageId) {
+        let group = self.groups.all.get_mut(slot as usize);
+        let debtor = group.and_then(|group| group.as_mut()?.debtor.as_mut());
+        if let Some(debtor) = debtor
+            && !self.groups.unlogged.finish(debtor.number, id)
+        {
+            debtor.settle(id);
+        }
+    }
+
+    /// A dead letter of a group's queue is written down.
+    pub(crate) fn group_is_rid_of(&mut self, queue: QueueId, out: &mut impl Effects) {
+        if let Some(slot) = self.groups.by_number.get(&queue).copied() {
+            self.keep_group_if_needed(slot, out);
+        } else {
+            self.go_on_ending(queue, out);
         }
     }
 
@@ -220,7 +248,7 @@ impl Broker {
         let (mut slots, mut ended) = (Vec::new(), Vec::new());
         while let Some((id, queue, is_done)) = self.groups.unlogged.pop(publisher, upto) {
             if let Some(is_last) = self.groups.unlogged.count_ended(queue) {
-                if is_done {
+                if is_done && !self.dead.logged(queue, id) {
                     out.journal().settle(queue, id);
                     is_any_settled = true;
                 }
@@ -240,8 +268,10 @@ impl Broker {
             debtor.has_more |= debtor.beyond > 0;
             if is_done {
                 debtor.settle(id);
-                out.journal().settle(queue, id);
-                is_any_settled = true;
+                if !self.dead.logged(queue, id) {
+                    out.journal().settle(queue, id);
+                    is_any_settled = true;
+                }
             }
             if slots.last() != Some(&slot) {
                 slots.push(slot);
@@ -267,9 +297,11 @@ impl Broker {
                 continue;
             };
             for id in ids {
-                if let Some(debtor) = &mut group.debtor
-                    && debtor.held.contains(id)
-                {
+                let Some(debtor) = &mut group.debtor else {
+                    continue;
+                };
+                self.dead.unlogged(debtor.number, *id);
+                if debtor.held.contains(id) {
                     // Its publisher was told: whoever has it already may finish it.
                     group.line.forget(*id);
                 }
@@ -299,7 +331,12 @@ impl Broker {
                 self.interest_lasts(filter_id, true, out);
                 true
             }
-            Some(debtor) if !has_durable && may_end && debtor.is_idle() => {
+            Some(debtor)
+                if !has_durable
+                    && may_end
+                    && debtor.is_idle()
+                    && !self.dead.needs(debtor.number) =>
+            {
                 self.end_debtor(slot, out);
                 self.interest_lasts(filter_id, false, out);
                 false
@@ -325,7 +362,7 @@ impl Broker {
         for id in debtor
             .held
             .iter()
-            .filter(|id| !unlogged.finish(number, **id))
+            .filter(|id| !unlogged.finish(number, **id) && !self.dead.has(number, **id))
         {
             journal.settle(number, *id);
         }
@@ -343,7 +380,9 @@ impl Broker {
     /// Ends a queue, once nothing more is written down for it, and all that was never in memory is told of.
     fn go_on_ending(&mut self, queue: QueueId, out: &mut impl Effects) {
         let ending = self.groups.unlogged.ending.get(&queue);
-        let Some(ending) = ending.filter(|ending| ending.unlogged == 0) else {
+        // What died goes before its queue.
+        let is_ready = |ending: &&Ending| ending.unlogged == 0 && !self.dead.needs(queue);
+        let Some(ending) = ending.filter(is_ready) else {
             return;
         };
         if ending.has_more {
@@ -386,7 +425,7 @@ impl Broker {
         ending.after = read.entries.last().map_or(ending.after, |last| last.place);
         let filter = ending.filter.clone();
         for entry in read.entries {
-            if self.unsettled.has(queue, entry.id) {
+            if self.unsettled.has(queue, entry.id) || self.dead.has(queue, entry.id) {
                 continue;
             }
             let Some(waiting) = opened(entry, self.shard, self.calendar) else {
@@ -445,7 +484,8 @@ impl Broker {
         let mut unreadable = Vec::new();
         for entry in read.entries {
             let id = entry.id;
-            if debtor.is_known(id) || self.unsettled.has(queue, id) {
+            let is_dead = self.dead.has(queue, id);
+            if debtor.is_known(id) || is_dead || self.unsettled.has(queue, id) {
                 continue;
             }
             let Some(waiting) = opened(entry, shard, calendar) else {

@@ -227,6 +227,7 @@ impl Broker {
                 self.counters.group_windows_exceeded += u64::from(is_new);
             }
         } else {
+            self.owe_overflow(slot, &mut waiting, origin);
             let dropped = Dropped {
                 waiting,
                 reason: Given::QueueFull,
@@ -235,6 +236,23 @@ impl Broker {
             self.groups.news.push((slot, dropped));
         }
         self.dispatch(slot, now, out);
+    }
+
+    /// A group's queue is full. If its policy says so, it owes the message all the same, until that is buried.
+    #[cold]
+    fn owe_overflow(&mut self, slot: u32, waiting: &mut Waiting, origin: Origin) {
+        let group = self.groups.get(slot);
+        let is_buried = group.is_some_and(|group| group.dead_letter().is_some());
+        let (message, bytes) = (&waiting.message, waiting.message.queued_bytes());
+        if is_buried && self.dead.takes(message.properties(), bytes, &self.limits) {
+            self.owe_group(slot, waiting, origin);
+            let debtor = self.groups.get_mut(slot);
+            if let Some(debtor) = debtor.and_then(|group| group.debtor.as_mut())
+                && waiting.debt.is_some()
+            {
+                debtor.owe_dead();
+            }
+        }
     }
 
     /// Sends what waits in a group, as far as its members can take it.

@@ -59,6 +59,11 @@ impl Unlogged {
         is_done.map(|is_done| *is_done = true).is_some()
     }
 
+    /// Whether it has yet to be written down that a group is owed a message.
+    pub fn is_unlogged(&self, queue: QueueId, id: MessageId) -> bool {
+        self.done.contains_key(&(queue, id))
+    }
+
     pub fn of(&self, queue: QueueId) -> usize {
         self.done.keys().filter(|(of, _)| *of == queue).count()
     }

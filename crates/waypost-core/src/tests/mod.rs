@@ -2,6 +2,7 @@
 
 mod basic;
 mod beginnings;
+mod dead_letters;
 mod delayed;
 mod delayed_refusals;
 mod disk_store;

@@ -521,6 +521,8 @@ pub const SETTINGS: &[Setting] = &[
     store::GROUP_WINDOW_MESSAGES_MAX,
     store::GROUP_WINDOW_BYTES_MAX,
     store::DELAYED_MESSAGES_MAX,
+    store::DEAD_LETTERS_WAITING_MAX,
+    store::DEAD_LETTERS_WAITING_BYTES_MAX,
     store::SEGMENT_BYTES,
     store::COMPRESS,
     store::ENCRYPT,

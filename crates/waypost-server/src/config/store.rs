@@ -252,3 +252,22 @@ pub(super) const DELAYED_MESSAGES_MAX: Setting = Setting {
     flag: None,
     field: Field::Count(number!(0, 1_000_000_000, limits.delayed_messages_max)),
 };
+
+pub(super) const DEAD_LETTERS_WAITING_MAX: Setting = Setting {
+    section: "limits",
+    key: "dead_letters_waiting_max",
+    doc: "Dead letters of one shard that may be on their way, to be published or to the disk. Beyond it a \
+          message that dies is dropped and counted.",
+    reload: Reload::AtStart,
+    flag: None,
+    field: Field::Count(number!(0, 1_000_000_000, limits.dead_letters_waiting_max)),
+};
+
+pub(super) const DEAD_LETTERS_WAITING_BYTES_MAX: Setting = Setting {
+    section: "limits",
+    key: "dead_letters_waiting_bytes_max",
+    doc: "Memory for these, counted as for one session; the same policy.",
+    reload: Reload::AtStart,
+    flag: None,
+    field: Field::Bytes(number!(0, 1 << 40, limits.dead_letters_waiting_bytes_max)),
+};

@@ -225,6 +225,7 @@ impl Shard {
             groups: self.broker.groups() as u64,
             group_members: self.broker.group_members() as u64,
             group_messages_waiting: self.broker.group_messages_waiting() as u64,
+            dead_letters_waiting: self.broker.dead_letters_waiting() as u64,
             delayed_messages: self.broker.delayed() as u64,
             retained_messages: self.broker.retained() as u64,
             retained_bytes: self.broker.retained_bytes() as u64,
