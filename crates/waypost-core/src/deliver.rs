@@ -175,14 +175,19 @@ impl Broker {
         if !targets.is_empty() {
             out.deliver_many(message, targets, matched.identifiers());
         }
-        for (to, number, owed) in passed_on {
-            let owed = OwedParcel::new(&owed);
-            post(to, Mail::Forwarded { number, owed }, out);
-        }
+        pass_on(passed_on, out);
         if has_groups {
             self.offer_to_groups(message, origin, source, address, now, out);
         }
         true
+    }
+}
+
+/// Sends what sessions on their way are owed after them.
+fn pass_on(passed_on: Vec<(ShardId, u64, Owed)>, out: &mut impl Effects) {
+    for (to, number, owed) in passed_on {
+        let owed = OwedParcel::new(&owed);
+        post(to, Mail::Forwarded { number, owed }, out);
     }
 }
 

@@ -213,15 +213,7 @@ impl Broker {
                 self.tell_retained(self.owner(message.topic), origin.stamp, true, out);
             }
             if let Some(spent) = spent {
-                spent.delete(out.journal());
-                let ticket = self.end(Until::Whenever, out);
-                self.hear_spent(spent, ticket, out);
-                let wait = Wait::For(ticket, Until::Whenever);
-                let promise = Promise {
-                    delayed: spent.promise(),
-                    ..Promise::default()
-                };
-                self.queue_answer(None, None, wait, promise, out);
+                self.spend(spent, out);
             }
             if let (By::Waiting { id, .. }, Some(answer)) = (by, answer) {
                 self.answer_when(id, answer, Wait::Nothing, Promise::default(), out);
@@ -280,10 +272,7 @@ impl Broker {
         };
         writing.write(out.journal());
         let waited = waited(until, to, spent);
-        let ticket = self.end(waited, out);
-        if let Some(spent) = spent {
-            self.hear_spent(spent, ticket, out);
-        }
+        let ticket = self.end_with(spent, waited, out);
         if let Some(id) = debts.id.filter(|_| is_owed) {
             self.logged(self.shard, id, now, out);
         }
@@ -300,10 +289,24 @@ impl Broker {
         self.queue_answer(to, answer, Wait::For(ticket, until), promise, out);
     }
 
-    fn hear_spent(&mut self, spent: Spent, ticket: Ticket, out: &mut impl Effects) {
-        if let Spent::Dead(settled) = spent {
+    /// Nothing is written down of what was published but that it is.
+    fn spend(&mut self, spent: Spent, out: &mut impl Effects) {
+        spent.delete(out.journal());
+        let ticket = self.end_with(Some(spent), Until::Whenever, out);
+        let wait = Wait::For(ticket, Until::Whenever);
+        let promise = Promise {
+            delayed: spent.promise(),
+            ..Promise::default()
+        };
+        self.queue_answer(None, None, wait, promise, out);
+    }
+
+    fn end_with(&mut self, spent: Option<Spent>, until: Until, out: &mut impl Effects) -> Ticket {
+        let ticket = self.end(until, out);
+        if let Some(Spent::Dead(settled)) = spent {
             self.dead_letter_written(settled, ticket, out);
         }
+        ticket
     }
 
     fn encode_content(&self, message: &Message<'_>, origin: Origin, now: Now, body: &mut Vec<u8>) {
@@ -503,11 +506,7 @@ impl Broker {
         } else {
             writing.write(out.journal());
             let waited = waited(until, to, spent);
-            let ticket = self.end(waited, out);
-            if let Some(spent) = spent {
-                self.hear_spent(spent, ticket, out);
-            }
-            Wait::For(ticket, until)
+            Wait::For(self.end_with(spent, waited, out), until)
         };
         if let Some(id) = id.filter(|_| is_owed) {
             for shard in owing.iter().copied().chain([self.shard]) {

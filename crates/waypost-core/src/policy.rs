@@ -116,7 +116,7 @@ pub const LEVELS_MAX: usize = 128;
 /// Every policy of the configuration, for look-ups by topic and by filter.
 #[derive(Clone, Debug, Default)]
 pub struct Policies {
-    policies: Vec<TopicPolicy>,
+    rows: Vec<TopicPolicy>,
     filters: FilterTree,
     has_dead_letters: bool,
 }
@@ -174,7 +174,7 @@ impl Policies {
         if errors.is_empty() {
             Ok(Self {
                 has_dead_letters: policies.iter().any(|policy| policy.dead_letter.is_some()),
-                policies,
+                rows: policies,
                 filters,
             })
         } else {
@@ -215,17 +215,12 @@ impl Policies {
         self.for_topic(Topic::parse(topic).ok()?).dead_letter
     }
 
-    /// Whether any policy says where dead letters go.
-    pub(crate) fn has_dead_letters(&self) -> bool {
-        self.has_dead_letters
-    }
-
     fn resolve<'a>(&self, levels: impl Iterator<Item = &'a str> + Clone) -> (Policy, Sources) {
         let mut policy = Policy::default();
         let mut sources = Sources::default();
         // It ends early as soon as nothing is left to find.
         let _ = self.filters.covering(levels, &mut |number| {
-            if let Some(said) = self.policies.get(number) {
+            if let Some(said) = self.rows.get(number) {
                 take(
                     said.balance,
                     number,
@@ -250,9 +245,7 @@ impl Policies {
             }
             ControlFlow::Continue(())
         });
-        let dead_letter = sources
-            .dead_letter
-            .and_then(|number| self.policies.get(number));
+        let dead_letter = sources.dead_letter.and_then(|number| self.rows.get(number));
         let dead_letter = dead_letter.and_then(|said| said.dead_letter.clone());
         policy.dead_letter = dead_letter.filter(|topic| !topic.is_empty());
         (policy, sources)

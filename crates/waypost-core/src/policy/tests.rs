@@ -184,7 +184,6 @@ fn an_empty_dead_letter_takes_back_a_less_specific_one() {
     ] {
         assert_eq!(policies.dead_letter_of(topic).as_deref(), expect, "{topic}");
     }
-    assert!(policies.has_dead_letters() && !Policies::default().has_dead_letters());
     let twins = Policies::new(vec![policy("a", "x"), policy("a", "y")]);
     assert_eq!(
         twins.unwrap_err(),
