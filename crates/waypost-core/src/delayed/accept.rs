@@ -2,7 +2,7 @@
 
 use waypost_mqtt::{QoS, ReasonCode, Topic};
 
-use super::{Asked, DelayedPromise, DelayedWord, Entry, HOME, Name};
+use super::{Asked, Cancel, DelayedPromise, DelayedWord, Entry, HOME, Name};
 use crate::broker::Broker;
 use crate::connection::Connection;
 use crate::effects::{Effects, Message, Now};
@@ -149,37 +149,47 @@ impl Broker {
         out: &mut impl Effects,
     ) {
         let delay_id = asked.delay_id.unwrap_or_default();
-        let name = Name::new((asked.topic, delay_id));
-        let home = self.shard == HOME;
-        let ticket = if home {
-            self.cancel_delayed(&name, HOME, None, out)
-        } else {
-            None
+        let packet = match by {
+            By::Waiting {
+                slot, packet_id, ..
+            } if origin.qos == QoS::ExactlyOnce => Some((self.number_of(slot), packet_id.value())),
+            _ => None,
         };
-        // The identifier is free again if that is refused.
-        let received = self.receive(by, origin.qos, !home || ticket.is_some(), None);
-        let promise = Promise {
-            received: received.map(|(received, _)| received),
-            ..Promise::default()
+        let mut cancel = Cancel {
+            name: Name::new((asked.topic, delay_id)),
+            question: None,
+            received: packet.and_then(|(number, packet_id)| Some((number?, packet_id))),
         };
-        if home {
+        let number = packet.and_then(|(number, _)| number);
+        if self.shard == HOME {
+            let (is_any, ticket) = self.cancel_delayed(&cancel, HOME, out);
+            let received = self.receive(by, origin.qos, ticket.is_some(), number);
+            let promise = Promise {
+                received: received.map(|(received, _)| received),
+                ..Promise::default()
+            };
             let wait = ticket.map_or(Wait::Nothing, |ticket| Wait::For(ticket, Until::Durable));
-            let (to, answer) = self.answer_to(by, origin.qos, ticket.is_some());
+            let (to, answer) = self.answer_to(by, origin.qos, is_any);
             if let (Some(Recipient { id, .. }), Some(answer)) = (to, answer) {
                 self.answer_when(id, answer, wait, promise, out);
             }
             self.read_delayed(now, out);
             return;
         }
+        // The identifier is free again if that is refused.
+        let received = self.receive(by, origin.qos, true, number);
+        let promise = Promise {
+            received: received.map(|(received, _)| received),
+            ..Promise::default()
+        };
         let (to, answer) = self.answer_to(by, origin.qos, true);
-        let question = to.zip(answer).map(|(to, answer)| {
+        cancel.question = to.zip(answer).map(|(to, answer)| {
             self.delayed.asked += 1;
             let number = self.delayed.asked;
             self.push_answer(to, answer, Wait::Home(number), promise, out);
             number
         });
-        let name = Box::new(name);
-        self.tell_delayed(DelayedWord::Cancel { name, question }, now, out);
+        self.tell_delayed(DelayedWord::Cancel(Box::new(cancel)), now, out);
     }
 
     /// The home says what became of what was to be cancelled.

@@ -25,9 +25,9 @@ use crate::broker::{Broker, Random};
 use crate::effects::{Effects, Now, ShardId};
 use crate::hash::Hasher;
 use crate::interest::post;
-use crate::journal::{MessageId, Refusal, Table, Ticket, Until};
+use crate::journal::{MessageId, QueueId, Refusal, Table, Ticket, Until};
 use crate::mail::Mail;
-use crate::rows::{DelayedRow, Due, RowError};
+use crate::rows::{DelayedRow, Due, RowError, packet_key};
 use crate::timers::{NEVER, Timer};
 
 /// The shard that has all delayed messages.
@@ -47,11 +47,8 @@ pub(crate) enum DelayedWord {
     },
     /// It is kept, or is not. Of those without a name only the latter is said.
     Kept { due: Due, is_kept: bool },
-    /// What has this name is not to be published. Somebody may ask what becomes of that.
-    Cancel {
-        name: Box<Name>,
-        question: Option<u64>,
-    },
+    /// What has this name is not to be published.
+    Cancel(Box<Cancel>),
 }
 
 /// What replaces and cancels goes by.
@@ -59,6 +56,17 @@ pub(crate) enum DelayedWord {
 pub(crate) struct Name {
     topic: Box<str>,
     delay_id: Box<str>,
+}
+
+/// What a publisher takes back.
+#[derive(Debug)]
+pub(crate) struct Cancel {
+    name: Name,
+    /// Under which number somebody waits for what becomes of it.
+    question: Option<u64>,
+    /// The session and the identifier it came with, at `QoS` 2: taken note of in the same transaction, so that a repeat
+    /// cancels nothing that came later.
+    received: Option<(QueueId, u16)>,
 }
 
 /// What a transaction said of a delayed message, to be put right if it is not kept.
@@ -75,8 +83,8 @@ pub(crate) enum DelayedPromise {
 enum Deleting {
     /// What a message took the place of.
     Replaced(MessageId, Vec<Due>),
-    /// With whoever asked.
-    Cancelled(Cancelled, ShardId, Option<u64>),
+    /// What was cancelled, if there was anything, and whoever asked.
+    Cancelled(Option<Cancelled>, ShardId, Option<u64>),
     /// What is not to be published.
     Dropped(Entry),
 }
@@ -157,10 +165,10 @@ impl Broker {
                 let outcome = self.delayed.pending.hear(due, is_kept);
                 self.come_to(outcome, out);
             }
-            DelayedWord::Cancel { name, question } => {
-                let ticket = self.cancel_delayed(&name, from, question, out);
+            DelayedWord::Cancel(cancel) => {
+                let (_, ticket) = self.cancel_delayed(&cancel, from, out);
                 if ticket.is_none()
-                    && let Some(number) = question
+                    && let Some(number) = cancel.question
                 {
                     let cancelled = Ok(false);
                     post(from, Mail::Cancelled { number, cancelled }, out);
@@ -194,21 +202,34 @@ impl Broker {
         self.delayed.deleting.push_back((ticket, deleting));
     }
 
-    /// As home: what has this name is not to be published. `None`: there is nothing of that name, or it is too late;
-    /// else that is known with this transaction.
+    /// As home: what has a name is not to be published. Returns whether there is anything, and it is not too late; and
+    /// the transaction to wait for, if there is one.
     fn cancel_delayed(
         &mut self,
-        name: &Name,
+        cancel: &Cancel,
         from: ShardId,
-        question: Option<u64>,
         out: &mut impl Effects,
-    ) -> Option<Ticket> {
+    ) -> (bool, Option<Ticket>) {
+        let Cancel {
+            name,
+            question,
+            received,
+        } = cancel;
         let mark = self.delayed.mark(&name.topic, &name.delay_id);
-        let cancelled = self.delayed.pending.cancel(mark)?;
-        let ticket = self.delete_delayed(&cancelled.rows, Until::Durable, out);
-        let deleting = Deleting::Cancelled(cancelled, from, question);
+        let cancelled = self.delayed.pending.cancel(mark);
+        let is_any = cancelled.is_some();
+        if !is_any && received.is_none() {
+            return (false, None);
+        }
+        if let Some((queue, packet_id)) = *received {
+            let key = packet_key(queue, packet_id);
+            out.journal().put(Table::RECEIVED, &key, &[]);
+        }
+        let rows = cancelled.as_ref().map(|cancelled| &*cancelled.rows);
+        let ticket = self.delete_delayed(rows.unwrap_or_default(), Until::Durable, out);
+        let deleting = Deleting::Cancelled(cancelled, from, *question);
         self.delayed.deleting.push_back((ticket, deleting));
-        Some(ticket)
+        (is_any, Some(ticket))
     }
 
     fn delete_delayed(&mut self, rows: &[Due], until: Until, out: &mut impl Effects) -> Ticket {
@@ -232,12 +253,12 @@ impl Broker {
                     self.delayed.pending.replaced_deleted(by, &rows);
                 }
                 Deleting::Cancelled(cancelled, from, question) => {
-                    self.counters.delayed_cancelled += 1;
-                    for _ in &cancelled.waited {
+                    self.counters.delayed_cancelled += u64::from(cancelled.is_some());
+                    for _ in cancelled.iter().flat_map(|cancelled| &cancelled.waited) {
                         self.numbers.end_delayed();
                     }
                     if let Some(number) = question {
-                        let cancelled = Ok(true);
+                        let cancelled = Ok(cancelled.is_some());
                         post(from, Mail::Cancelled { number, cancelled }, out);
                     }
                 }
@@ -272,8 +293,8 @@ impl Broker {
                         let cancelled = Err(why);
                         post(from, Mail::Cancelled { number, cancelled }, out);
                     }
-                    let outcome = self.delayed.pending.put_back(cancelled);
-                    if let Outcome::Replace(by) = outcome {
+                    let put_back = cancelled.map(|it| self.delayed.pending.put_back(it));
+                    if let Some(Outcome::Replace(by)) = put_back {
                         self.delayed.undeleted.insert(by);
                     }
                 }

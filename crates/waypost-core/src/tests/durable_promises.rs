@@ -5,7 +5,8 @@
 //! `QoS` 2 once; nothing else does; order holds per publisher, topic and `QoS`; a session that was told of a
 //! subscription has it until it ends; in the end the store holds nothing. Method: a script made from a seed, in which
 //! every batch of mail and every step of the store is one of its choices. What a client was told counts; what it was
-//! told is refused, or not told, may be so or not.
+//! told is refused, or not told, may be so or not. A delayed message comes to whoever is subscribed from before its time
+//! until the end, not before its time, and not at all once it was said to be cancelled or was replaced.
 
 mod publisher;
 mod subscriber;
@@ -119,6 +120,7 @@ impl Play {
         }
         self.world.store.refuses = None;
         self.world.crash_and_restore();
+        self.note_due();
         for at in 0..self.publishers.len() {
             self.connect_publisher(at, false, dice);
         }
@@ -142,7 +144,7 @@ impl Play {
             self.connect_subscriber(at, false, dice);
         }
         // What the store had refused is tried again after a while.
-        self.world.advance(5_000);
+        self.wait(5_000);
         for round in 0.. {
             assert!(
                 round < ROUNDS_MAX,
@@ -168,8 +170,13 @@ impl Play {
                 self.subscribers[at].acknowledge(usize::MAX, &mut self.world);
                 self.read(at);
             }
+            let is_waiting = self.world.broker(0).delayed() > 0;
+            if is_waiting {
+                self.wait(1_000);
+            }
             let is_done = self.subscribers.iter().all(Subscriber::is_done)
-                && self.publishers.iter().all(Publisher::is_done);
+                && self.publishers.iter().all(Publisher::is_done)
+                && !is_waiting;
             if is_done {
                 return;
             }
@@ -185,7 +192,7 @@ impl Play {
         for (queue, entries) in &store.queues {
             assert!(entries.is_empty(), "seed {seed}: {queue:?} {entries:?}");
         }
-        for table in [Table::SENT, Table::RECEIVED] {
+        for table in [Table::SENT, Table::RECEIVED, Table::DELAYED] {
             let rows = store.rows.keys().filter(|(of, _)| *of == table);
             let rows: Vec<_> = rows.collect();
             assert!(rows.is_empty(), "seed {seed}: {rows:?}");
@@ -202,7 +209,7 @@ impl Play {
     fn step(&mut self, dice: &mut Dice) {
         self.clock += 1;
         let at = dice.below(3);
-        match dice.below(28) {
+        match dice.below(30) {
             0..6 => self.publish(at, dice),
             6..11 => {
                 self.world.deliver_mail();
@@ -254,6 +261,7 @@ impl Play {
                 }
             }
             26 => self.trouble(dice),
+            28 | 29 => self.wait(dice.below(2_000) as u64),
             _ => {
                 if dice.one_in(6) {
                     self.crash(dice);
@@ -266,6 +274,25 @@ impl Play {
         }
         if self.world.store.is_dead() {
             self.crash(dice);
+        }
+    }
+
+    /// Time passes. Everybody has looked at what came before.
+    fn wait(&mut self, ms: u64) {
+        for at in 0..self.subscribers.len() {
+            self.read(at);
+        }
+        self.world.advance(ms);
+        self.note_due();
+    }
+
+    /// The time of some delayed messages may have come.
+    fn note_due(&mut self) {
+        let delayed = self.messages.values_mut();
+        for delayed in delayed.filter_map(|message| message.delayed.as_mut()) {
+            if delayed.due_wall_ms <= self.world.now.wall_ms {
+                delayed.due.get_or_insert(self.clock);
+            }
         }
     }
 

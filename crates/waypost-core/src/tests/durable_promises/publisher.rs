@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use waypost_mqtt::{Packet, ProtocolVersion, Role, decode};
+use waypost_mqtt::{
+    Packet, PacketId, Property, PropertyBuffer, ProtocolVersion, Publish, QoS, ReasonCode, Role,
+    decode,
+};
 
 use super::{Number, TOPICS};
 use crate::tests::promises::Dice;
@@ -20,6 +23,40 @@ pub(super) struct Published {
     pub session: u32,
     /// Said again on another connection.
     pub is_repeated: bool,
+    /// What it is if it has to wait.
+    pub delayed: Option<Delayed>,
+}
+
+/// A message that comes later.
+#[derive(Clone, Copy)]
+pub(super) struct Delayed {
+    seconds: u64,
+    /// Not before this time.
+    pub due_wall_ms: u64,
+    /// When that had come.
+    pub due: Option<u32>,
+    /// The number of the first message of its name.
+    name: u32,
+    /// Another one of its name.
+    replaced_by: Option<u32>,
+    cancelled: Cancelled,
+    /// An earlier word under its name came again, at `QoS` 1: perhaps after it.
+    is_doubtful: bool,
+}
+
+impl Delayed {
+    /// Neither replaced nor cancelled, as far as is known.
+    pub fn is_left_alone(&self) -> bool {
+        self.replaced_by.is_none() && self.cancelled == Cancelled::No && !self.is_doubtful
+    }
+}
+
+/// What is known of a delayed message that was to be cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cancelled {
+    No,
+    Perhaps,
+    Yes,
 }
 
 /// A message that is not finished.
@@ -27,6 +64,9 @@ struct Unfinished {
     packet_id: u16,
     number: u32,
     is_received: bool,
+    /// It is to cancel the message of this number.
+    cancels: bool,
+    is_repeated: bool,
 }
 
 #[derive(Default)]
@@ -94,35 +134,95 @@ impl Publisher {
         let Some(wire) = wire.filter(|_| !self.is_coming) else {
             return;
         };
+        if dice.one_in(6) {
+            self.cancel(at, wire, dice, messages, world);
+            return;
+        }
         self.published += 1;
-        let packet_id = self.free.pop().unwrap_or_else(|| {
-            self.last_id += 1;
-            self.last_id
-        });
-        let (topic, qos) = (TOPICS[dice.below(3)], 1 + dice.below(2));
-        let qos = u8::try_from(qos).unwrap();
-        self.unfinished.push(Unfinished {
-            packet_id,
-            number: self.published,
-            is_received: false,
-        });
+        let number = self.published;
+        let packet_id = self.begin(number, false);
+        let (mut topic, qos) = (TOPICS[dice.below(3)], 1 + dice.below(2));
+        let mut delayed = None;
+        if dice.one_in(2) {
+            let mut name = number;
+            let seconds = 1 + dice.below(4) as u64;
+            // Now and then in the place of an earlier one.
+            let before = 1 + u32::try_from(dice.below(4)).unwrap();
+            if let Some(earlier) = messages.get_mut(&(at, number.saturating_sub(before)))
+                && let Some(replaced) = &mut earlier.delayed
+                && replaced.replaced_by.is_none()
+            {
+                (topic, name) = (earlier.topic, replaced.name);
+                replaced.replaced_by = Some(number);
+            }
+            delayed = Some(Delayed {
+                seconds,
+                due_wall_ms: world.now.wall_ms + seconds * 1_000,
+                due: None,
+                name,
+                replaced_by: None,
+                cancelled: Cancelled::No,
+                is_doubtful: false,
+            });
+        }
         let published = Published {
             topic,
-            qos,
+            qos: u8::try_from(qos).unwrap(),
             from: clock,
             acknowledged: None,
             session: self.session,
             is_repeated: false,
+            delayed,
         };
-        messages.insert((at, self.published), published);
-        let payload = format!("{at}-{}", self.published);
-        world.publish_as(wire, topic, &payload, qos, packet_id, false);
+        published.send((at, number), wire, packet_id, false, world);
+        messages.insert((at, number), published);
     }
 
-    fn finish(&mut self, packet_id: u16) -> Option<u32> {
+    fn begin(&mut self, number: u32, cancels: bool) -> u16 {
+        let packet_id = self.free.pop().unwrap_or_else(|| {
+            self.last_id += 1;
+            self.last_id
+        });
+        self.unfinished.push(Unfinished {
+            packet_id,
+            number,
+            is_received: false,
+            cancels,
+            is_repeated: false,
+        });
+        packet_id
+    }
+
+    /// Takes back one of the last messages, if it is a delayed one that nothing was said about since.
+    fn cancel(
+        &mut self,
+        at: usize,
+        wire: Client,
+        dice: &mut Dice,
+        messages: &mut BTreeMap<Number, Published>,
+        world: &mut World,
+    ) {
+        let before = u32::try_from(dice.below(4)).unwrap();
+        let number = (at, self.published.saturating_sub(before));
+        let Some(message) = messages.get_mut(&number) else {
+            return;
+        };
+        let Some(delayed) = message
+            .delayed
+            .as_mut()
+            .filter(|delayed| delayed.replaced_by.is_none() && delayed.cancelled == Cancelled::No)
+        else {
+            return;
+        };
+        delayed.cancelled = Cancelled::Perhaps;
+        let packet_id = self.begin(number.1, true);
+        message.send_cancel(number, wire, packet_id, false, world);
+    }
+
+    fn finish(&mut self, packet_id: u16) -> Option<Unfinished> {
         let is_it = |unfinished: &Unfinished| unfinished.packet_id == packet_id;
         let at = self.unfinished.iter().position(is_it)?;
-        Some(self.unfinished.remove(at).number)
+        Some(self.unfinished.remove(at))
     }
 
     /// Looks at everything that came, as a client does.
@@ -138,9 +238,13 @@ impl Publisher {
             return;
         };
         for bytes in world.take_bytes(wire) {
-            let mut acknowledge = |number| {
-                let message = messages.get_mut(&(at, number)).unwrap();
-                message.acknowledged.get_or_insert(clock);
+            let mut acknowledge = |one: &Unfinished, reason| {
+                let message = messages.get_mut(&(at, one.number)).unwrap();
+                if one.cancels {
+                    message.hear_cancelled(reason, one.is_repeated);
+                } else {
+                    message.acknowledged.get_or_insert(clock);
+                }
             };
             match decode(&bytes, ProtocolVersion::V5, Role::Server).unwrap() {
                 Packet::ConnAck(ack) if ack.reason.is_error() => {}
@@ -161,11 +265,11 @@ impl Publisher {
                 }
                 Packet::PubAck(ack) => {
                     let packet_id = ack.packet_id.value();
-                    let number = self.finish(packet_id).expect("a message of this number");
+                    let one = self.finish(packet_id).expect("a message of this number");
                     if ack.reason.is_error() {
                         self.free.push(packet_id);
                     } else {
-                        acknowledge(number);
+                        acknowledge(&one, ack.reason);
                     }
                 }
                 Packet::PubRec(ack) => {
@@ -178,7 +282,7 @@ impl Publisher {
                     let is_it = |one: &&mut Unfinished| one.packet_id == packet_id;
                     let one = self.unfinished.iter_mut().find(is_it).unwrap();
                     one.is_received = true;
-                    acknowledge(one.number);
+                    acknowledge(one, ack.reason);
                     if !world.is_closed(wire) {
                         world.ack(wire, "PUBREL", packet_id);
                     }
@@ -199,23 +303,101 @@ impl Publisher {
         messages: &mut BTreeMap<Number, Published>,
         world: &mut World,
     ) {
-        for one in &self.unfinished {
+        for one in &mut self.unfinished {
             if one.is_received {
                 world.ack(wire, "PUBREL", one.packet_id);
                 continue;
             }
             let number = (at, one.number);
+            doubt_later(number, messages);
             let message = messages.get_mut(&number).unwrap();
-            message.is_repeated = true;
-            let payload = format!("{at}-{}", one.number);
-            world.publish_as(
-                wire,
-                message.topic,
-                &payload,
-                message.qos,
-                one.packet_id,
-                true,
-            );
+            if one.cancels {
+                one.is_repeated = true;
+                message.send_cancel(number, wire, one.packet_id, true, world);
+            } else {
+                message.is_repeated = true;
+                message.send(number, wire, one.packet_id, true, world);
+            }
         }
+    }
+}
+
+/// A message, or the word that cancels it, comes again. At `QoS` 1 that may take the place of later ones of the name.
+fn doubt_later(of: Number, messages: &mut BTreeMap<Number, Published>) {
+    let repeated = &messages[&of];
+    let Some(name) = repeated.delayed.map(|delayed| delayed.name) else {
+        return;
+    };
+    if repeated.qos == 1 {
+        for (_, message) in messages.range_mut((of.0, of.1 + 1)..=(of.0, u32::MAX)) {
+            if let Some(delayed) = &mut message.delayed {
+                delayed.is_doubtful |= delayed.name == name;
+            }
+        }
+    }
+}
+
+impl Published {
+    fn send(&self, of: Number, wire: Client, packet_id: u16, dup: bool, world: &mut World) {
+        let payload = format!("{}-{}", of.0, of.1);
+        self.send_payload(&payload, of, wire, packet_id, dup, world);
+    }
+
+    fn send_cancel(&self, of: Number, wire: Client, packet_id: u16, dup: bool, world: &mut World) {
+        self.send_payload("", of, wire, packet_id, dup, world);
+    }
+
+    fn send_payload(
+        &self,
+        payload: &str,
+        (at, _): Number,
+        wire: Client,
+        packet_id: u16,
+        dup: bool,
+        world: &mut World,
+    ) {
+        let mut properties = PropertyBuffer::new();
+        if let Some(Delayed { seconds, name, .. }) = self.delayed {
+            let name = format!("{at}-{name}");
+            properties
+                .push(Property::UserProperty(
+                    "waypost-delay",
+                    &seconds.to_string(),
+                ))
+                .push(Property::UserProperty("waypost-delay-id", &name));
+        }
+        let publish = Publish {
+            dup,
+            qos: QoS::try_from(self.qos).unwrap(),
+            retain: false,
+            topic: self.topic,
+            packet_id: PacketId::new(packet_id),
+            properties: properties.as_properties(),
+            payload: payload.as_bytes(),
+        };
+        world.send(wire, &Packet::Publish(publish));
+    }
+
+    /// The answer to a cancel came. One that was sent again may have been heard before.
+    fn hear_cancelled(&mut self, reason: ReasonCode, is_repeated: bool) {
+        if let Some(delayed) = &mut self.delayed {
+            delayed.cancelled = match reason {
+                _ if is_repeated => Cancelled::Perhaps,
+                ReasonCode::Success => Cancelled::Yes,
+                _ => Cancelled::No,
+            };
+        }
+    }
+
+    /// Whether it must not have come: it was cancelled, or replaced before its time.
+    pub fn must_not_come(&self, at: usize, messages: &BTreeMap<Number, Self>) -> bool {
+        let is_sure = |delayed: &Delayed| !self.is_repeated && !delayed.is_doubtful;
+        let Some(delayed) = self.delayed.filter(is_sure) else {
+            return false;
+        };
+        let replaced = delayed.replaced_by.and_then(|by| messages.get(&(at, by)));
+        let replaced = replaced.and_then(|by| by.acknowledged);
+        let due = delayed.due.unwrap_or(u32::MAX);
+        delayed.cancelled == Cancelled::Yes || replaced.is_some_and(|replaced| replaced < due)
     }
 }

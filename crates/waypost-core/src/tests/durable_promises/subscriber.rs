@@ -235,6 +235,8 @@ impl Subscriber {
                     let said = format!("seed {seed}, s{at}: {number:?} at QoS {qos}");
                     let message = messages.get(&number);
                     let message = message.unwrap_or_else(|| panic!("{said} is invented"));
+                    let due_ms = message.delayed.map_or(0, |delayed| delayed.due_wall_ms);
+                    assert!(due_ms <= world.now.wall_ms, "{said} came too early");
                     if publish.qos == QoS::ExactlyOnce {
                         self.owed.push(("PUBREC", id));
                         if !self.taken_over.insert(id) {
@@ -273,11 +275,14 @@ impl Subscriber {
 
     /// At which `QoS` a message may come, by everything that was perhaps asked for while it was on its way.
     fn may_get(&self, message: &Published) -> BTreeSet<u8> {
-        let until = message.acknowledged.unwrap_or(u32::MAX);
+        let (from, until) = match message.delayed {
+            Some(delayed) => (delayed.due.unwrap_or(message.from), u32::MAX),
+            None => (message.from, message.acknowledged.unwrap_or(u32::MAX)),
+        };
         let asked = self.grants.iter();
         asked
             .filter(|grant| grant.matches(message.topic))
-            .filter(|grant| grant.from <= until && grant.to >= message.from)
+            .filter(|grant| grant.from <= until && grant.to >= from)
             .map(|grant| grant.qos.min(message.qos))
             .collect()
     }
@@ -287,8 +292,14 @@ impl Subscriber {
         let Some(acknowledged) = message.acknowledged else {
             return false;
         };
+        let (begins, ends) = match message.delayed {
+            // Nobody says when exactly it is published.
+            Some(delayed) if delayed.is_left_alone() => (delayed.due.unwrap_or(0), u32::MAX - 1),
+            Some(_) => return false,
+            None => (message.from, acknowledged),
+        };
         self.grants.iter().any(|grant| {
-            let is_sure = |(from, to)| from < message.from && to > acknowledged;
+            let is_sure = |(from, to)| from < begins && to > ends;
             grant.matches(message.topic) && grant.sure.is_some_and(is_sure)
         })
     }
@@ -298,8 +309,12 @@ impl Subscriber {
         let mut last: BTreeMap<_, u32> = BTreeMap::new();
         for (number, qos) in &self.delivered {
             let message = &messages[number];
-            // One that came again after its successors were kept comes after them.
-            if message.is_repeated {
+            assert!(
+                !message.must_not_come(number.0, messages),
+                "seed {seed}: {number:?} came to s{at} and was cancelled or replaced"
+            );
+            // One that came again after its successors were kept comes after them, and so does a delayed one.
+            if message.is_repeated || message.delayed.is_some() {
                 continue;
             }
             let publisher = (number.0, message.session);
