@@ -60,8 +60,8 @@ pub(crate) enum Wait {
     For(Ticket, Until),
     /// For all that somebody waits for by now.
     Last,
-    /// For the home of delayed messages to answer this question.
-    Home(u64),
+    /// For the home of delayed messages to answer this question, and then for that.
+    Home(u64, Option<(Ticket, Until)>),
     /// It will never come.
     Refused(Refusal),
 }
@@ -174,19 +174,23 @@ impl HeldAnswers {
     pub fn next_pending(&mut self) -> Option<Pending> {
         self.pending.pop_front_if(|pending| match pending {
             Pending::Publish(publish) => publish.debts.asked == 0,
-            Pending::Answer { wait, .. } => !matches!(wait, Wait::Home(_)),
+            Pending::Answer { wait, .. } => !matches!(wait, Wait::Home(..)),
         })
     }
 
     /// The home of delayed messages answers a question: what waited for it waits for something else now.
-    pub fn hear_home(&mut self, question: u64, then: impl FnOnce(Recipient, &mut Answer) -> Wait) {
+    /// `hear` says whether it is refused.
+    pub fn hear_home(&mut self, question: u64, hear: impl FnOnce(&mut Answer) -> Option<Refusal>) {
         for pending in &mut self.pending {
-            if let Pending::Answer {
-                to, answer, wait, ..
-            } = pending
-                && *wait == Wait::Home(question)
+            if let Pending::Answer { answer, wait, .. } = pending
+                && let Wait::Home(number, then) = *wait
+                && number == question
             {
-                *wait = then(*to, answer);
+                *wait = match (hear(answer), then) {
+                    (Some(why), _) => Wait::Refused(why),
+                    (None, Some((ticket, until))) => Wait::For(ticket, until),
+                    (None, None) => Wait::Nothing,
+                };
                 return;
             }
         }
@@ -223,7 +227,8 @@ impl HeldAnswers {
         }
         for pending in &mut self.pending {
             if let Pending::Answer { wait, .. } = pending
-                && matches!(wait, Wait::For(ticket, _) if is_meant(*ticket))
+                && let Wait::For(ticket, _) | Wait::Home(_, Some((ticket, _))) = wait
+                && is_meant(*ticket)
             {
                 *wait = Wait::Refused(why);
             }
@@ -379,7 +384,7 @@ impl Broker {
         }
         let (ticket, until, refusal) = match wait {
             // What the home has answered waits for nothing more.
-            Wait::Nothing | Wait::Home(_) => (Ticket::default(), Until::Whenever, None),
+            Wait::Nothing | Wait::Home(..) => (Ticket::default(), Until::Whenever, None),
             Wait::For(ticket, until) => (ticket, until, None),
             Wait::Last if self.held.has_come(self.held.last, Until::Durable) => {
                 let is_in_use = to

@@ -394,8 +394,8 @@ impl Broker {
             Mail::Logged { upto } => self.logged(from, upto, now, out),
             Mail::Unlogged { ids } => self.unlogged(from, &ids, now, out),
             Mail::Delayed(word) => self.hear_delayed(from, word, now, out),
-            Mail::Cancelled { number, cancelled } => {
-                self.hear_cancelled(number, cancelled, now, out);
+            Mail::DelayedKnown { number, outcome } => {
+                self.hear_delayed_known(number, outcome, now, out);
             }
         }
     }

@@ -76,10 +76,10 @@ pub(crate) enum Mail {
     Unlogged { ids: Vec<MessageId> },
     /// What becomes of a delayed message. To their home.
     Delayed(DelayedWord),
-    /// The answer to a question about a delayed message: whether it was cancelled. From their home.
-    Cancelled {
+    /// The answer to a question about a delayed message: whether there is, or was, one. From their home.
+    DelayedKnown {
         number: u64,
-        cancelled: Result<bool, Refusal>,
+        outcome: Result<bool, Refusal>,
     },
 }
 

@@ -4,7 +4,6 @@ use waypost_mqtt::{QoS, ReasonCode, Topic};
 
 use super::{Asked, Cancel, DelayedPromise, DelayedWord, Entry, HOME, Name};
 use crate::broker::Broker;
-use crate::connection::Connection;
 use crate::effects::{Effects, Message, Now};
 use crate::held::{Answer, Promise, Recipient, Wait};
 use crate::journal::{Journal, MessageId, Refusal, Table, Until};
@@ -94,9 +93,16 @@ impl Broker {
             due,
             bytes: row.bytes,
         };
+        let (to, answer) = self.answer_to(by, origin.qos, true);
+        let question = if name.is_some() && to.is_some() && self.shard != HOME {
+            Some(self.next_question())
+        } else {
+            None
+        };
         let word = DelayedWord::Accepted {
             entry,
             name: name.map(|name| Box::new(Name::new(name))),
+            question,
         };
         self.tell_delayed(word, now, out);
         let mut promise = Promise {
@@ -110,10 +116,20 @@ impl Broker {
             self.queue_answer(None, None, wait, promise, out);
             (wait, promise) = (Wait::Nothing, Promise::default());
         }
-        let (to, answer) = self.answer_to(by, origin.qos, true);
-        if let (Some(Recipient { id, .. }), Some(answer)) = (to, answer) {
-            self.answer_when(id, answer, wait, promise, out);
+        let (Some(to), Some(answer)) = (to, answer) else {
+            return;
+        };
+        if let Some(number) = question {
+            let then = waited.map(|until| (ticket, until));
+            self.push_answer(to, answer, Wait::Home(number, then), promise, out);
+        } else {
+            self.answer_when(to.id, answer, wait, promise, out);
         }
+    }
+
+    fn next_question(&mut self) -> u64 {
+        self.delayed.asked += 1;
+        self.delayed.asked
     }
 
     fn encode_delayed(
@@ -184,33 +200,30 @@ impl Broker {
         };
         let (to, answer) = self.answer_to(by, origin.qos, true);
         cancel.question = to.zip(answer).map(|(to, answer)| {
-            self.delayed.asked += 1;
-            let number = self.delayed.asked;
-            self.push_answer(to, answer, Wait::Home(number), promise, out);
+            let number = self.next_question();
+            self.push_answer(to, answer, Wait::Home(number, None), promise, out);
             number
         });
         self.tell_delayed(DelayedWord::Cancel(Box::new(cancel)), now, out);
     }
 
-    /// The home says what became of what was to be cancelled.
-    pub(crate) fn hear_cancelled(
+    /// The home knows of a message, or says what became of what was to be cancelled.
+    pub(crate) fn hear_delayed_known(
         &mut self,
         number: u64,
-        cancelled: Result<bool, Refusal>,
+        outcome: Result<bool, Refusal>,
         now: Now,
         out: &mut impl Effects,
     ) {
-        self.held.hear_home(number, |to, answer| match cancelled {
-            Err(why) => Wait::Refused(why),
-            Ok(true) => Wait::Nothing,
-            Ok(false) => {
-                let is_v5 = self.connections.get(to.id).is_some_and(Connection::is_v5);
+        self.held.hear_home(number, |answer| match outcome {
+            Err(why) => Some(why),
+            Ok(is_any) => {
                 if let Answer::Publish { reason, .. } = answer
-                    && is_v5
+                    && !is_any
                 {
                     *reason = ReasonCode::NoMatchingSubscribers;
                 }
-                Wait::Nothing
+                None
             }
         });
         self.write_pending(now, out);

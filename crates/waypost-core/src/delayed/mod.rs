@@ -6,7 +6,9 @@
 //! of it and the end of its row are one transaction, so that after a crash it is published or it waits, and never both.
 //!
 //! A message with a name (`waypost-delay-id`) takes the place of the one before it. It does so once it is kept, and is
-//! not published before the row of that one is deleted: so that the disk never has the earlier and not the later.
+//! not published before the row of that one is deleted: so that the disk never has the earlier and not the later. The
+//! earlier one is not published as long as it is not known whether the later one is kept, and whoever published that is
+//! answered when the home knows of it.
 //!
 //! Not here: when clients and shards are told that something is kept (`held.rs`), and clocks (`calendar.rs`).
 
@@ -44,6 +46,8 @@ pub(crate) enum DelayedWord {
     Accepted {
         entry: Entry,
         name: Option<Box<Name>>,
+        /// Under which number somebody waits for the home to know of it.
+        question: Option<u64>,
     },
     /// It is kept, or is not. Of those without a name only the latter is said.
     Kept { due: Due, is_kept: bool },
@@ -155,23 +159,34 @@ impl Broker {
         out: &mut impl Effects,
     ) {
         match word {
-            DelayedWord::Accepted { entry, name } => {
+            DelayedWord::Accepted {
+                entry,
+                name,
+                question,
+            } => {
                 let name = name.as_deref();
                 let mark = name.map(|name| self.delayed.mark(&name.topic, &name.delay_id));
                 let outcome = self.delayed.pending.insert(entry, mark, false);
                 self.come_to(outcome, out);
+                if let Some(number) = question {
+                    let outcome = Ok(true);
+                    post(from, Mail::DelayedKnown { number, outcome }, out);
+                }
             }
             DelayedWord::Kept { due, is_kept } => {
                 let outcome = self.delayed.pending.hear(due, is_kept);
                 self.come_to(outcome, out);
+                // What it was to replace may have waited for this.
+                let armed_ms = &mut self.delayed.armed_ms;
+                self.timers.arm(Timer::Delayed, now.monotonic_ms, armed_ms);
             }
             DelayedWord::Cancel(cancel) => {
                 let (_, ticket) = self.cancel_delayed(&cancel, from, out);
                 if ticket.is_none()
                     && let Some(number) = cancel.question
                 {
-                    let cancelled = Ok(false);
-                    post(from, Mail::Cancelled { number, cancelled }, out);
+                    let outcome = Ok(false);
+                    post(from, Mail::DelayedKnown { number, outcome }, out);
                 }
             }
         }
@@ -258,8 +273,8 @@ impl Broker {
                         self.numbers.end_delayed();
                     }
                     if let Some(number) = question {
-                        let cancelled = Ok(cancelled.is_some());
-                        post(from, Mail::Cancelled { number, cancelled }, out);
+                        let outcome = Ok(cancelled.is_some());
+                        post(from, Mail::DelayedKnown { number, outcome }, out);
                     }
                 }
                 Deleting::Dropped(_) => {}
@@ -290,8 +305,8 @@ impl Broker {
                 }
                 Deleting::Cancelled(cancelled, from, question) => {
                     if let Some(number) = question {
-                        let cancelled = Err(why);
-                        post(from, Mail::Cancelled { number, cancelled }, out);
+                        let outcome = Err(why);
+                        post(from, Mail::DelayedKnown { number, outcome }, out);
                     }
                     let put_back = cancelled.map(|it| self.delayed.pending.put_back(it));
                     if let Some(Outcome::Replace(by)) = put_back {

@@ -250,7 +250,11 @@ impl Pending {
         };
         let id = entry.due.id;
         let is_read = matches!(self.reading.get(&id), Some((Content::Read(_), _)));
-        if entry.due.wall_ms > date_ms || !is_read || self.replaced.contains_key(&id) {
+        if entry.due.wall_ms > date_ms
+            || !is_read
+            || self.replaced.contains_key(&id)
+            || self.may_be_replaced(entry.due)
+        {
             return None;
         }
         self.entries.remove(&entry.due);
@@ -259,6 +263,13 @@ impl Pending {
             body: self.forget_content(id),
             is_again: self.again.remove(&id),
         })
+    }
+
+    /// Whether it is not known yet that what is to take its place is kept. There are only a few such at a time.
+    fn may_be_replaced(&self, due: Due) -> bool {
+        let is_unsure = |by: &MessageId| self.unsure.contains_key(by);
+        let mut replaced = self.replaced.iter();
+        replaced.any(|(by, earlier)| is_unsure(by) && earlier.contains(&due))
     }
 
     /// It is being published: too late to replace or to cancel it.

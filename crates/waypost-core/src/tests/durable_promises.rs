@@ -55,15 +55,17 @@ impl Play {
         if seed % 2 == 1 {
             world.store.on_disk(seed);
         }
+        let has_refusals = !seed.is_multiple_of(3);
+        let may_be_refused = has_refusals || world.store.disk.is_some();
         Self {
             world,
             publishers: (0..3)
-                .map(|at| Publisher::new((seed / 2 + at).is_multiple_of(2)))
+                .map(|at| Publisher::new((seed / 2 + at).is_multiple_of(2), may_be_refused))
                 .collect(),
             subscribers: (0..3).map(|_| Subscriber::new()).collect(),
             messages: BTreeMap::new(),
             clock: 0,
-            has_refusals: !seed.is_multiple_of(3),
+            has_refusals,
             has_ends: !seed.is_multiple_of(5),
             seed,
         }

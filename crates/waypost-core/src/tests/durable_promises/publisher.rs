@@ -40,7 +40,7 @@ pub(super) struct Delayed {
     /// Another one of its name.
     replaced_by: Option<u32>,
     cancelled: Cancelled,
-    /// An earlier word under its name came again, at `QoS` 1: perhaps after it.
+    /// An earlier word under its name came again: perhaps after it.
     is_doubtful: bool,
 }
 
@@ -76,6 +76,8 @@ pub(super) struct Publisher {
     is_coming: bool,
     /// Its session outlives its connections.
     is_persistent: bool,
+    /// The store refuses now and then.
+    may_be_refused: bool,
     wants_clean: bool,
     session: u32,
     published: u32,
@@ -86,9 +88,10 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub fn new(is_persistent: bool) -> Self {
+    pub fn new(is_persistent: bool, may_be_refused: bool) -> Self {
         Self {
             is_persistent,
+            may_be_refused,
             wants_clean: true,
             ..Self::default()
         }
@@ -309,7 +312,7 @@ impl Publisher {
                 continue;
             }
             let number = (at, one.number);
-            doubt_later(number, messages);
+            doubt_later(number, self.may_be_refused, messages);
             let message = messages.get_mut(&number).unwrap();
             if one.cancels {
                 one.is_repeated = true;
@@ -322,13 +325,14 @@ impl Publisher {
     }
 }
 
-/// A message, or the word that cancels it, comes again. At `QoS` 1 that may take the place of later ones of the name.
-fn doubt_later(of: Number, messages: &mut BTreeMap<Number, Published>) {
+/// A message, or the word that cancels it, comes again. It may take the place of later ones of the name: at `QoS` 1, and at
+/// `QoS` 2 if the store refused it the first time and took those.
+fn doubt_later(of: Number, may_be_refused: bool, messages: &mut BTreeMap<Number, Published>) {
     let repeated = &messages[&of];
     let Some(name) = repeated.delayed.map(|delayed| delayed.name) else {
         return;
     };
-    if repeated.qos == 1 {
+    if repeated.qos == 1 || may_be_refused {
         for (_, message) in messages.range_mut((of.0, of.1 + 1)..=(of.0, u32::MAX)) {
             if let Some(delayed) = &mut message.delayed {
                 delayed.is_doubtful |= delayed.name == name;
