@@ -35,6 +35,7 @@ use crate::restore::Restore;
 use crate::retained::RetainedStore;
 use crate::session::{Delivery, Sessions};
 use crate::streams::Streams;
+use crate::sweep::Sweep;
 use crate::timers::{Timer, Timers};
 use crate::unsettled::Unsettled;
 
@@ -123,6 +124,7 @@ pub struct Broker {
     pub(crate) orphans: Orphans,
     pub(crate) delayed: Delayed,
     pub(crate) dead: DeadLetters,
+    pub(crate) sweep: Sweep,
 }
 
 /// Bytes of the match cache: an estimate of what its entries take.
@@ -184,6 +186,7 @@ impl Broker {
             restore: Restore::default(),
             orphans: Orphans::default(),
             dead: DeadLetters::default(),
+            sweep: Sweep::default(),
             limits: config.limits,
         }
     }
@@ -350,6 +353,7 @@ impl Broker {
                     self.retained_due(due_ms, now, out);
                 }
                 Timer::Delayed => self.delayed_due(due_ms, now, out),
+                Timer::Sweep => self.sweep_due(due_ms, now, out),
             }
         }
         self.publish_dead_letters(now, out);
@@ -541,6 +545,7 @@ impl Broker {
             sessions,
             retained,
             delayed,
+            sweep,
             ..
         } = self;
         if timers.len() > 1_024 + 4 * (connections.len() + sessions.len()) {
@@ -549,6 +554,7 @@ impl Broker {
                 Timer::Session(slot) => sessions.is_armed_at(slot, due_ms),
                 Timer::Retained => retained.is_armed_at(due_ms),
                 Timer::Delayed => delayed.is_armed_at(due_ms),
+                Timer::Sweep => sweep.is_armed_at(due_ms),
             });
         }
     }

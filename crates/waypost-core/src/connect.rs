@@ -418,6 +418,7 @@ impl Broker {
         session.window = window;
         if let Some(delivery) = &mut session.delivery {
             delivery.inflight.restart(window);
+            delivery.cursor.stop_sweep();
             // What is in flight and in the store is read there again.
             if delivery.inflight.missing().next().is_some() {
                 delivery.cursor.begin_seeking();

@@ -12,6 +12,7 @@ use crate::effects::Now;
 use crate::journal::MessageId;
 use crate::limits::Limits;
 use crate::queue::Owed;
+use crate::timers::NEVER;
 
 /// What the queue in the store holds for one session, and how far it was sent.
 #[derive(Debug, Default)]
@@ -22,6 +23,10 @@ pub(crate) struct Cursor {
     waiting_bytes: usize,
     /// When the first of what waits expires, on the monotonic clock.
     expires_ms: Option<u64>,
+    /// What that is of the messages from before the start is not known.
+    is_unswept: bool,
+    /// Messages that expired and were not found, whose places others have taken.
+    vacated: usize,
     /// Messages ever taken out of the queue, to tell what was there at a given time.
     taken: u64,
     /// What it is owed and its publishers' shards have not written down yet, in the order it came.
@@ -44,6 +49,8 @@ struct Behind {
     has_more: bool,
     /// It looks for what has to be sent again, and for nothing else.
     is_seeking: bool,
+    /// It looks for what expired; the first message found that does so later.
+    sweep: Option<u64>,
     reading: Reading,
     /// What was settled since the read that is under way was asked for: it may see it all the same.
     settled: Vec<MessageId>,
@@ -131,6 +138,7 @@ impl Cursor {
     pub fn restore(&mut self, waiting: usize, waiting_bytes: usize) {
         self.waiting = waiting;
         self.waiting_bytes = waiting_bytes;
+        self.is_unswept = waiting > 0;
         self.fall_behind();
     }
 
@@ -154,8 +162,81 @@ impl Cursor {
             // What expired makes room first. Which it is, is seen when it is read.
             self.waiting = self.waiting.saturating_sub(1);
             self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
+            self.vacated += 1;
+            // The others are looked for.
+            self.is_unswept = true;
         }
         is_within(self)
+    }
+
+    /// When the first of what waits expires, or earlier; [`NEVER`]: nothing does. What nobody has looked at since the
+    /// start may be anything.
+    pub fn expires_ms(&self, is_everything_looked_at: bool) -> u64 {
+        if self.is_unswept && self.waiting > 0 && (is_everything_looked_at || self.vacated > 0) {
+            return 0;
+        }
+        self.expires_ms.unwrap_or(NEVER)
+    }
+
+    /// Its queue is to be read through for what expired, if nothing else is read.
+    pub fn begin_sweep(&mut self) -> bool {
+        let is_refused = self.is_refused;
+        let Some(behind) = &mut self.behind else {
+            return false;
+        };
+        let is_free = behind.reading == Reading::No && behind.ready.is_empty();
+        if !is_free || behind.is_seeking || is_refused {
+            return false;
+        }
+        behind.after = 0;
+        behind.sweep = Some(NEVER);
+        // Of what comes meanwhile it is kept.
+        self.expires_ms = None;
+        true
+    }
+
+    pub fn is_sweeping(&self) -> bool {
+        let behind = self.behind.as_ref();
+        behind.is_some_and(|behind| behind.sweep.is_some())
+    }
+
+    /// A page was read through, of which the first message to expire is this.
+    pub fn swept(&mut self, expires_ms: u64, is_end: bool) {
+        let Some(behind) = &mut self.behind else {
+            return;
+        };
+        behind.settled.clear();
+        let sweep = behind.sweep.get_or_insert(NEVER);
+        *sweep = expires_ms.min(*sweep);
+        if is_end {
+            let expires_ms = behind.sweep.take().filter(|at_ms| *at_ms != NEVER);
+            self.expires_ms = self.expires_ms.into_iter().chain(expires_ms).min();
+            self.is_unswept = false;
+            self.vacated = 0;
+            self.fall_behind();
+        }
+    }
+
+    /// It is read for its client from here on.
+    pub fn stop_sweep(&mut self) {
+        if let Some(behind) = &mut self.behind
+            && behind.sweep.take().is_some()
+        {
+            self.is_unswept = true;
+            self.expires_ms = Some(0);
+            self.fall_behind();
+        }
+    }
+
+    /// A message was found that expired.
+    pub fn expire(&mut self, bytes: usize) {
+        if self.vacated > 0 {
+            self.vacated -= 1;
+            self.taken += 1;
+        } else {
+            self.waiting_bytes = self.waiting_bytes.saturating_sub(bytes);
+            self.take();
+        }
     }
 
     /// A message is owed and sent at once.
@@ -368,6 +449,7 @@ impl Cursor {
         if is_caught_up && self.unlogged.is_empty() {
             self.behind = None;
             (self.waiting, self.waiting_bytes, self.expires_ms) = (0, 0, None);
+            (self.is_unswept, self.vacated) = (false, 0);
         }
     }
 }

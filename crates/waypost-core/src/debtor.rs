@@ -226,6 +226,10 @@ impl Broker {
             self.go_on(slot, now, out);
             return;
         }
+        if delivery.cursor.is_sweeping() {
+            self.hear_swept(slot, queue, read, now, out);
+            return;
+        }
         let is_seeking = delivery.cursor.is_seeking();
         let (mut lost, mut too_old) = (Vec::new(), Vec::new());
         for entry in read.entries {
@@ -319,13 +323,13 @@ impl Broker {
 }
 
 /// When a message was published, in milliseconds since 1970.
-fn date_of(entry: &ReadEntry) -> u64 {
+pub(crate) fn date_of(entry: &ReadEntry) -> u64 {
     let kept = entry.body.as_deref().and_then(decode_message);
     kept.map_or(u64::MAX, |kept| kept.date_wall_ms)
 }
 
 /// A message as it was read; `None`: it expired, or is damaged.
-fn opened(entry: ReadEntry, calendar: Calendar) -> Option<Owed> {
+pub(crate) fn opened(entry: ReadEntry, calendar: Calendar) -> Option<Owed> {
     let body = entry.body?;
     let kept = decode_message(&body)?;
     let expires_ms = calendar.time(kept.expires_wall_ms);

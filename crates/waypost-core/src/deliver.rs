@@ -88,6 +88,7 @@ impl Broker {
         if origin.retain {
             self.interest.overtake(message.topic, origin.stamp);
         }
+        self.sweep_for(message, now);
         let Self {
             cache,
             index,

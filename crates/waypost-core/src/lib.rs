@@ -71,6 +71,7 @@ mod stored;
 pub mod stream;
 mod streams;
 mod subscribe;
+mod sweep;
 mod timers;
 mod topics;
 mod unsettled;

@@ -215,6 +215,11 @@ impl Policies {
         self.for_topic(Topic::parse(topic).ok()?).dead_letter
     }
 
+    /// Whether any policy says where dead letters go.
+    pub(crate) fn has_dead_letters(&self) -> bool {
+        self.has_dead_letters
+    }
+
     fn resolve<'a>(&self, levels: impl Iterator<Item = &'a str> + Clone) -> (Policy, Sources) {
         let mut policy = Policy::default();
         let mut sources = Sources::default();

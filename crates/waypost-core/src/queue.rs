@@ -203,6 +203,11 @@ impl Queue {
         expired
     }
 
+    /// When the first message expires, or earlier; [`NEVER`]: none does.
+    pub fn expires_ms(&self) -> u64 {
+        self.expires_ms
+    }
+
     pub fn front(&self) -> Option<&Owed> {
         self.messages.front()
     }

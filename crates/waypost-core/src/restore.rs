@@ -223,6 +223,7 @@ impl Broker {
             let last_id = slots.last().map_or(0, |slot| slot.packet_id);
             delivery.inflight = Inflight::from_slots(slots.into_iter(), last_id);
         }
+        self.arm_sweep(now);
         let last = self.numbers.last_message();
         for slot in cut_off {
             let Some(session) = self.sessions.get_mut(slot) else {

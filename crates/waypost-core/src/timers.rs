@@ -18,6 +18,8 @@ pub(crate) enum Timer {
     Retained,
     /// The next delayed message, or its reading.
     Delayed,
+    /// A look for what expired.
+    Sweep,
 }
 
 /// "Not armed", and "never" as a deadline.

@@ -442,14 +442,49 @@ impl Broker {
         self.go_on_ending(queue, out);
     }
 
-    /// Reads on in a group's queue, if little is left in memory and somebody could have more.
-    pub(super) fn read_on_for_group(&mut self, slot: u32, out: &mut impl Effects) {
+    /// Looks for what expired in groups. Returns whether any is read through.
+    pub(crate) fn sweep_groups(&mut self, now: Now, out: &mut impl Effects) -> bool {
+        let mut is_reading = false;
+        for slot in self.groups.slots() {
+            let Some(group) = self.groups.get_mut(slot) else {
+                continue;
+            };
+            let expired = group.line.take_expired(now);
+            let is_any = !expired.is_empty();
+            let has_beyond = group
+                .debtor
+                .as_ref()
+                .is_some_and(|debtor| debtor.beyond > 0);
+            // What is not in memory is looked at as far as that has room.
+            let is_read = has_beyond && group.dead_letter().is_some();
+            self.sweep.is_needed |= is_read || group.line.expires_ms().is_some();
+            let news = expired.into_iter().map(|dropped| (slot, dropped));
+            self.groups.news.extend(news);
+            if is_any {
+                self.groups.count_waiting(slot);
+            }
+            if is_read {
+                is_reading |= self.read_on_for_group(slot, true, out);
+            }
+        }
+        self.tell_dropped(now, out);
+        is_reading
+    }
+
+    /// Reads on in a group's queue, if little is left in memory and somebody could have more, or to see what expired.
+    /// Returns whether it does.
+    pub(super) fn read_on_for_group(
+        &mut self,
+        slot: u32,
+        is_for_expiry: bool,
+        out: &mut impl Effects,
+    ) -> bool {
         let group = self.groups.all.get_mut(slot as usize);
         let Some(group) = group.and_then(Option::as_mut) else {
-            return;
+            return false;
         };
-        if group.seats.online().0.is_empty() {
-            return;
+        if group.seats.online().0.is_empty() && !is_for_expiry {
+            return false;
         }
         if let Some(debtor) = &mut group.debtor
             && let Some((after, count_max)) = debtor.begin_read(&group.line, &self.limits)
@@ -457,7 +492,9 @@ impl Broker {
             let bytes_max = u32::try_from(self.limits.group_window_bytes_max).unwrap_or(u32::MAX);
             out.journal()
                 .read_queue(debtor.number, after, count_max, bytes_max);
+            return true;
         }
+        false
     }
 
     /// What a group's queue is owed was read.

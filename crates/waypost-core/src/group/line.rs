@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::message::{Dropped, Given, Waiting};
 use crate::effects::Now;
 use crate::journal::MessageId;
+use crate::timers::NEVER;
 
 #[derive(Debug, Default)]
 pub(crate) struct Line {
@@ -19,6 +20,8 @@ pub(crate) struct Line {
     count: usize,
     bytes: usize,
     next_order: u64,
+    /// Nothing that was never dispatched expires before.
+    expires_ms: Option<u64>,
 }
 
 impl Line {
@@ -37,7 +40,18 @@ impl Line {
         waiting.order = self.next_order;
         self.next_order += 1;
         self.count_in(&waiting);
+        self.note_expiry(&waiting);
         self.queue.push_back(waiting);
+    }
+
+    fn note_expiry(&mut self, waiting: &Waiting) {
+        let at_ms = Some(waiting.message.expires_ms).filter(|at_ms| *at_ms != NEVER);
+        self.expires_ms = self.expires_ms.into_iter().chain(at_ms).min();
+    }
+
+    /// When the first message expires that was never dispatched, or earlier.
+    pub fn expires_ms(&self) -> Option<u64> {
+        self.expires_ms
     }
 
     /// One that came before is back.
@@ -81,6 +95,10 @@ impl Line {
     /// Takes out what expired and was never dispatched.
     pub fn take_expired(&mut self, now: Now) -> Vec<Dropped> {
         let mut dropped = Vec::new();
+        if self.expires_ms.is_none_or(|at_ms| at_ms > now.monotonic_ms) {
+            return dropped;
+        }
+        self.expires_ms = None;
         for waiting in std::mem::take(&mut self.queue) {
             if waiting.message.is_expired(now) {
                 self.count_out(&waiting);
@@ -90,6 +108,7 @@ impl Line {
                     client_id: None,
                 });
             } else {
+                self.note_expiry(&waiting);
                 self.queue.push_back(waiting);
             }
         }

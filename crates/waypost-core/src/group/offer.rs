@@ -261,7 +261,7 @@ impl Broker {
             let at = match group.next(now) {
                 Step::Idle => {
                     self.groups.count_waiting(slot);
-                    self.read_on_for_group(slot, out);
+                    self.read_on_for_group(slot, false, out);
                     return;
                 }
                 Step::Drop(dropped) => {

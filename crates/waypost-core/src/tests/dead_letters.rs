@@ -475,3 +475,78 @@ fn dead_letters_on_their_way_are_bounded() {
         }
     }
 }
+
+/// Goal: what expires is noticed for sessions and groups that stay away, also after a start, and makes room. Method:
+/// more than a page of what expires, among what does not.
+#[test]
+fn what_expires_is_noticed_for_those_who_stay_away() {
+    const COUNT: usize = 1_200;
+    for is_restarted in [false, true] {
+        for filter in ["t", GROUP] {
+            for shards in [1, 3] {
+                let limits = Limits {
+                    queue_messages_max: COUNT + 2,
+                    group_queue_messages_max: COUNT + 2,
+                    group_window_messages_max: 100,
+                    ..Limits::default()
+                };
+                let world = &mut World::seeded(shards, limits, 3);
+                world.adopt(&policies(None));
+                let dead = reader(world);
+                let away = durable("away");
+                let client = world.connect(&away);
+                world.subscribe(client, filter, 1);
+                world.cut(client);
+                let publisher = world.connect(&far(world, v5("p")));
+                let forever = PropertyBuffer::new();
+                publish(world, publisher, "first", 1, &forever);
+                for number in 0..COUNT {
+                    publish(world, publisher, &number.to_string(), 1, &expiring(10));
+                }
+                publish(world, publisher, "last", 1, &forever);
+                world.take(publisher);
+                let dead = if is_restarted {
+                    world.restart(usize::from(shards), 1_000);
+                    reader(world)
+                } else {
+                    dead
+                };
+                world.advance(20_000);
+                let found = letters(world, dead);
+                let mut expect = (0..COUNT).map(|number| format!("{number} expired 0"));
+                let as_expected = found
+                    .iter()
+                    .take_while(|found| expect.next().as_ref() == Some(found));
+                let as_expected = as_expected.count();
+                let says = format!("{shards} shards, {filter}, restarted {is_restarted}");
+                assert_eq!((as_expected, found.len()), (COUNT, COUNT), "{says}");
+                assert_eq!(owed(world), 2);
+                // And there is room for as many.
+                let publisher = world.connect(&far(world, v5("p")));
+                for number in 0..COUNT {
+                    publish(world, publisher, &number.to_string(), 1, &forever);
+                }
+                assert_eq!(
+                    counted(world, |counters| counters.dead_letters_queue_full),
+                    0
+                );
+                assert_eq!(owed(world), 2 + COUNT);
+                let client = world.connect(&away);
+                let mut payloads = Vec::new();
+                loop {
+                    let lines = world.take(client);
+                    if lines.is_empty() {
+                        break;
+                    }
+                    for line in lines {
+                        let packet_id = line.split(['#', ' ']).find_map(|word| word.parse().ok());
+                        world.ack(client, "PUBACK", packet_id.unwrap());
+                        payloads.push(line.split_once(" t=").unwrap().1.to_owned());
+                    }
+                }
+                assert_eq!(payloads.len(), COUNT + 2);
+                assert_eq!(payloads[..3], ["first", "last", "0"]);
+            }
+        }
+    }
+}
