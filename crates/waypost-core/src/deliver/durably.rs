@@ -127,7 +127,7 @@ impl FanOut<'_> {
         let letter = DeadLetter {
             topic,
             message,
-            qos: self.origin.qos,
+            qos,
             cause: Cause::QueueFull,
             deliveries: 0,
         };
