@@ -550,3 +550,45 @@ fn what_expires_is_noticed_for_those_who_stay_away() {
         }
     }
 }
+
+/// Goal: the store keeps what is to be buried after it expired; nothing else. Method: a policy that covers the topic and not
+/// the group, the other way round, and none.
+#[test]
+fn what_is_to_be_buried_is_needed_after_it_expired() {
+    let policy = |filter: &str| {
+        let policy = TopicPolicy {
+            filter: filter.into(),
+            dead_letter: Some("dead".into()),
+            ..TopicPolicy::default()
+        };
+        Arc::new(Policies::new(vec![policy]).unwrap())
+    };
+    for shards in [1, 2, 3] {
+        for (filter, of_group, is_needed) in [
+            ("t", false, true),
+            ("t", true, true),
+            ("+", true, true),
+            ("other", false, false),
+            ("other", true, false),
+        ] {
+            let world = &mut World::seeded(shards, Limits::default(), 5);
+            world.adopt(&policy(filter));
+            let client = world.connect(&far(world, durable("debtor")));
+            world.subscribe(client, if of_group { "$share/g/+" } else { "+" }, 1);
+            world.cut(client);
+            let publisher = world.connect(&v5("p"));
+            publish(world, publisher, "x", 1, &expiring(10));
+            let needed: Vec<_> = world.store.durable.needed.values().collect();
+            let expect = if is_needed {
+                u64::MAX
+            } else {
+                world.now.wall_ms + 10_000
+            };
+            assert_eq!(
+                needed,
+                [&expect],
+                "{shards} shards, {filter}, group {of_group}"
+            );
+        }
+    }
+}

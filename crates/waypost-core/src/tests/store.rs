@@ -51,6 +51,8 @@ pub(in crate::tests) struct Views {
     pub rows: BTreeMap<(Table, Vec<u8>), Row>,
     pub queues: BTreeMap<QueueId, Vec<Owed>>,
     pub messages: BTreeMap<MessageId, Arc<[u8]>>,
+    /// Until when they are needed.
+    pub needed: BTreeMap<MessageId, u64>,
     /// What entered, in order.
     pub streams: BTreeMap<StreamId, Vec<MessageId>>,
     next_place: u64,
@@ -59,7 +61,8 @@ pub(in crate::tests) struct Views {
 impl Views {
     fn apply(&mut self, op: &Op) {
         match op {
-            Op::Message(id, _, body) => {
+            Op::Message(id, needed_wall_ms, body) => {
+                self.needed.insert(*id, *needed_wall_ms);
                 self.messages.insert(*id, Arc::clone(body));
             }
             Op::Owe(id, options, queues) => {
