@@ -601,3 +601,27 @@ fn one_that_cannot_be_read_is_counted_and_passed_over() {
     assert_eq!(named(&mut world, p, "t", "", 0, "x"), ["PUBACK #10 10"]);
     check_nothing_waits(&world);
 }
+
+/// After a start nothing is published before the other shards have told of their sessions.
+#[test]
+fn what_became_due_meanwhile_waits_for_all_shards() {
+    let mut world = World::with(3, Limits::default());
+    let names: Vec<_> = (0..8).map(|number| format!("s{number}")).collect();
+    for name in &names {
+        let s = world.connect(&v5(name).persistent(1_000_000));
+        world.subscribe(s, "t", 1);
+    }
+    let p = world.connect(&v5("p"));
+    world.publish(p, "$delayed/5/t", "x", 1);
+    world.is_start_held = true;
+    world.is_mail_held = true;
+    world.restart(3, 60_000);
+    world.settle();
+    world.is_mail_held = false;
+    world.settle();
+    for name in &names {
+        let s = world.connect(&v5(name).persistent(1_000_000));
+        assert_eq!(world.take(s), ["PUBLISH q1 #1 t=x"], "{name}");
+    }
+    check_nothing_waits(&world);
+}

@@ -21,7 +21,11 @@ fn allow(world: &mut World) {
 fn one_that_is_not_kept_does_not_come() {
     for shards in [1, 2] {
         for qos in 0..3 {
-            let mut world = World::with(shards, Limits::default());
+            let limits = Limits {
+                delayed_messages_max: 2,
+                ..Limits::default()
+            };
+            let mut world = World::with(shards, limits);
             let s = world.connect(&v5("s"));
             world.subscribe(s, "t", 0);
             let p = world.connect(&v5("p").at(usize::from(shards) - 1));
@@ -46,6 +50,10 @@ fn one_that_is_not_kept_does_not_come() {
             assert_eq!(world.take(s), [""; 0]);
             check_nothing_waits(&world);
             assert_eq!(counter(&world, |of| of.delayed_released), 0);
+            // There is room again.
+            for id in ["a", "b"] {
+                assert_eq!(named(&mut world, p, "t", "x", 5, id), ["PUBACK #10"]);
+            }
         }
     }
 }
@@ -173,10 +181,10 @@ fn one_whose_successor_is_not_kept_comes() {
 }
 
 /// Goal: the disk never has what was replaced and not what replaced it. Method: the store takes the new one and refuses to
-/// delete the old one; the machine stops before, or after the new one was published.
+/// delete the old one, with the new one's time already there; the machine stops, or the store works again.
 #[test]
 fn what_was_replaced_does_not_come_back() {
-    for waits in [false, true] {
+    for stops in [false, true] {
         let mut world = World::new();
         let s = world.connect(&v5("s").persistent(1_000_000));
         world.subscribe(s, "t", 2);
@@ -184,25 +192,106 @@ fn what_was_replaced_does_not_come_back() {
         let name = [("waypost-delay", "50"), ("waypost-delay-id", "x")];
         world.publish_with(p, "t", "one", 2, 10, false, &properties(&name));
         world.is_store_held = true;
-        let name = [("waypost-delay", "5"), ("waypost-delay-id", "x")];
+        let name = [("waypost-delay", "0"), ("waypost-delay-id", "x")];
         world.publish_with(p, "t", "two", 2, 11, false, &properties(&name));
-        world.advance(5_000 - 1_000);
+        world.advance(LATE_MS);
         assert!(world.store_step(), "the new one");
+        assert!(world.store_step(), "it is read");
         refuse(&mut world);
-        while world.store_step() {}
-        world.is_store_held = false;
-        if waits {
-            allow(&mut world);
-            world.advance(5_000);
+        assert!(world.store_step(), "the old one is to be deleted");
+        world.store.refuses = None;
+        if stops {
+            while world.store_step() {}
+            world.is_store_held = false;
+            world.crash_and_restore();
         } else {
-            world.store.refuses = None;
+            world.is_store_held = false;
+            allow(&mut world);
         }
-        world.crash_and_restore();
         let s = world.connect(&v5("s").persistent(1_000_000));
-        world.advance(100_000 + LATE_MS);
         let came = world.take(s);
-        assert_eq!(came.len(), 1, "{waits}: {came:?}");
-        assert!(came[0].ends_with("t=two"), "{waits}: {came:?}");
+        assert_eq!(came.len(), 1, "{stops}: {came:?}");
+        assert!(came[0].ends_with("t=two"), "{stops}: {came:?}");
+        world.ack(s, "PUBREC", 1);
+        world.ack(s, "PUBCOMP", 1);
+        world.take(s);
+        world.advance(100_000);
+        assert_eq!(world.take(s), [""; 0], "{stops}");
         check_nothing_waits(&world);
+    }
+}
+
+/// Its time comes while nobody knows yet whether what is to take its place is kept: it waits for that.
+#[test]
+fn one_that_may_be_replaced_waits() {
+    for shards in [1, 2] {
+        for is_kept in [false, true] {
+            let mut world = World::with(shards, Limits::default());
+            let s = world.connect(&v5("s"));
+            world.subscribe(s, "t", 0);
+            let p = world.connect(&v5("p").at(usize::from(shards) - 1));
+            named(&mut world, p, "t", "one", 5, "x");
+            world.advance(4_500);
+            world.is_store_held = true;
+            assert_eq!(named(&mut world, p, "t", "two", 9, "x"), [""; 0]);
+            world.advance(1_000);
+            assert_eq!(world.take(s), [""; 0]);
+            if !is_kept {
+                refuse(&mut world);
+            }
+            world.store_step();
+            world.store.refuses = None;
+            world.is_store_held = false;
+            world.settle();
+            let (answer, came): (_, &[_]) = if is_kept {
+                ("PUBACK #10", &[])
+            } else {
+                ("PUBACK #10 97", &["PUBLISH q0 t=one"])
+            };
+            assert_eq!(world.take(p), [answer], "{shards} shards");
+            assert_eq!(world.take(s), came, "{shards} shards");
+            world.advance(9_000);
+            let came = if is_kept {
+                &["PUBLISH q0 t=two"][..]
+            } else {
+                &[]
+            };
+            assert_eq!(world.take(s), came);
+            check_nothing_waits(&world);
+        }
+    }
+}
+
+/// A cancel at QoS 2 that comes again after a crash cancels nothing that came under the name since.
+#[test]
+fn a_cancel_that_comes_again_is_not_another_one() {
+    for shards in [1, 2] {
+        for has_one in [false, true] {
+            let mut world = World::with(shards, Limits::default());
+            let s = world.connect(&v5("s").persistent(1_000));
+            world.subscribe(s, "t", 1);
+            let at = usize::from(shards) - 1;
+            let p = world.connect(&v5("p").persistent(1_000).at(at));
+            if has_one {
+                named(&mut world, p, "t", "one", 50, "x");
+            }
+            let name = properties(&[("waypost-delay", "0"), ("waypost-delay-id", "x")]);
+            world.publish_with(p, "t", "", 2, 7, false, &name);
+            assert_eq!(
+                world.take(p),
+                [if has_one { "PUBREC #7" } else { "PUBREC #7 10" }]
+            );
+            assert_eq!(named(&mut world, p, "t", "two", 50, "x"), ["PUBACK #10"]);
+            world.crash_and_restore();
+            let s = world.connect(&v5("s").persistent(1_000));
+            let p = world.connect(&v5("p").persistent(1_000).at(at));
+            world.publish_with(p, "t", "", 2, 7, false, &name);
+            assert_eq!(world.take(p), ["PUBREC #7"]);
+            world.ack(p, "PUBREL", 7);
+            assert_eq!(world.take(p), ["PUBCOMP #7"]);
+            world.advance(60_000);
+            assert_eq!(world.take(s), ["PUBLISH q1 #1 t=two"]);
+            check_nothing_waits(&world);
+        }
     }
 }

@@ -71,6 +71,8 @@ pub(super) struct World {
     pub store: MemoryStore,
     /// What is handed in to the store waits until [`World::store_step`] is called by hand.
     pub is_store_held: bool,
+    /// After a start, what shards tell each other waits as other mail does.
+    pub is_start_held: bool,
 }
 
 /// A client's handle in a world.
@@ -152,6 +154,7 @@ impl World {
             arrivals: VecDeque::new(),
             store: MemoryStore::with_shards(count),
             is_store_held: false,
+            is_start_held: false,
         }
     }
 

@@ -70,6 +70,7 @@ struct Unfinished {
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Publisher {
     pub wire: Option<Client>,
     /// CONNACK has not come.

@@ -81,6 +81,6 @@ impl World {
             });
         }
         // Interest reaches the others before any client does.
-        while self.deliver_mail() {}
+        while !self.is_start_held && self.deliver_mail() {}
     }
 }
