@@ -8,7 +8,7 @@
 //! A dead letter that dies is dropped and counted, and so is what comes when too many wait. Not here: who notices that a
 //! message died.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -20,12 +20,13 @@ use crate::broker::Broker;
 use crate::counters::Counters;
 use crate::effects::{Effects, Message, Now};
 use crate::group::find_property;
-use crate::journal::{Journal, MessageId, QueueId, Table, Ticket};
+use crate::journal::{Journal, MessageId, QueueId, Table, Ticket, Until};
 use crate::keep::By;
 use crate::limits::Limits;
 use crate::mail::Origin;
 use crate::policy::Policies;
 use crate::queue::{Owed, Queue, StoredMessage};
+use crate::refused::Refused;
 use crate::rows::packet_key;
 use crate::unsettled::Settled;
 
@@ -140,6 +141,8 @@ pub(crate) struct DeadLetters {
     /// Until the store has taken down that their queues owe them no more.
     buried: HashMap<(QueueId, MessageId), Buried, FixedState>,
     written: VecDeque<(Ticket, QueueId, MessageId)>,
+    /// What clients refused for good, and is read: at most what was in flight to them.
+    pub refused_now: BTreeMap<(MessageId, QueueId), Refused>,
     /// The store did not take them down.
     refused: Vec<(QueueId, MessageId)>,
     /// When these are tried again.
@@ -198,7 +201,15 @@ impl DeadLetters {
 
     /// Whether what a queue is owed according to the store is on its way from it.
     pub fn has(&self, queue: QueueId, id: MessageId) -> bool {
-        self.buried.contains_key(&(queue, id))
+        self.buried.contains_key(&(queue, id)) || self.refused_now.contains_key(&(id, queue))
+    }
+
+    /// What of a queue that goes to another shard is on its way here.
+    pub fn of(&self, queue: QueueId) -> impl Iterator<Item = Settled> {
+        let buried = self.buried.values().map(|buried| buried.settled);
+        let refused = self.refused_now.values().map(Refused::settled);
+        let all = buried.chain(refused);
+        all.filter(move |settled| settled.queue == queue)
     }
 
     /// Whether a queue of the store has to stay for the sake of what is not written down.
@@ -210,7 +221,7 @@ impl DeadLetters {
 
     /// That a queue is owed a message is written down. Returns whether it is a dead letter's.
     pub fn logged(&mut self, queue: QueueId, id: MessageId) -> bool {
-        let is_buried = self.has(queue, id);
+        let is_buried = self.buried.contains_key(&(queue, id));
         if is_buried {
             self.due.push_back(Due::Buried(queue, id));
         }
@@ -390,23 +401,34 @@ impl Broker {
                     let Some(buried) = self.dead.buried.get(&(queue, id)) else {
                         continue;
                     };
-                    let (letter, mut settled) = (buried.letter.clone(), buried.settled);
+                    let (letter, settled) = (buried.letter.clone(), buried.settled);
                     let is_again = buried.is_again;
                     if !is_again {
                         *letter.cause.counter(&mut self.counters) += 1;
                     }
-                    // Another message may have the identifier by now.
-                    let slot = self.sessions.find_number(queue);
-                    let session = slot.and_then(|slot| self.sessions.get(slot));
-                    settled.packet_id = settled.packet_id.filter(|packet_id| {
-                        session.is_some_and(|session| {
-                            session.moving.is_none() && session.is_free(*packet_id)
-                        })
-                    });
+                    let settled = self.without_used_identifier(settled);
                     self.publish_dead_letter(&letter, (Some(settled), is_again), now, out);
                 }
             }
         }
+    }
+
+    /// Another message may have the identifier by now.
+    fn without_used_identifier(&self, mut settled: Settled) -> Settled {
+        let slot = self.sessions.find_number(settled.queue);
+        let session = slot.and_then(|slot| self.sessions.get(slot));
+        let session = session.filter(|session| session.moving.is_none());
+        settled.packet_id = settled
+            .packet_id
+            .filter(|packet_id| session.is_some_and(|session| session.is_free(*packet_id)));
+        settled
+    }
+
+    /// A message that may not come again is settled, without a dead letter.
+    pub(crate) fn settle_alone(&mut self, settled: Settled, out: &mut impl Effects) {
+        settle(self.without_used_identifier(settled), out.journal());
+        let ticket = self.end(Until::Whenever, out);
+        self.unsettled.write(ticket, settled);
     }
 
     fn publish_dead_letter(

@@ -124,16 +124,21 @@ impl Broker {
         if ack.reason.is_error() {
             self.counters.refused_by_client += 1;
         }
+        let mut is_buried = false;
         if let Some(debt) = debt {
             let row = (expected != Waits::PubAck).then_some(ack.packet_id);
-            self.settle_debt(slot, debt, row, out);
+            is_buried = expected == Waits::PubRec
+                && self.refuse_for_good(slot, (debt, ack.packet_id), tag, out);
+            if !is_buried {
+                self.settle_debt(slot, debt, row, out);
+            }
         }
         if is_waiting {
             self.pump(slot, now, out);
         }
         if let Some(tag) = tag {
             let word = |number| {
-                if ack.reason.is_error() {
+                if ack.reason.is_error() && !is_buried {
                     Word::Refused { number }
                 } else {
                     Word::Done { number }

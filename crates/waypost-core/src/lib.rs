@@ -57,6 +57,7 @@ mod permit;
 mod policy;
 mod publish;
 mod queue;
+mod refused;
 mod registrar;
 mod released;
 mod restore;

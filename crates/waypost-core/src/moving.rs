@@ -207,7 +207,11 @@ impl Broker {
         let departed = session.number().map(|_| departed);
         let settled = session
             .number()
-            .map(|number| self.unsettled.of(number))
+            .map(|number| {
+                let mut settled = self.unsettled.of(number);
+                settled.extend(self.dead.of(number));
+                settled
+            })
             .unwrap_or_default();
         let mut left = Session::new(Box::default(), None, session.publisher);
         left.subscriptions.clone_from(&session.subscriptions);

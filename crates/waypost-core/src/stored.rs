@@ -34,7 +34,9 @@ impl Broker {
         now: Now,
         out: &mut impl Effects,
     ) {
-        self.retained_read(id, body, now, out);
+        if !self.hear_refused(id, body, out) {
+            self.retained_read(id, body, now, out);
+        }
         self.delayed_read(id, body, now, out);
     }
 }

@@ -108,7 +108,7 @@ impl Broker {
         Ok(None)
     }
 
-    pub(super) fn membership(&mut self, slot: u32, number: NonZeroU32) -> Option<&mut Membership> {
+    pub(crate) fn membership(&mut self, slot: u32, number: NonZeroU32) -> Option<&mut Membership> {
         let session = self.sessions.get_mut(slot)?;
         session.memberships.as_mut()?.by_number.get_mut(&number)
     }

@@ -257,12 +257,12 @@ fn every_way_to_die_has_its_reason() {
 /// for a while.
 #[test]
 fn a_message_dies_once_whatever_the_store_does() {
-    for (way, shards) in ["full", "expired", "refused"]
+    for (way, shards) in ["full", "expired", "refused", "refused for good"]
         .iter()
         .flat_map(|way| [(*way, 1), (*way, 2), (*way, 3)])
     {
         for is_group in [false, true] {
-            if way == "refused" && !is_group {
+            if way.starts_with("refused") && !is_group {
                 continue;
             }
             for refusals in [0, 1, 3] {
@@ -308,7 +308,11 @@ fn dies_once(
     let client = world.connect(&debtor);
     world.subscribe(client, filter, 2);
     let publisher = world.connect(&far(world, v5("p")));
-    if way == "refused" {
+    if way == "refused for good" {
+        publish(world, publisher, "x", 2, &PropertyBuffer::new());
+        world.is_store_held = true;
+        refuse(world, client);
+    } else if way == "refused" {
         world.is_store_held = true;
         world.publish_with(publisher, "t", "x", 1, 7, false, &PropertyBuffer::new());
         refuse(world, client);

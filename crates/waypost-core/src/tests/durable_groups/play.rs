@@ -1,15 +1,16 @@
 //! Random members of a group that is kept, random crashes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use waypost_mqtt::{Packet, PropertyBuffer, ProtocolVersion, Role, decode};
 
 use super::receiver::{Arrival, Receiver};
 use super::{FILTER, durable, owed};
-use crate::Limits;
 use crate::journal::{Refusal, Table};
 use crate::tests::promises::{Dice, seeds};
 use crate::tests::world::{Client, World, options, v5};
+use crate::{Limits, Policies, TopicPolicy};
 
 const MEMBERS: usize = 3;
 /// Rounds after which everybody has everything.
@@ -25,6 +26,8 @@ struct Message {
     came: Vec<(usize, u8)>,
     /// By its plain subscription.
     came_plainly: bool,
+    /// To who reads dead letters, each time as something new.
+    died: usize,
 }
 
 /// What a play with crashes knows.
@@ -37,6 +40,8 @@ struct Play {
     granted: [u8; MEMBERS],
     /// The first member has a plain subscription beside the group's.
     has_plain: bool,
+    /// Who reads dead letters, if there are any; members refuse messages then.
+    reader: Option<Receiver>,
     /// Published and not yet acknowledged to the publisher, by packet identifier.
     under_way: BTreeMap<u16, usize>,
     messages: Vec<Message>,
@@ -45,6 +50,16 @@ struct Play {
 
 const GROUP: u32 = 1;
 const PLAIN: u32 = 2;
+const DEAD: u32 = 3;
+
+fn policies() -> Arc<Policies> {
+    let policy = TopicPolicy {
+        filter: "t".into(),
+        dead_letter: Some("dead".into()),
+        ..TopicPolicy::default()
+    };
+    Arc::new(Policies::new(vec![policy]).unwrap())
+}
 
 impl Play {
     fn new(seed: u64) -> Self {
@@ -73,6 +88,13 @@ impl Play {
             }
             world.cut(member);
         }
+        let reader = dice.one_in(2).then(|| {
+            world.adopt(&policies());
+            let reader = world.connect(&durable("reader"));
+            world.subscribe_with(reader, &[("dead", options(2))], DEAD);
+            world.cut(reader);
+            Receiver::default()
+        });
         world.is_mail_held = dice.one_in(2);
         Self {
             world,
@@ -82,6 +104,7 @@ impl Play {
             members: [const { None }; MEMBERS].map(|_: Option<()>| Receiver::default()),
             granted,
             has_plain,
+            reader,
             under_way: BTreeMap::new(),
             messages: Vec::new(),
             last_id: 0,
@@ -94,6 +117,37 @@ impl Play {
         let wire = self.world.open_at(shard);
         self.world.send_connect(wire, &options);
         self.members[at].came(wire);
+    }
+
+    fn connect_reader(&mut self) {
+        let shard = self.dice.below(self.world.shards());
+        if let Some(reader) = &mut self.reader {
+            let wire = self.world.open_at(shard);
+            self.world.send_connect(wire, &durable("reader").at(shard));
+            reader.came(wire);
+        }
+    }
+
+    /// Reads dead letters; returns whether there was anything to do.
+    fn read_dead(&mut self) -> bool {
+        let Some(reader) = &mut self.reader else {
+            return false;
+        };
+        for arrival in reader.read(&mut self.world) {
+            let message = &mut self.messages[arrival.number];
+            assert_eq!(arrival.qos, message.qos, "seed {}", self.seed);
+            message.died += 1;
+            let is_once = message.died == 1 || message.qos == 1;
+            assert!(is_once, "seed {}: {} died twice", self.seed, arrival.number);
+        }
+        reader.acknowledge(&mut self.world)
+    }
+
+    /// A member takes a message over, or refuses it.
+    fn answer(&mut self, at: usize) -> bool {
+        let member = &mut self.members[at];
+        let refuses = self.reader.is_some() && !self.has_plain && self.dice.one_in(4);
+        (refuses && member.refuse(&mut self.world)) || member.acknowledge(&mut self.world)
     }
 
     fn publish(&mut self) {
@@ -165,6 +219,9 @@ impl Play {
             }
             self.members[at].wire = None;
         }
+        if let Some(reader) = &mut self.reader {
+            reader.wire = None;
+        }
         let shards = 1 + self.dice.below(4);
         self.world.restart(shards, 1_000);
         self.under_way.clear();
@@ -198,11 +255,15 @@ impl Play {
                 self.world.deliver_mail();
             }
             18 => self.trouble(),
+            19 if self.dice.one_in(2) => self.connect_reader(),
+            19 => {
+                self.read_dead();
+            }
             _ => {
                 self.read_publisher();
                 self.read(at);
                 for _ in 0..self.dice.below(4) {
-                    self.members[at].acknowledge(&mut self.world);
+                    self.answer(at);
                     self.read(at);
                 }
             }
@@ -242,14 +303,16 @@ impl Play {
         for at in 0..MEMBERS {
             self.connect(at);
         }
+        self.connect_reader();
         for _ in 0..ROUNDS_MAX {
             let mut is_any = false;
             for at in 0..MEMBERS {
                 self.read(at);
-                is_any |= self.members[at].acknowledge(&mut self.world);
+                is_any |= self.answer(at);
                 self.read(at);
                 is_any |= !self.members[at].is_idle();
             }
+            is_any |= self.read_dead();
             if !is_any {
                 return;
             }
@@ -260,8 +323,10 @@ impl Play {
     fn check(&self) {
         let seed = self.seed;
         for (number, message) in self.messages.iter().enumerate() {
+            let is_accepted = |member: &Receiver| member.accepted.contains(&number);
+            let is_settled = self.members.iter().any(is_accepted) || message.died > 0;
             assert!(
-                !message.is_kept || !message.came.is_empty(),
+                !message.is_kept || is_settled,
                 "seed {seed}: {number} is lost, QoS {}",
                 message.qos
             );

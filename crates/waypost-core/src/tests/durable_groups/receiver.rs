@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use waypost_mqtt::{Packet, PacketId, ProtocolVersion, QoS, Role, decode};
+use waypost_mqtt::{Packet, PacketId, ProtocolVersion, QoS, ReasonCode, Role, decode};
 
 use crate::tests::world::{Client, World};
 
@@ -19,7 +19,9 @@ pub(super) struct Receiver {
     pub wire: Option<Client>,
     /// `QoS` 2 identifiers taken over and not released: these outlive everything but the session.
     taken_over: BTreeSet<u16>,
-    /// Acknowledgements not sent yet, and what a PUBACK finishes.
+    /// What it said it has, whether the server heard it or not.
+    pub accepted: BTreeSet<usize>,
+    /// Acknowledgements not sent yet, and what they are for.
     owed: VecDeque<(&'static str, u16, Option<Arrival>)>,
 }
 
@@ -57,7 +59,7 @@ impl Receiver {
                         qos: publish.qos.into(),
                     };
                     if publish.qos == QoS::ExactlyOnce {
-                        self.owed.push_back(("PUBREC", id, None));
+                        self.owed.push_back(("PUBREC", id, Some(arrival)));
                         if !self.taken_over.insert(id) {
                             assert!(publish.dup, "{id} is used again");
                             continue;
@@ -84,10 +86,26 @@ impl Receiver {
         let Some(wire) = self.wire.filter(is_open) else {
             return false;
         };
-        let Some((kind, id, _)) = self.owed.pop_front() else {
+        let Some((kind, id, arrival)) = self.owed.pop_front() else {
             return false;
         };
+        self.accepted.extend(arrival.map(|arrival| arrival.number));
         world.ack(wire, kind, id);
+        true
+    }
+
+    /// Refuses the message whose acknowledgement comes next, if that is what comes next.
+    pub fn refuse(&mut self, world: &mut World) -> bool {
+        let is_open = |wire: &Client| !world.is_closed(*wire) && !world.is_parked(*wire);
+        let Some(wire) = self.wire.filter(is_open) else {
+            return false;
+        };
+        let is_refusable = |(kind, ..): &mut (&str, u16, Option<Arrival>)| *kind != "PUBCOMP";
+        let Some((kind, id, _)) = self.owed.pop_front_if(is_refusable) else {
+            return false;
+        };
+        self.taken_over.remove(&id);
+        world.ack_with(wire, kind, id, ReasonCode::ImplementationSpecificError);
         true
     }
 }
