@@ -21,6 +21,8 @@ pub(super) struct Receiver {
     taken_over: BTreeSet<u16>,
     /// What it said it has, whether the server heard it or not.
     pub accepted: BTreeSet<usize>,
+    /// What it refused, as often as it did: the server may not have heard it, and a crash may let it forget.
+    pub refused: Vec<usize>,
     /// Acknowledgements not sent yet, and what they are for.
     owed: VecDeque<(&'static str, u16, Option<Arrival>)>,
 }
@@ -101,10 +103,11 @@ impl Receiver {
             return false;
         };
         let is_refusable = |(kind, ..): &mut (&str, u16, Option<Arrival>)| *kind != "PUBCOMP";
-        let Some((kind, id, _)) = self.owed.pop_front_if(is_refusable) else {
+        let Some((kind, id, arrival)) = self.owed.pop_front_if(is_refusable) else {
             return false;
         };
         self.taken_over.remove(&id);
+        self.refused.extend(arrival.map(|arrival| arrival.number));
         world.ack_with(wire, kind, id, ReasonCode::ImplementationSpecificError);
         true
     }
