@@ -206,7 +206,9 @@ fn each_value_is_explained_by_its_line() {
     }
     let told = config(&["explain", "--config", name, "$SYS/a"]);
     let told = String::from_utf8(told.stdout).unwrap();
-    assert_eq!(told.matches("  default\n").count(), 3, "{told}");
+    let keys = told.lines().count();
+    assert!(keys >= 4, "{told}");
+    assert_eq!(told.matches("  default\n").count(), keys, "{told}");
 }
 
 #[test]
