@@ -183,7 +183,8 @@ fn what_expires_on_disk_is_read_by_the_reader_of_dead_letters() {
 /// message; rounds of messages, with `kill -9` in the middle of each.
 #[test]
 fn a_killed_server_tells_once_of_each_refused_message() {
-    for shards in [1, 2] {
+    for (shards, qos) in [(1, 1), (2, 1), (1, 2), (2, 2)] {
+        let qos = QoS::try_from(qos).unwrap();
         let directory = tempfile::tempdir().unwrap();
         let options = ServerOptions::new()
             .configuration(POLICY)
@@ -191,7 +192,7 @@ fn a_killed_server_tells_once_of_each_refused_message() {
             .data_dir(directory.path());
         let mut server = options.clone().start();
         lasting(&server, "reader").subscribe("dead/#", QoS::ExactlyOnce);
-        lasting(&server, "member").subscribe("$share/packers/orders/+", QoS::AtLeastOnce);
+        lasting(&server, "member").subscribe("$share/packers/orders/+", qos);
         for round in 0..4_usize {
             let mut publisher = RawClient::connect(&server, V5, "publisher");
             for number in 0..20 {
@@ -227,13 +228,21 @@ fn a_killed_server_tells_once_of_each_refused_message() {
         let expect = (100..180).filter(|number| number % 2 == 1);
         let expect: Vec<_> = expect.map(|number| format!("orders/{number}")).collect();
         let expect: Vec<_> = expect.iter().map(|topic| Some(topic.as_str())).collect();
-        assert_eq!(topics, expect, "{shards} shards");
+        assert_eq!(topics, expect, "{shards} shards, {qos:?}");
     }
 }
 
-/// Refuses a message whose number is odd.
+/// Refuses a message whose number is odd, takes over any other.
 fn answer(member: &mut RawClient, received: &Received) {
-    let publish = received.publish();
+    let publish = match received.packet() {
+        Packet::PubRel(released) => {
+            let ack = Ack::new(released.packet_id, ReasonCode::Success);
+            member.send(&Packet::PubComp(ack));
+            return;
+        }
+        Packet::Publish(publish) => publish,
+        other => panic!("{other:?}"),
+    };
     let is_odd = publish.topic.ends_with(['1', '3', '5', '7', '9']);
     let reason = if is_odd {
         ReasonCode::ImplementationSpecificError
@@ -241,7 +250,10 @@ fn answer(member: &mut RawClient, received: &Received) {
         ReasonCode::Success
     };
     let ack = Ack::new(publish.packet_id.unwrap(), reason);
-    member.send(&Packet::PubAck(ack));
+    member.send(&match publish.qos {
+        QoS::ExactlyOnce => Packet::PubRec(ack),
+        _ => Packet::PubAck(ack),
+    });
 }
 
 /// Goal: the bounds of queues make dead letters, those on dead letters drop them, and all is counted. Method: a queue of two

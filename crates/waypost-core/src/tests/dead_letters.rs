@@ -596,3 +596,37 @@ fn what_is_to_be_buried_is_needed_after_it_expired() {
         }
     }
 }
+
+/// Goal: what a member has at `QoS` 2 dies with its session, and is sent to nobody else.
+#[test]
+fn what_a_member_has_at_qos_2_dies_with_its_session() {
+    // 5 [MQTT-4.8.2-4], [MQTT-4.8.2-5]
+    for is_durable in [false, true] {
+        on_shards(
+            |_| {},
+            |world| {
+                let dead = reader(world);
+                let options = if is_durable {
+                    v5("m").persistent(10)
+                } else {
+                    v5("m")
+                };
+                let member = world.connect(&options);
+                world.subscribe(member, GROUP, 2);
+                let publisher = world.connect(&far(world, v5("p")));
+                publish(world, publisher, "x", 2, &PropertyBuffer::new());
+                assert!(world.take(member)[0].starts_with("PUBLISH q2"));
+                let other = world.connect(&durable("other"));
+                world.subscribe(other, GROUP, 2);
+                world.cut(member);
+                world.advance(20_000);
+                assert_eq!(letters(world, dead), ["x max-deliveries 1"]);
+                assert_eq!(world.take(other), [""; 0]);
+                world.restart(world.shards(), 0);
+                let dead = reader(world);
+                assert_eq!(letters(world, dead), [""; 0]);
+                assert_eq!(owed(world), 0);
+            },
+        );
+    }
+}
