@@ -189,7 +189,7 @@ impl Life {
             self.scene.hear();
             thread::sleep(plan::LINE_EVERY.min(plan.load.saturating_sub(start.elapsed())));
         }
-        self.scene.end_mpub();
+        self.scene.end_mpubs();
         let kills = [Some(Duration::ZERO), plan.kill_again_after];
         let kills = if is_calm { &[][..] } else { &kills[..] };
         if !is_calm {

@@ -113,9 +113,18 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Its messages are numbered from `after` + 1.
-    pub fn start(name: &'static str, port: u16, after: u64, round: u64, reports: Reports) -> Self {
-        let topic = format!("crash/{name}");
+    /// Its messages are numbered from `after` + 1; they come after so many seconds.
+    pub fn start(
+        (name, delay_s): (&'static str, u32),
+        port: u16,
+        after: u64,
+        round: u64,
+        reports: Reports,
+    ) -> Self {
+        let topic = match delay_s {
+            0 => format!("crash/{name}"),
+            _ => format!("$delayed/{delay_s}/crash/{name}"),
+        };
         let acks = reports.clone();
         let arguments = ["-i", name, "-q", "1", "-t", &topic, "-l", "-d"];
         let mut program = start(

@@ -33,7 +33,12 @@ const POLL: Duration = Duration::from_millis(10);
 const KEPT: u64 = 4;
 
 /// Publishers to `crash/…`, and last the client whose connections end in a will, which no group hears.
-const HEARD: &[&str] = &["paho1", "paho2", "rumq1", "rumq2", "mpub", "mortal"];
+const HEARD: &[&str] = &[
+    "paho1", "paho2", "rumq1", "rumq2", "mpub", "mlater", "mortal",
+];
+/// Those that are `mosquitto_pub`, and after how many seconds what they publish is to come: most of it while the server is
+/// down, or starts, or is to be killed again.
+const LINES: [(&str, u32); 2] = [("mpub", 0), ("mlater", 1)];
 /// Publishers that repeat what was not acknowledged; rumqttc's count for themselves.
 const REPEATING: &[&str] = &["paho1", "paho2", "keeper"];
 const SUBSCRIBERS: &[&str] = &["steady", "flapper", "sleeper", "rumqs", "msub"];
@@ -47,9 +52,9 @@ pub struct Scene {
     publishers: [Rumq; 2],
     _subscribers: [Rumq; 2],
     _msub: mosquitto::Subscriber,
-    mpub: Option<mosquitto::Publisher>,
+    mpubs: Vec<mosquitto::Publisher>,
     port: u16,
-    mpub_number: u64,
+    mpub_numbers: [u64; LINES.len()],
     era: Arc<AtomicU64>,
     to: Reports,
     reports: Receiver<Report>,
@@ -117,9 +122,9 @@ impl Scene {
                 Arc::clone(&era),
                 to.clone(),
             ),
-            mpub: None,
+            mpubs: Vec::new(),
             port,
-            mpub_number: 0,
+            mpub_numbers: [0; LINES.len()],
             era,
             to,
             reports,
@@ -144,33 +149,30 @@ impl Scene {
             subscribing.iter().all(|&name| scene.granted.contains(name))
         });
         // mosquitto_sub does not say when it has subscribed: it has when it hears something.
-        self.note_mpub(0);
+        self.start_mpubs(0);
         self.until("mosquitto_sub to hear", |scene| {
-            if let Some(mpub) = &mut scene.mpub {
-                mpub.publish();
-            }
+            scene.publish_line();
             std::thread::sleep(POLL);
             scene.ledger.has_heard("msub")
         });
-        self.end_mpub();
+        self.end_mpubs();
         // What it missed before that was not owed to it.
         self.ledger.forgive("msub");
     }
 
-    fn note_mpub(&mut self, round: u64) {
-        self.mpub = Some(mosquitto::Publisher::start(
-            "mpub",
-            self.port,
-            self.mpub_number,
-            round,
-            self.to.clone(),
-        ));
+    fn start_mpubs(&mut self, round: u64) {
+        let lines = LINES.into_iter().zip(self.mpub_numbers);
+        self.mpubs = lines
+            .map(|(line, number)| {
+                mosquitto::Publisher::start(line, self.port, number, round, self.to.clone())
+            })
+            .collect();
     }
 
     /// `mosquitto_pub` ends with the server that it has published to.
-    pub fn end_mpub(&mut self) {
-        if let Some(mpub) = self.mpub.take() {
-            self.mpub_number = mpub.number();
+    pub fn end_mpubs(&mut self) {
+        for (mpub, number) in self.mpubs.drain(..).zip(&mut self.mpub_numbers) {
+            *number = mpub.number();
         }
     }
 
@@ -182,12 +184,12 @@ impl Scene {
         for publisher in &self.publishers {
             publisher.switch(true);
         }
-        self.note_mpub(round);
+        self.start_mpubs(round);
     }
 
-    /// One line more through `mosquitto_pub`.
+    /// One line more through each `mosquitto_pub`.
     pub fn publish_line(&mut self) {
-        if let Some(mpub) = &mut self.mpub {
+        for mpub in &mut self.mpubs {
             mpub.publish();
         }
     }
