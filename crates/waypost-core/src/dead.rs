@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use waypost_mqtt::{Properties, Property, PropertyBuffer, QoS};
 
 use crate::broker::Broker;
@@ -143,6 +143,9 @@ pub(crate) struct DeadLetters {
     written: VecDeque<(Ticket, QueueId, MessageId)>,
     /// What clients refused for good, and is read: at most what was in flight to them.
     pub refused_now: BTreeMap<(MessageId, QueueId), Refused>,
+    /// Of queues that came from other shards, what those are about to bury, in the order it came: bounded.
+    elsewhere: HashSet<(QueueId, MessageId), FixedState>,
+    elsewhere_in_order: VecDeque<(QueueId, MessageId)>,
     /// The store did not take them down.
     refused: Vec<(QueueId, MessageId)>,
     /// When these are tried again.
@@ -201,15 +204,36 @@ impl DeadLetters {
 
     /// Whether what a queue is owed according to the store is on its way from it.
     pub fn has(&self, queue: QueueId, id: MessageId) -> bool {
-        self.buried.contains_key(&(queue, id)) || self.refused_now.contains_key(&(id, queue))
+        let key = (queue, id);
+        self.buried.contains_key(&key)
+            || self.refused_now.contains_key(&(id, queue))
+            || self.elsewhere.contains(&key)
     }
 
     /// What of a queue that goes to another shard is on its way here.
-    pub fn of(&self, queue: QueueId) -> impl Iterator<Item = Settled> {
+    pub fn of(&self, queue: QueueId) -> impl Iterator<Item = (QueueId, MessageId)> {
         let buried = self.buried.values().map(|buried| buried.settled);
         let refused = self.refused_now.values().map(Refused::settled);
-        let all = buried.chain(refused);
-        all.filter(move |settled| settled.queue == queue)
+        let here = buried
+            .chain(refused)
+            .map(|settled| (settled.queue, settled.id));
+        let all = here.chain(self.elsewhere.iter().copied());
+        all.filter(move |(of, _)| *of == queue)
+    }
+
+    /// A queue came from another shard, which is about to bury these. What came long ago is buried by now.
+    pub fn arrive(&mut self, dying: Vec<(QueueId, MessageId)>, limits: &Limits) {
+        for key in dying {
+            if self.elsewhere.insert(key) {
+                self.elsewhere_in_order.push_back(key);
+            }
+        }
+        let max = limits.dead_letters_waiting_max.saturating_mul(2);
+        while self.elsewhere_in_order.len() > max
+            && let Some(oldest) = self.elsewhere_in_order.pop_front()
+        {
+            self.elsewhere.remove(&oldest);
+        }
     }
 
     /// Whether a queue of the store has to stay for the sake of what is not written down.

@@ -207,11 +207,7 @@ impl Broker {
         let departed = session.number().map(|_| departed);
         let settled = session
             .number()
-            .map(|number| {
-                let mut settled = self.unsettled.of(number);
-                settled.extend(self.dead.of(number));
-                settled
-            })
+            .map(|number| self.unsettled.of(number))
             .unwrap_or_default();
         let mut left = Session::new(Box::default(), None, session.publisher);
         left.subscriptions.clone_from(&session.subscriptions);
@@ -223,7 +219,12 @@ impl Broker {
         left.moving = Some(Box::new(Moving::Leaving(Leaving { to, number, moved })));
         self.sessions.leave(slot, left);
         self.moving.leaving.insert((to, number), slot);
-        Some(Parcel::new(session, departed, settled, subscriptions))
+        let dying = session
+            .number()
+            .map(|number| self.dead.of(number).collect());
+        let mut parcel = Parcel::new(session, departed, settled, subscriptions);
+        parcel.dying = dying.unwrap_or_default();
+        Some(parcel)
     }
 
     /// As new owner: the session came.
@@ -237,6 +238,8 @@ impl Broker {
     ) {
         let mut parcel = parcel;
         self.unsettled.arrive(std::mem::take(&mut parcel.settled));
+        let dying = std::mem::take(&mut parcel.dying);
+        self.dead.arrive(dying, &self.limits);
         let (mut session, subscriptions) = parcel.open();
         let mut moved = vec![false; usize::from(self.shards)];
         mark(&mut moved, self.shard);

@@ -35,6 +35,8 @@ pub(crate) struct Parcel {
     departed: Option<Departed>,
     /// What it was settled, whether the store knows or not.
     pub settled: Vec<Settled>,
+    /// What it is owed until the shard it leaves has buried it.
+    pub dying: Vec<(QueueId, MessageId)>,
 }
 
 #[derive(Debug)]
@@ -142,6 +144,7 @@ impl Parcel {
             dropped,
             departed,
             settled,
+            dying: Vec::new(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Dead letters, as those who read them see it. Every test runs with one shard and with several.
 
+mod play;
+
 use std::sync::Arc;
 
 use waypost_mqtt::{Property, PropertyBuffer, ReasonCode};

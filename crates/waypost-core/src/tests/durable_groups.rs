@@ -3,7 +3,7 @@
 
 mod handshake;
 mod play;
-mod receiver;
+pub(in crate::tests) mod receiver;
 mod refusals;
 
 use waypost_mqtt::{Property, PropertyBuffer, ReasonCode};

@@ -8,14 +8,14 @@ use crate::tests::world::{Client, World};
 
 /// A message that came: its number, the identifier of the subscription it came by, at which `QoS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Arrival {
+pub(in crate::tests) struct Arrival {
     pub number: usize,
     pub subscription: u32,
     pub qos: u8,
 }
 
 #[derive(Default)]
-pub(super) struct Receiver {
+pub(in crate::tests) struct Receiver {
     pub wire: Option<Client>,
     /// `QoS` 2 identifiers taken over and not released: these outlive everything but the session.
     taken_over: BTreeSet<u16>,
