@@ -1,10 +1,10 @@
 //! A message that outlives the process: from its debtors to one transaction, and to the answer that waits for it.
 //!
-//! The transaction has the content, who is owed it, which streams it enters, a durable publisher's Packet Identifier at
-//! `QoS` 2, and what is retained. Transactions follow each other in the order of the messages' numbers: a message whose debtors other shards
-//! have yet to name holds up those behind it. Without durable debtors and streams nothing is written, and nobody waits.
+//! The transaction has the content, who is owed it, a durable publisher's Packet Identifier at `QoS` 2, and what is
+//! retained. Transactions follow each other in the order of the messages' numbers: a message whose debtors other shards
+//! have yet to name holds up those behind it. Without durable debtors nothing is written, and nobody waits.
 
-use waypost_mqtt::{PacketId, QoS, ReasonCode, Topic};
+use waypost_mqtt::{PacketId, QoS, ReasonCode};
 
 use crate::broker::Broker;
 use crate::dead::settle;
@@ -19,8 +19,6 @@ use crate::retained::owner_of;
 use crate::rows::message::{encode, expires_wall_ms};
 use crate::rows::{RetainedRow, WILL_KEY_BYTES, packet_key};
 use crate::session::ReceivedId;
-use crate::stream::StreamId;
-use crate::topics::is_server_topic;
 use crate::unsettled::Settled;
 
 /// Who publishes.
@@ -94,8 +92,6 @@ struct Writing<'a> {
     needed_wall_ms: u64,
     body: &'a [u8],
     debts: Option<&'a mut Debts>,
-    /// In ascending order.
-    entered: &'a [StreamId],
     retains: Option<Retains<'a>>,
     received: Option<(QueueId, u16)>,
     spent: Option<Spent>,
@@ -104,7 +100,6 @@ struct Writing<'a> {
 impl Writing<'_> {
     fn is_empty(&self) -> bool {
         self.debts.as_ref().is_none_or(|debts| debts.is_empty())
-            && self.entered.is_empty()
             && self.retains.is_none()
             && self.received.is_none()
             && self.spent.is_none()
@@ -113,12 +108,8 @@ impl Writing<'_> {
     fn write(self, journal: &mut dyn Journal) {
         let debts = self.debts.filter(|debts| !debts.is_empty());
         let is_held = self.retains.is_some_and(|retains| !retains.is_cleared);
-        let enters = !self.entered.is_empty();
-        if let Some(id) = self.id.filter(|_| debts.is_some() || enters || is_held) {
+        if let Some(id) = self.id.filter(|_| debts.is_some() || is_held) {
             journal.message(id, self.needed_wall_ms, self.body);
-            if enters {
-                journal.enter(id, self.entered);
-            }
             if let Some(debts) = debts {
                 debts.for_each(|options, queues| journal.owe(id, options, queues));
             }
@@ -155,7 +146,6 @@ pub(crate) struct PendingPublish {
     until: Until,
     expires_wall_ms: u64,
     body: Box<[u8]>,
-    entered: Box<[StreamId]>,
     /// Topic, stamp, and whether that leaves nothing.
     retains: Option<(Box<str>, u64, bool)>,
     /// With the number of its session, if that has one.
@@ -206,29 +196,19 @@ impl Broker {
         let debts = &self.scratch.debts;
         let is_owed = is_kept && acknowledged && (!debts.is_empty() || debts.asked > 0);
         let is_retained = is_kept && origin.retain;
-        let is_entered = self.find_streams(message.topic);
         let number = match by {
             By::Waiting { slot, .. } if origin.qos == QoS::ExactlyOnce => self.number_of(slot),
             _ => None,
         };
         let spent = Spent::of(by);
-        let is_entered_waited_for = is_entered && acknowledged;
-        let until = if is_owed
-            || is_retained
-            || number.is_some()
-            || spent.is_some()
-            || is_entered_waited_for
-        {
+        let until = if is_owed || is_retained || number.is_some() || spent.is_some() {
             self.durability_of(message.topic, acknowledged && is_kept)
         } else {
             None
         };
         let received = self.receive(by, origin.qos, until.is_some(), number);
-        let (to, answer) = self.answer_to(by, origin.qos, is_matched || is_entered);
+        let (to, answer) = self.answer_to(by, origin.qos, is_matched);
         let Some(until) = until else {
-            if is_entered {
-                self.enter_unwaited(message, origin, now, out);
-            }
             if is_retained && acknowledged {
                 self.tell_retained(self.owner(message.topic), origin.stamp, true, out);
             }
@@ -241,12 +221,11 @@ impl Broker {
             return;
         };
         let is_cleared = message.payload.bytes.is_empty();
-        // What is owed to nobody may come in the middle of another's fan-out, whose debts are being collected.
-        let mut debts = Debts::NONE;
-        if is_owed {
-            std::mem::swap(&mut debts, &mut self.scratch.debts);
+        let mut debts = std::mem::replace(&mut self.scratch.debts, Debts::NONE);
+        if !is_owed {
+            debts.begin(false, None);
         }
-        if is_owed || is_entered || (is_retained && !is_cleared) {
+        if is_owed || (is_retained && !is_cleared) {
             debts.id.get_or_insert_with(|| self.numbers.message());
         }
         let mut body = std::mem::take(&mut self.scratch.body);
@@ -267,7 +246,6 @@ impl Broker {
                     until,
                     expires_wall_ms,
                     body: body.as_slice().into(),
-                    entered: self.scratch.entered.as_slice().into(),
                     retains: is_retained.then(|| (message.topic.into(), origin.stamp, is_cleared)),
                     received,
                     spent,
@@ -284,7 +262,6 @@ impl Broker {
             needed_wall_ms: needed_wall_ms(&debts, expires_wall_ms),
             body: &body,
             debts: Some(&mut debts),
-            entered: &self.scratch.entered,
             retains: is_retained.then_some(Retains {
                 topic: message.topic,
                 stamp: origin.stamp,
@@ -307,9 +284,7 @@ impl Broker {
             retained: is_reported.then(|| (self.owner(message.topic), origin.stamp)),
             delayed: spent.and_then(Spent::promise),
         };
-        if is_owed {
-            self.scratch.debts = debts;
-        }
+        self.scratch.debts = debts;
         self.scratch.body = body;
         self.queue_answer(to, answer, Wait::For(ticket, until), promise, out);
     }
@@ -332,67 +307,6 @@ impl Broker {
             self.dead_letter_written(settled, ticket, out);
         }
         ticket
-    }
-
-    /// Finds the streams that a message on this topic enters: no message of the server's own.
-    fn find_streams(&mut self, topic: &str) -> bool {
-        let entered = &mut self.scratch.entered;
-        if self.streams.is_empty() || !self.has_store || is_server_topic(topic) {
-            entered.clear();
-            return false;
-        }
-        self.streams.matching(Topic::from_validated(topic), entered);
-        !entered.is_empty()
-    }
-
-    /// Writes down a message that enters streams, where nobody waits for that and nothing else is written.
-    fn enter_unwaited(
-        &mut self,
-        message: &Message<'_>,
-        origin: Origin,
-        now: Now,
-        out: &mut impl Effects,
-    ) {
-        let mut body = std::mem::take(&mut self.scratch.body);
-        body.clear();
-        self.encode_content(message, origin, now, &mut body);
-        let id = self.numbers.message();
-        let date = self.calendar.date(now.monotonic_ms);
-        let expires_wall_ms = expires_wall_ms(message.expiry_s, date);
-        if self.held.has_pending() {
-            let mut debts = Debts::NONE;
-            debts.id = Some(id);
-            self.held
-                .push_pending(Pending::Publish(Box::new(PendingPublish {
-                    debts,
-                    owing: Vec::new(),
-                    until: Until::Whenever,
-                    expires_wall_ms,
-                    body: body.as_slice().into(),
-                    entered: self.scratch.entered.as_slice().into(),
-                    retains: None,
-                    received: None,
-                    spent: None,
-                    to: None,
-                    answer: None,
-                    is_reported: false,
-                })));
-        } else {
-            let writing = Writing {
-                id: Some(id),
-                expires_wall_ms,
-                needed_wall_ms: expires_wall_ms,
-                body: &body,
-                debts: None,
-                entered: &self.scratch.entered,
-                retains: None,
-                received: None,
-                spent: None,
-            };
-            writing.write(out.journal());
-            self.end(Until::Whenever, out);
-        }
-        self.scratch.body = body;
     }
 
     fn encode_content(&self, message: &Message<'_>, origin: Origin, now: Now, body: &mut Vec<u8>) {
@@ -557,7 +471,6 @@ impl Broker {
             until,
             expires_wall_ms,
             body,
-            entered,
             retains,
             received,
             spent,
@@ -580,7 +493,6 @@ impl Broker {
             needed_wall_ms: needed_wall_ms(&debts, expires_wall_ms),
             body: &body,
             debts: Some(&mut debts),
-            entered: &entered,
             retains: retains.as_ref().map(|(topic, stamp, is_cleared)| Retains {
                 topic,
                 stamp: *stamp,
