@@ -62,7 +62,7 @@ pub enum StreamsError {
 /// Every stream of the configuration, for look-ups by topic and by filter.
 #[derive(Clone, Debug, Default)]
 pub struct Streams {
-    streams: Vec<Stream>,
+    all: Vec<Stream>,
     filters: FilterTree,
     /// By place: the places of the streams that are smaller, because this one covers all their filters and they do not
     /// cover all of its.
@@ -96,7 +96,7 @@ impl Streams {
             return Err(errors);
         }
         let mut made = Self {
-            streams,
+            all: streams,
             filters,
             smaller: Vec::new(),
         };
@@ -106,9 +106,9 @@ impl Streams {
 
     /// Per stream, the smaller ones.
     fn compare(&self) -> Vec<BTreeSet<usize>> {
-        let larger: Vec<BTreeSet<usize>> = self.streams.iter().map(|it| self.larger(it)).collect();
+        let larger: Vec<BTreeSet<usize>> = self.all.iter().map(|it| self.larger(it)).collect();
         let has = |of: usize, other: usize| larger.get(of).is_some_and(|all| all.contains(&other));
-        let places = || 0..self.streams.len();
+        let places = || 0..self.all.len();
         let smaller_than =
             |this| places().filter(move |other| has(*other, this) && !has(this, *other));
         places().map(|this| smaller_than(this).collect()).collect()
@@ -134,19 +134,19 @@ impl Streams {
     /// Whether there are none.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.streams.is_empty()
+        self.all.is_empty()
     }
 
     /// All of them, in the order of the configuration.
     pub fn all(&self) -> &[Stream] {
-        &self.streams
+        &self.all
     }
 
     /// The streams that a message on this topic enters, in ascending order; `found` is emptied first.
     pub fn matching(&self, topic: Topic<'_>, found: &mut Vec<StreamId>) {
         found.clear();
         let _ = self.filters.covering(topic.levels(), &mut |stream| {
-            found.extend(self.streams.get(stream).map(|stream| stream.id));
+            found.extend(self.all.get(stream).map(|stream| stream.id));
             ControlFlow::Continue(())
         });
         found.sort_unstable();
@@ -162,25 +162,25 @@ impl Streams {
             smaller.is_none_or(|smaller| smaller.is_disjoint(&covering))
         };
         let smallest = covering.iter().filter(is_smallest);
-        let streams = smallest.filter_map(|this| self.streams.get(*this));
+        let streams = smallest.filter_map(|this| self.all.get(*this));
         streams.min_by_key(|stream| stream.filters.len())
     }
 
     /// The stream with this name.
     pub fn named(&self, name: &str) -> Option<&Stream> {
-        self.streams.iter().find(|stream| *stream.name == *name)
+        self.all.iter().find(|stream| *stream.name == *name)
     }
 
     /// Whether a stream has a filter that covers all of this one.
     pub fn covers(&self, stream: StreamId, filter: Filter<'_>) -> bool {
         let covering = self.covering(filter);
-        let mut streams = covering.iter().filter_map(|this| self.streams.get(*this));
+        let mut streams = covering.iter().filter_map(|this| self.all.get(*this));
         streams.any(|covering| covering.id == stream)
     }
 
     /// The stream with this number.
     pub fn get(&self, id: StreamId) -> Option<&Stream> {
-        self.streams.iter().find(|stream| stream.id == id)
+        self.all.iter().find(|stream| stream.id == id)
     }
 }
 

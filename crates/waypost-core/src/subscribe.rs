@@ -184,6 +184,10 @@ impl Broker {
             self.counters.topic_levels_exceeded += 1;
             return Some(ReasonCode::TopicFilterInvalid);
         }
+        // Nobody publishes there: better a word now than silence.
+        if filter.as_str().starts_with("$from/") {
+            return Some(ReasonCode::ImplementationSpecificError);
+        }
         // 5 [MQTT-4.8.2-1], [MQTT-4.8.2-2]
         let is_wrong = group_of(filter).is_some_and(|group| group.is_err());
         is_wrong.then_some(ReasonCode::TopicFilterInvalid)
