@@ -29,7 +29,7 @@ use crate::{
     disk::Disk,
     log::{BlockPosition, LogError, LogOptions, LogReader, LogWriter},
     record::{Damage, MessageId, QueueId, StreamId, Table},
-    streams::{Imported, Purge, Streams, StreamsOptions},
+    streams::{Imported, Purge, STREAMS_MAX, Settled, Streams, StreamsOptions},
     views::{self, OwedQueues, Rows, Segments, Views, ViewsError},
 };
 
@@ -72,6 +72,11 @@ pub enum StoreError {
     /// Because of the disk.
     #[error("the store's files: {0}")]
     Disk(#[from] io::Error),
+    /// There are as many streams as there may be.
+    #[error(
+        "there are {STREAMS_MAX} streams already: take some away that are not configured any more"
+    )]
+    TooManyStreams,
 }
 
 impl StoreError {
@@ -81,6 +86,7 @@ impl StoreError {
             Self::Log(error) => error.is_full(),
             Self::Views(error) => error.is_full(),
             Self::Disk(error) => is_full(error),
+            Self::TooManyStreams => false,
         }
     }
 }
@@ -171,13 +177,16 @@ impl<D: Disk> Store<D> {
         for (position, records) in &appended.blocks {
             self.views
                 .apply(position.segment, position.offset, appended.wall_ms, records)?;
+            self.streams
+                .apply(position.segment, position.offset, appended.wall_ms, records);
         }
         Ok(())
     }
 
     /// Whether the views should be committed.
     pub fn is_commit_due(&self, now_ms: u64) -> bool {
-        now_ms >= lock(&self.trouble).retry_at_ms && self.views.is_due(now_ms)
+        now_ms >= lock(&self.trouble).retry_at_ms
+            && (self.views.is_due(now_ms) || self.streams.is_behind())
     }
 
     /// Commits the views: everything that was applied before the call. After an error they go on in memory, the log has
@@ -186,7 +195,27 @@ impl<D: Disk> Store<D> {
         self.commit_with(&Segments::default(), now_ms)
     }
 
+    /// Streams come first: what the views reflect is in their files.
     fn commit_with(&self, segments: &Segments<'_>, now_ms: u64) -> Result<(), StoreError> {
+        match self.streams.settle(Some(&self.log)) {
+            Ok(settled) => self.commit_settled(segments, settled, now_ms),
+            Err(error) => {
+                lock(&self.trouble).retry_at_ms = now_ms.saturating_add(VIEWS_RETRY_MS);
+                Err(error.into())
+            }
+        }
+    }
+
+    fn commit_settled(
+        &self,
+        segments: &Segments<'_>,
+        settled: Settled<'_>,
+        now_ms: u64,
+    ) -> Result<(), StoreError> {
+        let segments = &Segments {
+            streams: &settled.rows,
+            ..*segments
+        };
         let mut trouble = lock(&self.trouble);
         let committed = self
             .mend(&mut trouble)
@@ -197,6 +226,9 @@ impl<D: Disk> Store<D> {
             trouble.retry_at_ms = now_ms.saturating_add(VIEWS_RETRY_MS);
             // So that there is something to read meanwhile.
             let _ = self.mend(&mut trouble);
+        }
+        if committed.is_ok() {
+            self.streams.recorded(settled);
         }
         committed
     }
@@ -223,8 +255,12 @@ impl<D: Disk> Store<D> {
         what: Purge,
         now_ms: u64,
     ) -> Result<bool, StoreError> {
-        let _ = (stream, what, now_ms);
-        Ok(false)
+        let Some(settled) = self.streams.purge(&self.log, stream, what)? else {
+            return Ok(false);
+        };
+        self.commit_settled(&Segments::default(), settled, now_ms)?;
+        self.streams.maintain_step(now_ms)?;
+        Ok(true)
     }
 
     /// Appends records that come from elsewhere to a stream, durably: all of them or, after an error, none. What enters
@@ -236,8 +272,11 @@ impl<D: Disk> Store<D> {
         records: impl IntoIterator<Item = Imported<'r>>,
         now_ms: u64,
     ) -> Result<Option<u64>, StoreError> {
-        let _ = (stream, records.into_iter().count(), now_ms);
-        Ok(None)
+        let Some((next, settled)) = self.streams.import(&self.log, stream, records)? else {
+            return Ok(None);
+        };
+        self.commit_settled(&Segments::default(), settled, now_ms)?;
+        Ok(Some(next))
     }
 
     /// The rows of a table as of the last commit: at a start, all.
@@ -261,7 +300,7 @@ impl<D: Disk> Store<D> {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

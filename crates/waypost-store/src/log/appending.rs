@@ -78,7 +78,7 @@ impl<D: Disk> SegmentWriter<D> {
             encrypt,
             key,
         };
-        let cipher = Cipher::new(&header, &name, segments.keys())?;
+        let cipher = Cipher::new(&header.sealing(), &name, segments.keys())?;
         let mut out = header.encode().to_vec();
         if !unsealed.is_empty() {
             let chain = BlockHeader::of(CHAIN, 0, 0, now_wall_ms);

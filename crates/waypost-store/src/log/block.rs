@@ -10,25 +10,25 @@ use waypost_encrypt::{Encrypt, KeyId, MasterKey, Nonce, TAG_BYTES, Tag, segment_
 
 use super::{
     LogError,
-    segment::{Fields, Header},
+    segment::{Fields, Sealing},
 };
 use crate::record::TRANSACTION_BYTES_MAX;
 
 /// Bytes of a block's header.
-pub(super) const BLOCK_HEADER: usize = 40;
+pub(crate) const BLOCK_HEADER: usize = 40;
 
 /// The most bytes of records in a block: a transaction, and as much again as other transactions before it.
 const BLOCK_BYTES_MAX: usize = 2 * TRANSACTION_BYTES_MAX;
 
 /// A block of transactions.
-pub(super) const RECORDS: u8 = 1;
+pub(crate) const RECORDS: u8 = 1;
 /// The block that says how far older segments are to be read.
-pub(super) const CHAIN: u8 = 2;
+pub(crate) const CHAIN: u8 = 2;
 /// Where damage was: nothing of what follows the header is looked at.
-pub(super) const HOLE: u8 = 3;
+pub(crate) const HOLE: u8 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct BlockHeader {
+pub(crate) struct BlockHeader {
     /// The checksum of what is stored.
     pub sum: u32,
     /// How many bytes are stored after the header.
@@ -89,7 +89,7 @@ impl BlockHeader {
 }
 
 /// What blocks of one segment are sealed and opened with.
-pub(super) struct Cipher {
+pub(crate) struct Cipher {
     segment: u32,
     header_seed: u32,
     content_seed: u32,
@@ -105,26 +105,28 @@ impl std::fmt::Debug for Cipher {
 impl Cipher {
     /// The one that a segment's header asks for.
     pub fn new<'k>(
-        header: &Header,
+        sealing: &Sealing,
         file: &str,
         keys: impl IntoIterator<Item = &'k Arc<MasterKey>>,
     ) -> Result<Self, LogError> {
-        let encrypt = match header.encrypt {
+        let encrypt = match sealing.encrypt {
             0 => None,
             number => {
                 let no_key = || LogError::NoKey {
                     file: file.to_owned(),
-                    key: header.key,
+                    key: sealing.key,
                 };
                 let mut keys = keys.into_iter();
-                let key = keys.find(|key| key.id() == header.key).ok_or_else(no_key)?;
+                let key = keys
+                    .find(|key| key.id() == sealing.key)
+                    .ok_or_else(no_key)?;
                 let strategy = waypost_encrypt::by_number(number).ok_or_else(no_key)?;
-                Some((strategy.new)(&segment_key(key, &header.salt)))
+                Some((strategy.new)(&segment_key(key, &sealing.salt)))
             }
         };
-        let (for_headers, for_content) = header.salt.split_at(header.salt.len() / 2);
+        let (for_headers, for_content) = sealing.salt.split_at(sealing.salt.len() / 2);
         Ok(Self {
-            segment: header.number,
+            segment: sealing.number,
             header_seed: crc32c::crc32c(for_headers),
             content_seed: crc32c::crc32c(for_content),
             encrypt,
@@ -272,7 +274,7 @@ impl Cipher {
 
 /// Compressors at rest, for whoever needs one next.
 #[derive(Default)]
-pub(super) struct Packers(Mutex<Vec<(u8, Box<dyn Compress>)>>);
+pub(crate) struct Packers(Mutex<Vec<(u8, Box<dyn Compress>)>>);
 
 /// How many compressors wait at most; more threads than these do not read at once.
 const PACKERS_MAX: usize = 4;
@@ -303,7 +305,7 @@ impl Packers {
 }
 
 /// What names the encryption of new segments in their headers.
-pub(super) fn encryption(key: Option<&Arc<MasterKey>>) -> (u8, KeyId) {
+pub(crate) fn encryption(key: Option<&Arc<MasterKey>>) -> (u8, KeyId) {
     match key {
         Some(key) => (waypost_encrypt::default_strategy().number, key.id()),
         None => (0, KeyId([0; 8])),

@@ -83,7 +83,7 @@ pub enum LogError {
 }
 
 impl LogError {
-    pub(super) fn io(doing: &'static str, file: &str, source: io::Error) -> Self {
+    pub(crate) fn io(doing: &'static str, file: &str, source: io::Error) -> Self {
         let file = file.to_owned();
         match source.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full { file },

@@ -17,13 +17,13 @@
 //! Deliberately not here: what operations mean, which message lives (`views`), threads and time.
 
 mod appending;
-mod block;
+pub(crate) mod block;
 mod error;
 mod mend;
 mod reader;
 mod recovery;
 mod scan;
-mod segment;
+pub(crate) mod segment;
 mod segments;
 mod writer;
 

@@ -221,7 +221,7 @@ impl<D: Disk> Recovery<D> {
         let Some(header) = header.or(seal.map(|seal| seal.header)) else {
             return Ok(len);
         };
-        let cipher = Cipher::new(&header, name, self.segments.keys())?;
+        let cipher = Cipher::new(&header.sealing(), name, self.segments.keys())?;
         let segment = Arc::new(Segment::new(header, cipher, Arc::new(file), len));
         if let Some(seal) = &seal {
             segment.set_sealed(seal);

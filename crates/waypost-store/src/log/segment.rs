@@ -7,10 +7,10 @@ use waypost_encrypt::{KeyId, SALT_BYTES};
 pub const FORMAT: u32 = 1;
 
 /// Bytes of a segment's header.
-pub(super) const HEADER: usize = 128;
+pub(crate) const HEADER: usize = 128;
 
 /// Bytes of a seal.
-pub(super) const SEAL: usize = 56 + HEADER;
+pub(crate) const SEAL: usize = 56 + HEADER;
 
 const MAGIC: [u8; 8] = *b"WAYPOST\n";
 const SEAL_MAGIC: [u8; 8] = *b"WAYSEAL\n";
@@ -34,14 +34,14 @@ impl SegmentKind {
 }
 
 /// What a kept segment's name ends with until it is whole.
-pub(super) const UNFINISHED: &str = ".new";
+pub(crate) const UNFINISHED: &str = ".new";
 
-pub(super) fn file_name(kind: SegmentKind, number: u32) -> String {
+pub(crate) fn file_name(kind: SegmentKind, number: u32) -> String {
     format!("{number:08}{}", kind.extension())
 }
 
 /// The segment that a file is, by its name.
-pub(super) fn of_file_name(name: &str) -> Option<(SegmentKind, u32)> {
+pub(crate) fn of_file_name(name: &str) -> Option<(SegmentKind, u32)> {
     [SegmentKind::Log, SegmentKind::Kept]
         .into_iter()
         .find_map(|kind| {
@@ -52,7 +52,7 @@ pub(super) fn of_file_name(name: &str) -> Option<(SegmentKind, u32)> {
 
 /// What a segment says of itself before its blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
+pub(crate) struct Header {
     pub kind: SegmentKind,
     pub number: u32,
     /// The segment of the log before it and the length it is to be read to.
@@ -64,14 +64,35 @@ pub(super) struct Header {
     pub key: KeyId,
 }
 
+/// What says how the blocks of a file are sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sealing {
+    /// The file's number, which stands in each of its blocks.
+    pub number: u32,
+    pub salt: [u8; SALT_BYTES],
+    /// The strategy's number, 0 without encryption.
+    pub encrypt: u8,
+    pub key: KeyId,
+}
+
 /// Why a header is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoHeader {
+pub(crate) enum NoHeader {
     Damaged,
     Newer(u32),
 }
 
 impl Header {
+    /// How its blocks are sealed.
+    pub fn sealing(&self) -> Sealing {
+        Sealing {
+            number: self.number,
+            salt: self.salt,
+            encrypt: self.encrypt,
+            key: self.key,
+        }
+    }
+
     pub fn encode(&self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         let (predecessor, predecessor_len) = self.predecessor.unwrap_or_default();
@@ -125,7 +146,7 @@ impl Header {
 
 /// What stands after the last block of a segment that was ended in good order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Seal {
+pub(crate) struct Seal {
     /// The header once more, should the first one be damaged.
     pub header: Header,
     /// Where the blocks end.
@@ -171,7 +192,7 @@ impl Seal {
 }
 
 /// The segments that were never sealed and the lengths they are to be read to, as a chain block has them.
-pub(super) fn encode_chain(unsealed: &[(u32, u64)]) -> Vec<u8> {
+pub(crate) fn encode_chain(unsealed: &[(u32, u64)]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(12 * unsealed.len());
     for (number, len) in unsealed {
         bytes.extend_from_slice(&number.to_le_bytes());
@@ -180,14 +201,14 @@ pub(super) fn encode_chain(unsealed: &[(u32, u64)]) -> Vec<u8> {
     bytes
 }
 
-pub(super) fn decode_chain(bytes: &[u8]) -> impl Iterator<Item = (u32, u64)> {
+pub(crate) fn decode_chain(bytes: &[u8]) -> impl Iterator<Item = (u32, u64)> {
     bytes.chunks_exact(12).map(|bytes| {
         let mut fields = Fields { bytes };
         (fields.u32(), fields.u64())
     })
 }
 
-fn fill(bytes: &mut [u8], fields: &[&[u8]]) {
+pub(crate) fn fill(bytes: &mut [u8], fields: &[&[u8]]) {
     let fields = fields.iter().copied().flatten();
     for (byte, field) in bytes.iter_mut().zip(fields) {
         *byte = *field;
@@ -195,20 +216,20 @@ fn fill(bytes: &mut [u8], fields: &[&[u8]]) {
 }
 
 /// Puts the checksum of everything before them into the last four bytes.
-fn checked(bytes: &mut [u8]) {
+pub(crate) fn checked(bytes: &mut [u8]) {
     if let Some((content, sum)) = bytes.split_last_chunk_mut::<4>() {
         *sum = crc32c::crc32c(content).to_le_bytes();
     }
 }
 
 /// Numbers of a fixed length, one after the other; zeros where there are none.
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     pub bytes: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
     /// What is between the magic and the checksum, if both are right.
-    fn checked(bytes: &'a [u8], len: usize, magic: [u8; 8]) -> Option<Self> {
+    pub(crate) fn checked(bytes: &'a [u8], len: usize, magic: [u8; 8]) -> Option<Self> {
         let (content, sum) = bytes.get(..len)?.split_last_chunk::<4>()?;
         let bytes = content.strip_prefix(&magic)?;
         (crc32c::crc32c(content) == u32::from_le_bytes(*sum)).then_some(Self { bytes })

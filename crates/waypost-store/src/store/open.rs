@@ -70,8 +70,21 @@ impl<D: Disk> Store<D> {
                 offset: 0,
             },
         };
+        let rows = match at_start {
+            ViewsAtStart::Found => Some(views.streams()?),
+            ViewsAtStart::New | ViewsAtStart::MadeAgain(_) => None,
+        };
+        let committed = views.committed();
+        let (streams, stream_damage) = Streams::open(
+            disk.clone(),
+            options.log.clone(),
+            options.streams.clone(),
+            &rows,
+            (committed.segment, committed.block),
+        )?;
         let mut start = Start {
             views: &views,
+            streams: &streams,
             now_wall_ms,
             damage: Vec::new(),
             blocks: 0,
@@ -88,13 +101,15 @@ impl<D: Disk> Store<D> {
         }
         let (writer, log, recovered) = recovery.finish()?;
         start.damage.extend(recovered.damage);
+        start.damage.extend(stream_damage);
         if at_start == ViewsAtStart::Found {
-            views.commit(&Segments::default(), now_wall_ms)?;
+            start.commit(&Segments::default(), Some(&log))?;
             start.remove_leftovers(&log, writer.current())?;
         } else {
             start.fold_all(&log)?;
         }
         let Start { damage, blocks, .. } = start;
+        streams.remove_left_over()?;
         let (highest_message, highest_queue, wall_ms) = views.highest();
         let last_wall_ms = wall_ms.max(recovered.last_wall_ms);
         let recovered = Recovered {
@@ -115,7 +130,7 @@ impl<D: Disk> Store<D> {
             views,
             trouble: Mutex::new(Trouble::default()),
             retirement: Mutex::default(),
-            streams: Streams::new(),
+            streams,
         };
         Ok((store, StoreWriter { log: writer }, recovered))
     }
@@ -159,14 +174,30 @@ fn open_views<D: Disk>(
     Ok((Views::open(file, key, now_wall_ms)?, at_start))
 }
 
-struct Start<'v> {
+struct Start<'v, D: Disk> {
     views: &'v Views,
+    streams: &'v Streams<D>,
     now_wall_ms: u64,
     damage: Vec<LogDamage>,
     blocks: u64,
 }
 
-impl Start<'_> {
+impl<D: Disk> Start<'_, D> {
+    fn commit(
+        &self,
+        segments: &Segments<'_>,
+        log: Option<&LogReader<D>>,
+    ) -> Result<(), StoreError> {
+        let settled = self.streams.settle(log)?;
+        let segments = Segments {
+            streams: &settled.rows,
+            ..*segments
+        };
+        self.views.commit(&segments, self.now_wall_ms)?;
+        self.streams.recorded(settled);
+        Ok(())
+    }
+
     /// Folds a block of the segment whose place in the log is `segment`.
     fn fold(&mut self, segment: u32, block: &LogBlock) -> Result<(), StoreError> {
         let offset = block.position.offset;
@@ -181,15 +212,17 @@ impl Start<'_> {
                 what: damage.what,
             });
         }
+        self.streams
+            .apply(segment, offset, block.wall_ms, &block.records);
         self.blocks += 1;
         if self.views.is_due(self.now_wall_ms) {
-            self.views.commit(&Segments::default(), self.now_wall_ms)?;
+            self.commit(&Segments::default(), None)?;
         }
         Ok(())
     }
 
     /// Makes the views from all segments, each in its place.
-    fn fold_all<D: Disk>(&mut self, log: &LogReader<D>) -> Result<(), StoreError> {
+    fn fold_all(&mut self, log: &LogReader<D>) -> Result<(), StoreError> {
         let mut files = BTreeMap::<u32, u32>::new();
         for info in log.segments() {
             let place = match info.kind {
@@ -218,7 +251,7 @@ impl Start<'_> {
             sweep: true,
             ..Segments::default()
         };
-        self.views.commit(&which, self.now_wall_ms)?;
+        self.commit(&which, Some(log))?;
         for info in log.segments() {
             if !files.values().any(|file| *file == info.number) {
                 log.remove(info.number)?;
@@ -228,11 +261,7 @@ impl Start<'_> {
     }
 
     /// Removes files that nothing stands in, as a crash during a retirement leaves them.
-    fn remove_leftovers<D: Disk>(
-        &self,
-        log: &LogReader<D>,
-        current: Option<u32>,
-    ) -> Result<(), StoreError> {
+    fn remove_leftovers(&self, log: &LogReader<D>, current: Option<u32>) -> Result<(), StoreError> {
         let position = self.views.committed();
         let files: Vec<u32> = self
             .views

@@ -9,6 +9,7 @@ use crate::{
     backup::Original,
     disk::{Disk, DiskFile},
     log::SegmentKind,
+    streams::StreamInfo,
     views::{self, SegmentFigures, ViewsFigures},
 };
 
@@ -41,6 +42,14 @@ pub struct StoreFigures {
     pub cache: Counters,
     /// Bytes of messages in it.
     pub cache_bytes: u64,
+    /// What the cache of streams' blocks was good for.
+    pub stream_cache: Counters,
+    /// Bytes in it.
+    pub stream_cache_bytes: u64,
+    /// Bytes of streams' files.
+    pub stream_bytes: u64,
+    /// How often a stream fell behind, because its files could not be written.
+    pub streams_fell_behind: u64,
 }
 
 /// What takes a walk through the views to tell.
@@ -56,6 +65,8 @@ pub struct StoreStats {
     pub owed_bytes: u64,
     /// Rows by table.
     pub rows: BTreeMap<u8, u64>,
+    /// The streams, by number.
+    pub streams: Vec<StreamInfo>,
 }
 
 /// A segment.
@@ -93,6 +104,9 @@ impl<D: Disk> Store<D> {
         figures.retired = lock(&self.retirement).done;
         figures.rows = segments.values().map(|figures| figures.rows).sum();
         figures.queues = self.views.queue_count()?;
+        (figures.stream_cache, figures.stream_cache_bytes) = self.streams.cache_figures();
+        figures.stream_bytes = self.streams.bytes();
+        figures.streams_fell_behind = self.streams.times_behind();
         let cache = lock(&self.cache);
         figures.cache = cache.counters();
         figures.cache_bytes = cache.bytes();
@@ -104,6 +118,7 @@ impl<D: Disk> Store<D> {
         let mut stats = StoreStats {
             figures: self.figures()?,
             rows: self.views.row_counts()?,
+            streams: self.streams.list(self.views.highest().2),
             ..StoreStats::default()
         };
         for queue in self.views.queues()? {

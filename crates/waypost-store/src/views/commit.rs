@@ -12,7 +12,8 @@ use super::{
     cloak::Cloak,
     overlay::{Covers, Map, MessageChange, Overlay, QueueChange, RowChange, RowKind},
     tables::{
-        CHUNKS, FORMAT, MESSAGES, MessageEntry, QUEUES, QueueState, ROWS, RowEntry, TOMBSTONES,
+        CHUNKS, FORMAT, MESSAGES, MessageEntry, QUEUES, QueueState, ROWS, RowEntry, STREAMS,
+        TOMBSTONES,
     },
 };
 
@@ -42,6 +43,8 @@ pub(crate) struct Segments<'a> {
     pub gone: &'a [u32],
     /// Messages that nobody refers to are to go.
     pub sweep: bool,
+    /// How far streams are; nothing for one that is gone.
+    pub streams: &'a [(u32, Vec<u8>)],
 }
 
 /// Writes it all down, durably, and says what the store reflects then.
@@ -126,6 +129,14 @@ impl<'t, 'o> Commit<'t, 'o> {
             self.base
                 .covers
                 .retain(|&(by, of), _| by != gone && of != gone);
+        }
+        let mut streams = transaction.open_table(STREAMS)?;
+        for (stream, state) in segments.streams {
+            if state.is_empty() {
+                streams.remove(stream)?;
+            } else {
+                streams.insert(stream, state.as_slice())?;
+            }
         }
         let header = &mut self.base.header;
         header.format = FORMAT;

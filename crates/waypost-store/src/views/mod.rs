@@ -12,7 +12,7 @@ mod base;
 mod chunk;
 mod cloak;
 mod commit;
-mod number;
+pub(crate) mod number;
 mod overlay;
 mod read;
 mod snapshot;
@@ -331,7 +331,11 @@ impl Views {
             .unwrap_or_else(PoisonError::into_inner);
         // One that failed goes first.
         if self.frozen().is_some() {
-            self.commit_frozen(&Segments::default(), now_ms)?;
+            let first = Segments {
+                streams: segments.streams,
+                ..Segments::default()
+            };
+            self.commit_frozen(&first, now_ms)?;
         }
         {
             let mut shared = self.write();
@@ -380,6 +384,23 @@ impl Views {
     /// The last block that a commit reflects.
     pub(crate) fn committed(&self) -> Position {
         self.base().header.position
+    }
+
+    /// How far each stream is, as of the last commit.
+    pub(crate) fn streams(&self) -> Result<BTreeMap<u32, Vec<u8>>, ViewsError> {
+        use redb::{ReadableDatabase, ReadableTable};
+        let db = self.shared().db.clone().ok_or(ViewsError::Closed)?;
+        let table = match db.begin_read()?.open_table(tables::STREAMS) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut streams = BTreeMap::new();
+        for row in table.iter()? {
+            let (stream, state) = row?;
+            streams.insert(stream.value(), state.value().to_vec());
+        }
+        Ok(streams)
     }
 
     /// What lives in the segments, as of the last commit.

@@ -6,7 +6,7 @@
 pub struct Unreadable(pub &'static str);
 
 /// Appends a number.
-pub(super) fn put(bytes: &mut Vec<u8>, mut number: u64) {
+pub(crate) fn put(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push(number.to_le_bytes()[0] | 0x80);
         number >>= 7;
@@ -15,37 +15,37 @@ pub(super) fn put(bytes: &mut Vec<u8>, mut number: u64) {
 }
 
 /// A signed difference as a number that is small where the difference is.
-pub(super) fn fold_sign(difference: i64) -> u64 {
+pub(crate) fn fold_sign(difference: i64) -> u64 {
     (difference << 1 ^ difference >> 63).cast_unsigned()
 }
 
 /// What [`fold_sign`] made of it.
-pub(super) fn unfold_sign(number: u64) -> i64 {
+pub(crate) fn unfold_sign(number: u64) -> i64 {
     (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
 }
 
 /// Reads what [`put`] wrote, from the front.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Numbers<'a> {
+pub(crate) struct Numbers<'a> {
     rest: &'a [u8],
     what: &'static str,
 }
 
 impl<'a> Numbers<'a> {
     /// From `bytes`; `what` names them if they cannot be read.
-    pub(super) fn new(bytes: &'a [u8], what: &'static str) -> Self {
+    pub(crate) fn new(bytes: &'a [u8], what: &'static str) -> Self {
         Self { rest: bytes, what }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
-    pub(super) fn rest(self) -> &'a [u8] {
+    pub(crate) fn rest(self) -> &'a [u8] {
         self.rest
     }
 
-    pub(super) fn next(&mut self) -> Result<u64, Unreadable> {
+    pub(crate) fn next(&mut self) -> Result<u64, Unreadable> {
         // Most numbers are of one byte.
         if let Some((&byte, rest)) = self.rest.split_first()
             && byte < 0x80
@@ -64,17 +64,17 @@ impl<'a> Numbers<'a> {
         Err(Unreadable(self.what))
     }
 
-    pub(super) fn small(&mut self) -> Result<u32, Unreadable> {
+    pub(crate) fn small(&mut self) -> Result<u32, Unreadable> {
         u32::try_from(self.next()?).map_err(|_| Unreadable(self.what))
     }
 
-    pub(super) fn byte(&mut self) -> Result<u8, Unreadable> {
+    pub(crate) fn byte(&mut self) -> Result<u8, Unreadable> {
         let (&byte, rest) = self.rest.split_first().ok_or(Unreadable(self.what))?;
         self.rest = rest;
         Ok(byte)
     }
 
-    pub(super) fn bytes(&mut self) -> Result<&'a [u8], Unreadable> {
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], Unreadable> {
         let len = usize::try_from(self.next()?).map_err(|_| Unreadable(self.what))?;
         let (bytes, rest) = self
             .rest

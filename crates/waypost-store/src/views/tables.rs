@@ -30,6 +30,9 @@ pub(super) const SEGMENTS: TableDefinition<'static, u32, &[u8]> = TableDefinitio
 pub(super) const COVERS: TableDefinition<'static, (u32, u32), &[u8]> =
     TableDefinition::new("covers");
 
+/// How far each stream is.
+pub(super) const STREAMS: TableDefinition<'static, u32, &[u8]> = TableDefinition::new("streams");
+
 /// Where a message is and how many refer to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct MessageEntry {
