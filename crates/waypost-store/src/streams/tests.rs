@@ -132,6 +132,7 @@ fn read_all<D: Disk>(
             let body = String::from_utf8(record.body().to_vec()).unwrap();
             all.push((record.offset, body));
         }
+        assert!(read.is_end || read.next > offset, "stuck at {offset}");
         offset = read.next;
         if read.is_end {
             return all;
