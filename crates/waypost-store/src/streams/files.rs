@@ -1,6 +1,7 @@
 //! Segments on the disk, for reading: what all readers share, bounded.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     io,
     sync::{
         Arc, Mutex,
@@ -104,6 +105,8 @@ pub(super) struct Files<D: Disk> {
     blocks: Cache<Arc<Block>>,
     tables: Cache<Kept>,
     open: Cache<Arc<Opened<D::File>>>,
+    /// Where blocks of which file could not be read since the start.
+    damaged: Mutex<BTreeMap<String, BTreeSet<u64>>>,
 }
 
 impl<D: Disk> std::fmt::Debug for Files<D> {
@@ -124,6 +127,7 @@ impl<D: Disk> Files<D> {
             blocks: Mutex::new(cached(options.cache_bytes)),
             tables: Mutex::new(Cached::new(lru, options.tables_bytes)),
             open: Mutex::new(Cached::new(lru, FILES_OPEN_MAX * ENTRY_BYTES)),
+            damaged: Mutex::default(),
         }
     }
 
@@ -277,16 +281,21 @@ impl<D: Disk> Files<D> {
         }
         let opened = self.file(uid, name, salt)?;
         let kind = super::segment::RECORDS;
-        let (header, plain) = self.plain(name, &opened, at.at.into(), kind)?;
-        let block = Block::decode(plain).map_err(|error| {
-            Unread::Damaged(LogDamage {
-                file: name.to_owned(),
-                offset: at.at.into(),
-                bytes: header.len(),
-                what: error.0,
+        let read = self.plain(name, &opened, at.at.into(), kind);
+        let block = read.map_err(Unread::from).and_then(|(header, plain)| {
+            Block::decode(plain).map_err(|error| {
+                Unread::Damaged(LogDamage {
+                    file: name.to_owned(),
+                    offset: at.at.into(),
+                    bytes: header.len(),
+                    what: error.0,
+                })
             })
-        })?;
-        let block = Arc::new(block);
+        });
+        if let Err(Unread::Damaged(damage)) = &block {
+            self.is_damaged(damage);
+        }
+        let block = Arc::new(block?);
         self.keep(uid, at.at, &block);
         Ok(block)
     }
@@ -334,7 +343,7 @@ impl<D: Disk> Files<D> {
         loop {
             match walk.next()? {
                 Step::Block(at, _) => table.0.push(at),
-                Step::Damage(_) => {}
+                Step::Damage(damage) => self.is_damaged(&damage),
                 Step::End => return Ok(table),
             }
         }
@@ -359,6 +368,29 @@ impl<D: Disk> Files<D> {
         let weight = topics.as_ref().map_or(0, |topics| topics.weight());
         lock(&self.tables).insert(key, Kept::Topics(topics.clone()), weight);
         Ok(topics)
+    }
+
+    fn is_damaged(&self, damage: &LogDamage) {
+        let mut damaged = lock(&self.damaged);
+        let in_file = damaged.entry(damage.file.clone()).or_default();
+        in_file.insert(damage.offset);
+    }
+
+    /// How many blocks of a file could not be read since the start.
+    pub fn damaged_blocks(&self, name: &str) -> u64 {
+        let damaged = lock(&self.damaged);
+        damaged.get(name).map_or(0, |offsets| offsets.len() as u64)
+    }
+
+    /// Takes a file away. It is no error if there is none.
+    pub fn remove(&self, name: &str) -> Result<(), LogError> {
+        lock(&self.damaged).remove(name);
+        match self.disk.remove(name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(LogError::io("removing", name, error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What the cache of blocks was good for, and how many bytes are in it.

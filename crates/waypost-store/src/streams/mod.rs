@@ -200,7 +200,10 @@ impl<D: Disk> Streams<D> {
             segments: (state.past.len() + usize::from(state.current.is_some())) as u64,
             first_ms: has_any.then(|| oldest.map_or(cutoff_ms, |it| it.first_ms).max(cutoff_ms)),
             last_ms: has_any.then_some(state.head.last_ms),
-            damaged_blocks: state.damaged_blocks,
+            damaged_blocks: state
+                .files()
+                .map(|name| self.files.damaged_blocks(name))
+                .sum(),
         }
     }
 
@@ -237,12 +240,9 @@ impl<D: Disk> Streams<D> {
         fold.behind.remove(&stream.id);
         fold.unrecorded.remove(&stream.id);
         fold.gone.push(stream.id);
-        let state = stream.state();
-        let past = state.past.iter().map(|segment| segment.name.clone());
-        let current = state.current.as_ref().map(|current| current.name.clone());
-        for name in past.chain(current) {
+        for name in stream.state().files() {
             // The next start takes away what stays.
-            let _ = self.files.disk.remove(&name);
+            let _ = self.files.remove(name);
         }
         Ok(true)
     }

@@ -157,7 +157,14 @@ impl<D: Disk> Streams<D> {
                 cut_to(row, found.last_mut(), damage)?;
                 row
             }
-            None => self.find_end(found.last_mut(), damage)?,
+            None => {
+                // The run before may have been killed before it synced them.
+                for file in &found {
+                    let synced = file.opened.file.sync();
+                    synced.map_err(|error| LogError::io("syncing", &file.segment.name, error))?;
+                }
+                self.find_end(found.last_mut(), damage)?
+            }
         };
         durable.head.floor = floor;
         let past = supersede(found, &mut left_over);

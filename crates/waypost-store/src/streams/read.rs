@@ -219,7 +219,6 @@ impl<D: Disk> Streams<D> {
                 Err(Unread::Gone) if tries < TRIES => tries += 1,
                 Err(Unread::Gone) => return Ok(None),
                 Err(Unread::Damaged(damage)) => {
-                    stream.change().damaged_blocks += 1;
                     *cursor = self.behind_damage(stream, *cursor, damage.offset);
                 }
                 Err(Unread::Failed(error)) => return Err(error.into()),

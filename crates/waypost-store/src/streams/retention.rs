@@ -1,12 +1,12 @@
 //! What is not kept any more. To readers it is gone at once; its files go when all in them is.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     Streams,
     stream::{State, Stream, read},
 };
-use crate::{disk::Disk, log::LogError, store::StoreError};
+use crate::{disk::Disk, store::StoreError};
 
 impl<D: Disk> Streams<D> {
     /// Takes files away in which nothing may be read any more. Says whether there was one.
@@ -24,12 +24,7 @@ impl<D: Disk> Streams<D> {
             names
         };
         for name in &gone {
-            match self.files.disk.remove(name) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(LogError::io("removing", name, error).into());
-                }
-                _ => {}
-            }
+            self.files.remove(name)?;
         }
         Ok(!gone.is_empty())
     }

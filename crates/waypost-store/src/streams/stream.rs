@@ -69,7 +69,6 @@ pub(super) struct State {
     pub recorded_number: u32,
     /// What retention by bytes, or by count where compaction left gaps, takes away begins before this.
     pub retention_floor: u64,
-    pub damaged_blocks: u64,
     /// What was imported is not shown before the views know of it: no log has it, and its offsets would be given again.
     pub hidden_from: Option<u64>,
 }
@@ -120,26 +119,23 @@ impl<D: Disk> Stream<D> {
 
     /// Where the first record from this offset on is.
     pub fn place(&self, offset: u64) -> Place {
-        match self.state().place(offset) {
-            Ok(place) => place,
-            // Nobody has read what came last.
-            Err(()) => match self.change().open.shared() {
-                Some(block) if block.next() > offset => Place::Memory(block),
-                // It went into a file meanwhile.
-                _ => self.state().place(offset).unwrap_or(Place::None),
-            },
-        }
+        self.placed(|state| state.place(offset))
     }
 
     /// Where the last record before this offset is.
     pub fn place_before(&self, offset: u64) -> Place {
-        match self.state().place_before(offset) {
-            Ok(place) => place,
-            Err(()) => match self.change().open.shared() {
-                Some(block) if block.first() < offset => Place::Memory(block),
-                _ => self.state().place_before(offset).unwrap_or(Place::None),
-            },
-        }
+        self.placed(|state| state.place_before(offset))
+    }
+
+    fn placed(&self, look: impl Fn(&State) -> Result<Place, ()>) -> Place {
+        // In a statement of its own: the lock is not held when the next one is taken.
+        let place = look(&self.state());
+        place.unwrap_or_else(|()| {
+            // Nobody has read what came last.
+            let mut state = self.change();
+            state.open.shared();
+            look(&state).unwrap_or(Place::None)
+        })
     }
 }
 
@@ -157,7 +153,6 @@ impl State {
             durable,
             recorded_number: 0,
             retention_floor: 0,
-            damaged_blocks: 0,
             hidden_from: None,
         }
     }
@@ -218,6 +213,12 @@ impl State {
     pub fn file_bytes(&self) -> u64 {
         let past: u64 = self.past.iter().map(|segment| segment.bytes).sum();
         past + self.current_bytes()
+    }
+
+    /// The names of its files.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let past = self.past.iter().map(|segment| segment.name.as_str());
+        past.chain(self.current.as_ref().map(|current| current.name.as_str()))
     }
 
     fn current_bytes(&self) -> u64 {
