@@ -112,6 +112,16 @@ pub fn targets() -> &'static [Target] {
             decoder: "waypost_store::backup::decode_contents",
         },
         Target {
+            name: "stream_file",
+            run: targets::stream_file::run,
+            decoder: "waypost_store::Streams",
+        },
+        Target {
+            name: "stream_parts",
+            run: targets::stream_parts::run,
+            decoder: "waypost_store::streams::decode_part",
+        },
+        Target {
             name: "websocket",
             run: targets::websocket::run,
             decoder: "waypost_server::stream::websocket::Decoder",

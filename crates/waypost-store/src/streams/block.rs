@@ -41,7 +41,7 @@ pub(super) struct Block {
 
 impl Block {
     /// Reads a block.
-    pub fn decode(plain: Vec<u8>) -> Result<Self, Unreadable> {
+    pub(super) fn decode(plain: Vec<u8>) -> Result<Self, Unreadable> {
         let mut fields = Fields { bytes: &plain };
         let first = fields.u64();
         let count = fields.u32() as usize;

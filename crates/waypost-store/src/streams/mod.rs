@@ -14,6 +14,7 @@ mod files;
 mod find;
 mod fold;
 mod open;
+mod parts;
 mod read;
 mod retention;
 mod segment;
@@ -39,6 +40,7 @@ pub use self::api::{
 };
 pub use self::find::PICKED_MAX;
 pub(crate) use self::fold::Settled;
+pub use self::parts::{Part, decode_part};
 use self::{
     files::Files,
     fold::Fold,

@@ -152,19 +152,16 @@ impl<D: Disk> Streams<D> {
             .map(|file| file.begin.name.as_str())
             .find(|name| !name.is_empty());
         let name = name.map_or_else(|| format!("stream-{}", id.0), ToOwned::to_owned);
-        let mut durable = match row {
-            Some(row) => {
-                cut_to(row, found.last_mut(), damage)?;
-                row
+        let mut durable = if let Some(row) = row {
+            cut_to(row, found.last_mut(), damage)?;
+            row
+        } else {
+            // The run before may have been killed before it synced them.
+            for file in &found {
+                let synced = file.opened.file.sync();
+                synced.map_err(|error| LogError::io("syncing", &file.segment.name, error))?;
             }
-            None => {
-                // The run before may have been killed before it synced them.
-                for file in &found {
-                    let synced = file.opened.file.sync();
-                    synced.map_err(|error| LogError::io("syncing", &file.segment.name, error))?;
-                }
-                self.find_end(found.last_mut(), damage)?
-            }
+            self.find_end(found.last_mut(), damage)?
         };
         durable.head.floor = floor;
         let past = supersede(found, &mut left_over);

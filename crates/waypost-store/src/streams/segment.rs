@@ -172,7 +172,7 @@ impl Begin {
         bytes
     }
 
-    pub fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
         const WHAT: &str = "begin of a stream's segment";
         let mut numbers = Numbers::new(bytes, WHAT);
         let is_forgotten = numbers.byte()? != 0;

@@ -69,7 +69,7 @@ impl Table {
         bytes
     }
 
-    pub fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
         const WHAT: &str = "table of a stream's segment";
         let mut numbers = Numbers::new(bytes, WHAT);
         let count = usize::try_from(numbers.next()?).map_err(|_| Unreadable(WHAT))?;
@@ -145,7 +145,7 @@ pub(super) struct Topics {
 const WHAT: &str = "list of a segment's topics";
 
 impl Topics {
-    pub fn decode(bytes: Vec<u8>) -> Result<Self, Unreadable> {
+    pub(super) fn decode(bytes: Vec<u8>) -> Result<Self, Unreadable> {
         let mut numbers = Numbers::new(&bytes, WHAT);
         let mut begins = Vec::new();
         while !numbers.is_empty() {
