@@ -30,6 +30,7 @@ use crate::moving::Moving;
 use crate::parcel::OwedParcel;
 use crate::queue::{Owed, StoredMessage};
 use crate::session::{Port, Session, Sessions};
+use crate::stream::StreamId;
 
 /// Memory to work in, used again and again.
 #[derive(Debug, Default)]
@@ -39,6 +40,8 @@ pub(crate) struct Scratch {
     pub packet: Vec<u8>,
     pub debts: Debts,
     pub body: Vec<u8>,
+    /// Streams that the message at hand enters.
+    pub entered: Vec<StreamId>,
 }
 
 /// Where a message was published.

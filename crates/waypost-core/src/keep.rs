@@ -1,24 +1,29 @@
 //! A message that outlives the process: from its debtors to one transaction, and to the answer that waits for it.
 //!
-//! The transaction has the content, who is owed it, a durable publisher's Packet Identifier at `QoS` 2, and what is
-//! retained. Transactions follow each other in the order of the messages' numbers: a message whose debtors other shards
-//! have yet to name holds up those behind it. Without durable debtors nothing is written, and nobody waits.
+//! The transaction has the content, who is owed it, which streams it enters, a durable publisher's Packet Identifier at
+//! `QoS` 2, and what is retained. Transactions follow each other in the order of the messages' numbers: a message whose
+//! debtors other shards have yet to name holds up those behind it (`pending.rs`). Without durable debtors and streams
+//! nothing is written, and nobody waits.
 
-use waypost_mqtt::{PacketId, QoS, ReasonCode};
+mod pending;
+mod writing;
 
+use waypost_mqtt::{PacketId, QoS, ReasonCode, Topic};
+
+pub(crate) use self::pending::PendingPublish;
+use self::writing::{Retains, Spent, Writing, needed_wall_ms, row_of, waited};
 use crate::broker::Broker;
-use crate::dead::settle;
 use crate::debts::{Debts, Ledger};
-use crate::delayed::{DelayedPromise, Entry};
+use crate::delayed::Entry;
 use crate::effects::{ConnectionId, Effects, Message, Now, ShardId};
 use crate::held::{Answer, Pending, Promise, Recipient, Wait};
-use crate::interest::post;
-use crate::journal::{Journal, MessageId, QueueId, Table, Ticket, Until};
-use crate::mail::{Mail, Origin};
+use crate::journal::{QueueId, Ticket, Until};
+use crate::mail::Origin;
 use crate::retained::owner_of;
+use crate::rows::WILL_KEY_BYTES;
 use crate::rows::message::{encode, expires_wall_ms};
-use crate::rows::{RetainedRow, WILL_KEY_BYTES, packet_key};
 use crate::session::ReceivedId;
+use crate::topics::is_server_topic;
 use crate::unsettled::Settled;
 
 /// Who publishes.
@@ -42,140 +47,30 @@ pub(crate) enum By {
     },
 }
 
-/// A row, or a debt, that ends with what is published from it.
-#[derive(Clone, Copy, Debug)]
-enum Spent {
-    Will([u8; WILL_KEY_BYTES]),
-    Delayed(Entry),
-    Dead(Settled),
-}
-
-impl Spent {
-    fn of(by: By) -> Option<Self> {
-        match by {
-            By::Will(row) => row.map(Self::Will),
-            By::Delayed(entry) => Some(Self::Delayed(entry)),
-            By::DeadLetter(settled) => settled.map(Self::Dead),
-            By::Server | By::Client | By::Waiting { .. } => None,
-        }
-    }
-
-    fn delete(self, journal: &mut dyn Journal) {
-        match self {
-            Self::Will(key) => journal.delete(Table::WILLS, &key),
-            Self::Delayed(entry) => journal.delete(Table::DELAYED, &entry.due.key()),
-            Self::Dead(settled) => settle(settled, journal),
-        }
-    }
-
-    fn promise(self) -> Option<DelayedPromise> {
-        match self {
-            Self::Will(_) | Self::Dead(_) => None,
-            Self::Delayed(entry) => Some(DelayedPromise::Published(entry)),
-        }
-    }
-}
-
-/// What a retained publish leaves behind.
-#[derive(Clone, Copy, Debug)]
-struct Retains<'a> {
-    topic: &'a str,
-    stamp: u64,
-    is_cleared: bool,
-}
-
-/// A transaction to be.
-struct Writing<'a> {
-    id: Option<MessageId>,
-    expires_wall_ms: u64,
-    /// Until when it is needed.
-    needed_wall_ms: u64,
-    body: &'a [u8],
-    debts: Option<&'a mut Debts>,
-    retains: Option<Retains<'a>>,
-    received: Option<(QueueId, u16)>,
-    spent: Option<Spent>,
-}
-
-impl Writing<'_> {
-    fn is_empty(&self) -> bool {
-        self.debts.as_ref().is_none_or(|debts| debts.is_empty())
-            && self.retains.is_none()
-            && self.received.is_none()
-            && self.spent.is_none()
-    }
-
-    fn write(self, journal: &mut dyn Journal) {
-        let debts = self.debts.filter(|debts| !debts.is_empty());
-        let is_held = self.retains.is_some_and(|retains| !retains.is_cleared);
-        if let Some(id) = self.id.filter(|_| debts.is_some() || is_held) {
-            journal.message(id, self.needed_wall_ms, self.body);
-            if let Some(debts) = debts {
-                debts.for_each(|options, queues| journal.owe(id, options, queues));
-            }
-        }
-        if let Some(Retains {
-            topic,
-            stamp,
-            is_cleared,
-        }) = self.retains
-        {
-            let row = RetainedRow {
-                stamp,
-                expires_wall_ms: self.expires_wall_ms,
-            };
-            let (key, value) = (topic.as_bytes(), row.encode());
-            let id = self.id.filter(|_| !is_cleared);
-            journal.hold(Table::RETAINED, key, stamp, &value, id);
-        }
-        if let Some((queue, packet_id)) = self.received {
-            journal.put(Table::RECEIVED, &packet_key(queue, packet_id), &[]);
-        }
-        if let Some(spent) = self.spent {
-            spent.delete(journal);
-        }
-    }
-}
-
-/// A message whose debtors are not all named.
-#[derive(Debug)]
-pub(crate) struct PendingPublish {
-    pub debts: Debts,
-    /// Shards with debtors.
-    pub owing: Vec<ShardId>,
+/// What is written down of a message, and who waits for that.
+#[derive(Clone, Copy)]
+struct Kept {
     until: Until,
-    expires_wall_ms: u64,
-    body: Box<[u8]>,
-    /// Topic, stamp, and whether that leaves nothing.
-    retains: Option<(Box<str>, u64, bool)>,
-    /// With the number of its session, if that has one.
+    is_owed: bool,
+    is_retained: bool,
     received: Option<(ReceivedId, Option<QueueId>)>,
     spent: Option<Spent>,
     to: Option<Recipient>,
     answer: Option<Answer>,
-    is_reported: bool,
 }
 
-/// How far a transaction is to come at once: for whoever waits for an answer, and so that a crash finds what was
-/// delayed as published soon after it was.
-fn waited(until: Until, to: Option<Recipient>, spent: Option<Spent>) -> Until {
-    if to.is_some() || matches!(spent, Some(Spent::Delayed(_))) {
-        until
-    } else {
-        Until::Whenever
-    }
-}
-
-fn row_of(received: Option<(ReceivedId, Option<QueueId>)>) -> Option<(QueueId, u16)> {
-    received.and_then(|(received, queue)| Some((queue?, received.packet_id)))
-}
-
-/// Until when the content of a message is needed. What is to be buried is, after it expired.
-fn needed_wall_ms(debts: &Debts, expires_wall_ms: u64) -> u64 {
-    if debts.outlives && !debts.is_empty() {
-        u64::MAX
-    } else {
-        expires_wall_ms
+impl Kept {
+    /// It enters streams, and nobody waits for that.
+    fn for_streams(spent: Option<Spent>) -> Self {
+        Self {
+            until: Until::Whenever,
+            is_owed: false,
+            is_retained: false,
+            received: None,
+            spent,
+            to: None,
+            answer: None,
+        }
     }
 }
 
@@ -196,36 +91,76 @@ impl Broker {
         let debts = &self.scratch.debts;
         let is_owed = is_kept && acknowledged && (!debts.is_empty() || debts.asked > 0);
         let is_retained = is_kept && origin.retain;
+        let is_entered = self.find_streams(message.topic);
         let number = match by {
             By::Waiting { slot, .. } if origin.qos == QoS::ExactlyOnce => self.number_of(slot),
             _ => None,
         };
         let spent = Spent::of(by);
-        let until = if is_owed || is_retained || number.is_some() || spent.is_some() {
+        let is_written = is_owed
+            || is_retained
+            || number.is_some()
+            || spent.is_some()
+            || (is_entered && acknowledged);
+        let until = if is_written {
             self.durability_of(message.topic, acknowledged && is_kept)
         } else {
             None
         };
         let received = self.receive(by, origin.qos, until.is_some(), number);
-        let (to, answer) = self.answer_to(by, origin.qos, is_matched);
-        let Some(until) = until else {
-            if is_retained && acknowledged {
-                self.tell_retained(self.owner(message.topic), origin.stamp, true, out);
-            }
-            if let Some(spent) = spent {
-                self.spend(spent, out);
-            }
-            if let (By::Waiting { id, .. }, Some(answer)) = (by, answer) {
-                self.answer_when(id, answer, Wait::Nothing, Promise::default(), out);
-            }
+        let (to, answer) = self.answer_to(by, origin.qos, is_matched || is_entered);
+        if let Some(until) = until {
+            let kept = Kept {
+                until,
+                is_owed,
+                is_retained,
+                received,
+                spent,
+                to,
+                answer,
+            };
+            self.write_down(message, origin, kept, now, out);
             return;
-        };
-        let is_cleared = message.payload.bytes.is_empty();
-        let mut debts = std::mem::replace(&mut self.scratch.debts, Debts::NONE);
-        if !is_owed {
-            debts.begin(false, None);
         }
-        if is_owed || (is_retained && !is_cleared) {
+        if is_retained && acknowledged {
+            self.tell_retained(self.owner(message.topic), origin.stamp, true, out);
+        }
+        if let (By::Waiting { id, .. }, Some(answer)) = (by, answer) {
+            self.answer_when(id, answer, Wait::Nothing, Promise::default(), out);
+        }
+        if is_entered {
+            self.write_down(message, origin, Kept::for_streams(spent), now, out);
+        } else if let Some(spent) = spent {
+            self.spend(spent, out);
+        }
+    }
+
+    /// Writes a message down, at once or when other shards have named their debtors; who waits for that is answered then.
+    fn write_down(
+        &mut self,
+        message: &Message<'_>,
+        origin: Origin,
+        kept: Kept,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let Kept {
+            until,
+            is_owed,
+            is_retained,
+            received,
+            spent,
+            to,
+            answer,
+        } = kept;
+        let is_cleared = message.payload.bytes.is_empty();
+        let is_entered = !self.scratch.entered.is_empty();
+        // What is owed to nobody may come in the middle of another's fan-out, whose debts are being collected.
+        let mut debts = Debts::NONE;
+        if is_owed {
+            std::mem::swap(&mut debts, &mut self.scratch.debts);
+        }
+        if is_owed || is_entered || (is_retained && !is_cleared) {
             debts.id.get_or_insert_with(|| self.numbers.message());
         }
         let mut body = std::mem::take(&mut self.scratch.body);
@@ -236,7 +171,7 @@ impl Broker {
         let date = self.calendar.date(now.monotonic_ms);
         let expires_wall_ms = expires_wall_ms(message.expiry_s, date);
         debts.outlives |= self.policies.dead_letter_of(message.topic).is_some();
-        let is_reported = is_retained && acknowledged;
+        let is_reported = is_retained && origin.qos != QoS::AtMostOnce;
         if debts.asked > 0 || self.held.has_pending() {
             self.count_pending(to, answer, out);
             self.held
@@ -246,6 +181,7 @@ impl Broker {
                     until,
                     expires_wall_ms,
                     body: body.as_slice().into(),
+                    entered: self.scratch.entered.as_slice().into(),
                     retains: is_retained.then(|| (message.topic.into(), origin.stamp, is_cleared)),
                     received,
                     spent,
@@ -262,6 +198,7 @@ impl Broker {
             needed_wall_ms: needed_wall_ms(&debts, expires_wall_ms),
             body: &body,
             debts: Some(&mut debts),
+            entered: &self.scratch.entered,
             retains: is_retained.then_some(Retains {
                 topic: message.topic,
                 stamp: origin.stamp,
@@ -284,7 +221,9 @@ impl Broker {
             retained: is_reported.then(|| (self.owner(message.topic), origin.stamp)),
             delayed: spent.and_then(Spent::promise),
         };
-        self.scratch.debts = debts;
+        if is_owed {
+            self.scratch.debts = debts;
+        }
         self.scratch.body = body;
         self.queue_answer(to, answer, Wait::For(ticket, until), promise, out);
     }
@@ -307,6 +246,17 @@ impl Broker {
             self.dead_letter_written(settled, ticket, out);
         }
         ticket
+    }
+
+    /// Finds the streams that a message on this topic enters: no message of the server's own.
+    fn find_streams(&mut self, topic: &str) -> bool {
+        let entered = &mut self.scratch.entered;
+        if self.streams.is_empty() || !self.has_store || is_server_topic(topic) {
+            entered.clear();
+            return false;
+        }
+        self.streams.matching(Topic::from_validated(topic), entered);
+        !entered.is_empty()
     }
 
     fn encode_content(&self, message: &Message<'_>, origin: Origin, now: Now, body: &mut Vec<u8>) {
@@ -411,120 +361,5 @@ impl Broker {
             why: "",
         };
         (self.recipient(id), Some(answer))
-    }
-
-    /// Another shard says who is owed a message of this one.
-    pub(crate) fn hear_owes(
-        &mut self,
-        from: ShardId,
-        debts: &Debts,
-        now: Now,
-        out: &mut impl Effects,
-    ) {
-        let Some(publish) = debts.id.and_then(|id| self.held.pending_publish(id)) else {
-            return;
-        };
-        publish.debts.asked = publish.debts.asked.saturating_sub(1);
-        if !debts.is_empty() {
-            publish.debts.add(debts);
-            publish.owing.push(from);
-        }
-        self.write_pending(now, out);
-    }
-
-    /// Writes down what no shard has to be asked about any more, in order.
-    pub(crate) fn write_pending(&mut self, now: Now, out: &mut impl Effects) {
-        let mut logged: Vec<(ShardId, MessageId)> = Vec::new();
-        while let Some(pending) = self.held.next_pending() {
-            match pending {
-                Pending::Answer {
-                    to,
-                    answer,
-                    wait,
-                    promise,
-                } => {
-                    self.count_pending_less(Some(to), Some(answer));
-                    self.queue_answer(Some(to), Some(answer), wait, promise, out);
-                }
-                Pending::Publish(publish) => self.write_publish(*publish, &mut logged, out),
-            }
-        }
-        for (shard, upto) in logged {
-            if shard == self.shard {
-                self.logged(shard, upto, now, out);
-            } else {
-                post(shard, Mail::Logged { upto }, out);
-            }
-        }
-        self.release_due(now, out);
-    }
-
-    fn write_publish(
-        &mut self,
-        publish: PendingPublish,
-        logged: &mut Vec<(ShardId, MessageId)>,
-        out: &mut impl Effects,
-    ) {
-        let PendingPublish {
-            mut debts,
-            owing,
-            until,
-            expires_wall_ms,
-            body,
-            retains,
-            received,
-            spent,
-            to,
-            answer,
-            is_reported,
-        } = publish;
-        self.count_pending_less(to, answer);
-        // It may have been released, or its session ended, since.
-        let is_received = |sessions: &mut crate::session::Sessions, received| {
-            let session: Option<&mut crate::session::Session> = sessions.received_by(received);
-            session.is_some_and(|session| session.has_received(received.packet_id))
-        };
-        let row = received.filter(|(received, _)| is_received(&mut self.sessions, *received));
-        let id = debts.id;
-        let is_owed = !debts.is_empty();
-        let writing = Writing {
-            id,
-            expires_wall_ms,
-            needed_wall_ms: needed_wall_ms(&debts, expires_wall_ms),
-            body: &body,
-            debts: Some(&mut debts),
-            retains: retains.as_ref().map(|(topic, stamp, is_cleared)| Retains {
-                topic,
-                stamp: *stamp,
-                is_cleared: *is_cleared,
-            }),
-            received: row_of(row),
-            spent,
-        };
-        let wait = if writing.is_empty() {
-            Wait::Nothing
-        } else {
-            writing.write(out.journal());
-            let waited = waited(until, to, spent);
-            Wait::For(self.end_with(spent, waited, out), until)
-        };
-        if let Some(id) = id.filter(|_| is_owed) {
-            for shard in owing.iter().copied().chain([self.shard]) {
-                match logged.iter_mut().find(|(known, _)| *known == shard) {
-                    Some((_, upto)) => *upto = id,
-                    None => logged.push((shard, id)),
-                }
-            }
-        }
-        let retained = retains.filter(|_| is_reported);
-        let promise = Promise {
-            message: id.filter(|_| is_owed),
-            owing,
-            received: received.map(|(received, _)| received),
-            released: None,
-            retained: retained.map(|(topic, stamp, _)| (self.owner(&topic), stamp)),
-            delayed: spent.and_then(Spent::promise),
-        };
-        self.queue_answer(to, answer, wait, promise, out);
     }
 }

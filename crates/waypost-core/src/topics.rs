@@ -3,7 +3,7 @@
 use waypost_mqtt::Properties;
 
 /// Topics only the server publishes to.
-const SERVER_TOPICS: [&str; 3] = ["$SYS", "$events", "$dictionary"];
+const SERVER_TOPICS: [&str; 4] = ["$SYS", "$events", "$dictionary", "$from"];
 
 /// User Properties only the server gives; one that ends in `-` stands for all that begin with it.
 const RESERVED_PROPERTIES: [&str; 4] = [
@@ -59,6 +59,8 @@ mod tests {
             ("$SYSTEM", false),
             ("$events/client/connected", true),
             ("$dictionary/1", true),
+            ("$from/last=1/a", true),
+            ("$fromage", false),
             ("$other", false),
             ("a/$SYS", false),
             ("/$SYS", false),

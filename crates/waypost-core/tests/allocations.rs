@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use waypost_core::{
     AllowAll, Broker, BrokerConfig, ConnectionId, Effects, Frame, Limits, MailBatch, Message, Now,
-    Peer, Policies, RetainedClock, ShardId, Target, TopicPolicy,
+    Peer, Policies, RetainedClock, ShardId, Stream, Streams, Target, TopicPolicy,
 };
 use waypost_mqtt::{
     Connect, Filter, Packet, PacketId, Properties, Property, PropertyBuffer, ProtocolVersion,
@@ -83,8 +83,8 @@ const NOW: Now = Now {
     wall_ms: 1_700_000_000_000,
 };
 
-fn broker() -> Broker {
-    let config = BrokerConfig {
+fn config() -> BrokerConfig {
+    BrokerConfig {
         shard: ShardId(0),
         shards: 1,
         seed: 1,
@@ -94,8 +94,11 @@ fn broker() -> Broker {
         streams: std::sync::Arc::default(),
         has_store: false,
         numbers: waypost_core::journal::Numbers::default(),
-    };
-    Broker::new(config, Box::new(AllowAll), Box::new(AllowAll))
+    }
+}
+
+fn broker() -> Broker {
+    Broker::new(config(), Box::new(AllowAll), Box::new(AllowAll))
 }
 
 fn handle(
@@ -314,9 +317,60 @@ fn an_idle_session_takes_few_bytes() {
     }
 }
 
+/// With streams, one that takes it or not; and what enters is encoded into memory that is used again.
+fn a_message_at_qos_0_with_streams_allocates_nothing() {
+    for filter in ["a/#", "other/#"] {
+        let mut out = Nowhere::default();
+        let stream = Stream {
+            id: waypost_core::stream::StreamId(1),
+            name: "s".into(),
+            filters: vec![filter.into()],
+        };
+        let streams = Streams::new(vec![stream]).unwrap();
+        let mut broker = Broker::new(
+            BrokerConfig {
+                streams: streams.into(),
+                has_store: true,
+                ..config()
+            },
+            Box::new(AllowAll),
+            Box::new(AllowAll),
+        );
+        let version = ProtocolVersion::V5;
+        connect(&mut broker, &mut out, 1, version);
+        let publish = Publish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            topic: "a/b/c",
+            packet_id: None,
+            properties: Properties::EMPTY,
+            payload: b"payload",
+        };
+        let mut bytes = Vec::new();
+        encode(&Packet::Publish(publish), version, &mut bytes);
+        let mut publish_often = || {
+            for _ in 0..100 {
+                let packet = decode(&bytes, version, Role::Client).unwrap();
+                let frame = Frame {
+                    bytes: &bytes,
+                    shared: None,
+                };
+                broker.handle_packet(ConnectionId(1), &packet, frame, NOW, &mut out);
+            }
+        };
+        publish_often();
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        publish_often();
+        let after = ALLOCATIONS.load(Ordering::Relaxed);
+        assert_eq!(after - before, 0, "{filter}");
+    }
+}
+
 #[test]
 fn what_the_core_asks_of_the_allocator() {
     a_delivery_at_qos_0_allocates_nothing();
     a_message_of_a_group_at_qos_0_allocates_nothing();
+    a_message_at_qos_0_with_streams_allocates_nothing();
     an_idle_session_takes_few_bytes();
 }

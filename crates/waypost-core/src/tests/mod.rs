@@ -23,6 +23,7 @@ mod sessions;
 mod shards;
 mod sharing;
 mod store;
+mod streams;
 mod subscriptions;
 mod wills;
 mod world;

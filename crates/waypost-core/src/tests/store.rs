@@ -1,8 +1,11 @@
 //! A store in memory: what the shards of a world wrote down, and what of it a crash would leave.
 
+mod streams;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use self::streams::MemoryStreams;
 use super::disk_store::DiskStore;
 use crate::journal::{
     Journal, MessageId, QueueId, QueueRead, ReadEntry, Refusal, Stored, Table, Ticket, Until,
@@ -23,7 +26,7 @@ pub(in crate::tests) enum Op {
 
 #[derive(Clone, Debug)]
 enum Said {
-    Transaction(Ticket, Vec<Op>),
+    Transaction(Ticket, Until, Vec<Op>),
     ReadQueue(QueueId, u64, u32, u32),
     ReadMessage(MessageId),
     ReadStream(StreamAsk),
@@ -53,8 +56,9 @@ pub(in crate::tests) struct Views {
     pub messages: BTreeMap<MessageId, Arc<[u8]>>,
     /// Until when they are needed.
     pub needed: BTreeMap<MessageId, u64>,
-    /// What entered, in order.
-    pub streams: BTreeMap<StreamId, Vec<MessageId>>,
+    pub streams: MemoryStreams,
+    /// What time it is where it is written down.
+    wall_ms: u64,
     next_place: u64,
 }
 
@@ -74,7 +78,8 @@ impl Views {
             }
             Op::Enter(id, streams) => {
                 for stream in streams {
-                    self.streams.entry(*stream).or_default().push(*id);
+                    let body = &self.messages[id];
+                    self.streams.enter(*stream, self.wall_ms, body);
                 }
             }
             Op::Settle(queue, id) => {
@@ -156,6 +161,10 @@ pub(in crate::tests) struct MemoryStore {
     pub transactions: u64,
     /// Where everything goes too, and is read from.
     pub disk: Option<Box<DiskStore>>,
+    /// Transactions that became durable from when this is there, and how far somebody waited for them to come.
+    pub recorded: Option<Vec<(Until, Vec<Op>)>>,
+    /// Questions that wait until their streams grow, with their shards.
+    parked: Vec<(usize, StreamAsk)>,
     /// Transactions that were refused since one was durable. A crash may find that some of them are there all the same.
     refused: u64,
 }
@@ -198,22 +207,30 @@ impl MemoryStore {
         self.waiting.is_empty()
     }
 
-    /// Makes the oldest thing handed in durable, and says what its shard is told.
-    pub fn step(&mut self) -> Option<(usize, Answer)> {
+    /// Whoever waits for a stream to grow asks again.
+    fn unpark(&mut self) {
+        for (shard, ask) in std::mem::take(&mut self.parked) {
+            self.waiting.push_back((shard, Said::ReadStream(ask)));
+        }
+    }
+
+    /// Makes the oldest thing handed in durable, and says what its shard is told, if anything.
+    pub fn step(&mut self, wall_ms: u64) -> Option<(usize, Option<Answer>)> {
         if self.is_dead() {
             return None;
         }
+        self.durable.wall_ms = wall_ms;
         let (shard, said) = self.waiting.pop_front()?;
         let answer = match said {
-            Said::Transaction(ticket, _) if self.refuses.is_some() => {
+            Said::Transaction(ticket, ..) if self.refuses.is_some() => {
                 Answer::Refused(ticket, ticket, self.refuses?)
             }
-            Said::Transaction(ticket, ops) => {
+            Said::Transaction(ticket, until, ops) => {
                 if let Some(disk) = &mut self.disk {
                     if let Err(why) = disk.write(&ops) {
                         self.refused += 1;
                         let refused = Answer::Refused(ticket, ticket, why);
-                        return (!self.is_dead()).then_some((shard, refused));
+                        return (!self.is_dead()).then_some((shard, Some(refused)));
                     }
                     self.refused = 0;
                 }
@@ -221,6 +238,12 @@ impl MemoryStore {
                     self.durable.apply(op);
                 }
                 self.transactions += 1;
+                if ops.iter().any(|op| matches!(op, Op::Enter(..))) {
+                    self.unpark();
+                }
+                if let Some(recorded) = &mut self.recorded {
+                    recorded.push((until, ops));
+                }
                 Answer::Stored(Stored {
                     written: ticket,
                     durable: ticket,
@@ -236,9 +259,15 @@ impl MemoryStore {
                 };
                 Answer::MessageRead(id, body)
             }
-            Said::ReadStream(ask) => Answer::Stream(ask.reader, StreamAnswer::Gone),
+            Said::ReadStream(ask) => {
+                let Some(answer) = self.durable.streams.answer(&ask) else {
+                    self.parked.push((shard, ask));
+                    return Some((shard, None));
+                };
+                Answer::Stream(ask.reader, answer)
+            }
         };
-        Some((shard, answer))
+        Some((shard, Some(answer)))
     }
 
     /// What each shard is told once everything is with the operating system, and nothing more on disk.
@@ -280,6 +309,7 @@ impl MemoryStore {
     /// The machine stops: what was not durable is lost.
     pub fn crash(&mut self, shards: usize) {
         self.waiting.clear();
+        self.parked.clear();
         self.last = vec![Ticket(0); shards];
         if let Some(disk) = &mut self.disk {
             disk.crash();
@@ -287,7 +317,8 @@ impl MemoryStore {
             if std::mem::take(&mut self.refused) == 0 {
                 self.durable.must_be(&found);
             }
-            self.durable = found;
+            let streams = std::mem::take(&mut self.durable.streams);
+            self.durable = Views { streams, ..found };
         }
     }
 }
@@ -353,10 +384,10 @@ impl Journal for Pen<'_> {
             .push(Op::Hold(table, key.into(), version, value.into(), id));
     }
 
-    fn end(&mut self, _: Until) -> Ticket {
+    fn end(&mut self, until: Until) -> Ticket {
         let last = &mut self.store.last[self.shard];
         last.0 += 1;
-        let said = Said::Transaction(*last, std::mem::take(&mut self.open));
+        let said = Said::Transaction(*last, until, std::mem::take(&mut self.open));
         self.store.waiting.push_back((self.shard, said));
         *last
     }

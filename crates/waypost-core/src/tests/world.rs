@@ -196,6 +196,20 @@ impl World {
         self.settle();
     }
 
+    /// These streams are configured from now on, on every shard; their numbers follow their order, from 1.
+    pub fn configure(&mut self, streams: &[(&str, &[&str])]) {
+        let stream = |(id, (name, filters)): (u32, &(&str, &[&str]))| crate::Stream {
+            id: crate::stream::StreamId(id),
+            name: (*name).into(),
+            filters: filters.iter().map(ToString::to_string).collect(),
+        };
+        let streams = (1..).zip(streams).map(stream).collect();
+        self.streams = Arc::new(crate::Streams::new(streams).unwrap());
+        for shard in &mut self.shards {
+            shard.broker.handle_streams(Arc::clone(&self.streams));
+        }
+    }
+
     /// Calls one shard's broker, then does what it asked for.
     fn call(&mut self, shard: usize, call: impl FnOnce(&mut Broker, Now, &mut Net<'_>)) {
         let now = self.now;
@@ -274,8 +288,11 @@ impl World {
 
     /// Makes the oldest thing handed in to the store durable and tells its shard; `false` if there is none.
     pub fn store_step(&mut self) -> bool {
-        let Some((shard, answer)) = self.store.step() else {
+        let Some((shard, answer)) = self.store.step(self.now.wall_ms) else {
             return false;
+        };
+        let Some(answer) = answer else {
+            return true;
         };
         self.call(shard, |broker, now, net| match answer {
             StoreAnswer::Stored(stored) => broker.handle_stored(stored, now, net),
