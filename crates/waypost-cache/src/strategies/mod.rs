@@ -1,6 +1,7 @@
 //! The strategies, one file each.
 
 mod arc;
+mod auto;
 mod fifo;
 mod frequency;
 mod lfu;
@@ -23,15 +24,21 @@ pub fn default_strategy() -> &'static Strategy {
 
 /// Every cache strategy there is.
 pub fn registry() -> &'static [Strategy] {
-    &[
-        lru::STRATEGY,
-        fifo::STRATEGY,
-        lfu::STRATEGY,
-        mfu::STRATEGY,
-        lru_lfu::STRATEGY,
-        arc::STRATEGY,
-        sieve::STRATEGY,
-        s3_fifo::STRATEGY,
-        w_tinylfu::STRATEGY,
-    ]
+    REGISTRY
 }
+
+const REGISTRY: &[Strategy] = &[
+    lru::STRATEGY,
+    fifo::STRATEGY,
+    lfu::STRATEGY,
+    mfu::STRATEGY,
+    lru_lfu::STRATEGY,
+    arc::STRATEGY,
+    sieve::STRATEGY,
+    s3_fifo::STRATEGY,
+    w_tinylfu::STRATEGY,
+    auto::STRATEGY,
+];
+
+/// Those that `auto` chooses among: all before it.
+const OTHERS: &[Strategy] = REGISTRY.split_at(REGISTRY.len() - 1).0;
