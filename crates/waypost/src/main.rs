@@ -61,6 +61,8 @@ enum Command {
     Store(commands::store::Args),
     /// List the strategies there are, by family
     Strategies(commands::strategies::Args),
+    /// Compare cache strategies: what stays in memory
+    Cache(commands::cache::Args),
     /// Compare balance strategies: who in a group gets a message
     Balance(commands::balance::Args),
     /// Print a completion script for a shell
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         Command::Users(arguments) => commands::users::run(&arguments),
         Command::Store(arguments) => commands::store::run(&arguments),
         Command::Strategies(arguments) => commands::strategies::run(&arguments),
+        Command::Cache(arguments) => commands::cache::run(&arguments),
         Command::Balance(arguments) => commands::balance::run(&arguments),
         Command::Completions(arguments) => {
             commands::completions::run(&arguments, &mut Cli::command())

@@ -3,6 +3,7 @@
 pub mod administration;
 pub mod balance;
 pub mod bench;
+pub mod cache;
 pub mod completions;
 pub mod config;
 pub mod connection;

@@ -139,12 +139,13 @@ impl Life {
         let port =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr());
         let port = port.expect("a free port").port();
-        let toml = variant.configuration.as_deref().unwrap_or_default();
-        let server = ServerOptions::new()
+        let mut server = ServerOptions::new()
             .shards(variant.shards)
             .mqtt_port(port)
-            .data_dir(&data_dir)
-            .configuration(&variant::complete(toml, directory.path()));
+            .data_dir(&data_dir);
+        if let Some(toml) = &variant.configuration {
+            server = server.configuration(&variant::with_key(toml, directory.path()));
+        }
         let running = server.clone().start();
         let mut scene = Scene::new(port, Arc::new(AtomicU64::new(0)));
         scene.gather();

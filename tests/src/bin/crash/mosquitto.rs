@@ -102,32 +102,6 @@ impl Subscriber {
     }
 }
 
-/// How what `mosquitto_pub` publishes comes to `crash/<name>`.
-#[derive(Clone, Copy)]
-pub enum Way {
-    /// It is published there.
-    Straight,
-    /// After so many seconds.
-    Delayed(u32),
-    /// It expires in a queue after so many seconds, and is a dead letter there.
-    Dead(u32),
-}
-
-/// What those of [`Way::Dead`] publish to.
-pub const DYING: &str = "dying";
-
-/// Leaves a session that everything is owed to that is going to die, and that never comes back.
-pub fn leave_heir(port: u16) {
-    let port = port.to_string();
-    let filter = format!("{DYING}/#");
-    let status = Command::new("mosquitto_sub")
-        .args(["-h", "127.0.0.1", "-p", &port, "-V", "5", "-i", "heir"])
-        .args(["-c", "-x", "86400", "-q", "1", "-t", &filter, "-E"])
-        .status();
-    let is_left = status.is_ok_and(|status| status.success());
-    assert!(is_left, "mosquitto_sub could not subscribe for the heir");
-}
-
 /// Publishes at QoS 1 for one round; what it has not finished when the server is killed, it never repeats.
 pub struct Publisher {
     _program: Program,
@@ -139,26 +113,20 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Its messages are numbered from `after` + 1.
+    /// Its messages are numbered from `after` + 1; they come after so many seconds.
     pub fn start(
-        (name, way): (&'static str, Way),
+        (name, delay_s): (&'static str, u32),
         port: u16,
         after: u64,
         round: u64,
         reports: Reports,
     ) -> Self {
-        let topic = match way {
-            Way::Straight => format!("crash/{name}"),
-            Way::Delayed(seconds) => format!("$delayed/{seconds}/crash/{name}"),
-            Way::Dead(_) => format!("{DYING}/{name}"),
+        let topic = match delay_s {
+            0 => format!("crash/{name}"),
+            _ => format!("$delayed/{delay_s}/crash/{name}"),
         };
         let acks = reports.clone();
-        let expiry_s;
-        let mut arguments = vec!["-i", name, "-q", "1", "-t", &topic, "-l", "-d"];
-        if let Way::Dead(seconds) = way {
-            expiry_s = seconds.to_string();
-            arguments.extend(["-D", "publish", "message-expiry-interval", &expiry_s]);
-        }
+        let arguments = ["-i", name, "-q", "1", "-t", &topic, "-l", "-d"];
         let mut program = start(
             "mosquitto_pub",
             port,

@@ -18,7 +18,7 @@ use waypost_tests::{
 };
 
 use crate::{
-    mosquitto::{self, Way},
+    mosquitto,
     paho::Paho,
     report::{Report, Reports},
     rumq::Rumq,
@@ -34,15 +34,11 @@ const KEPT: u64 = 4;
 
 /// Publishers to `crash/…`, and last the client whose connections end in a will, which no group hears.
 const HEARD: &[&str] = &[
-    "paho1", "paho2", "rumq1", "rumq2", "mpub", "mlater", "mdying", "mortal",
+    "paho1", "paho2", "rumq1", "rumq2", "mpub", "mlater", "mortal",
 ];
-/// Those that are `mosquitto_pub`, and how what they publish comes. What takes a second comes while the server is down, or
-/// starts, or is to be killed again.
-const LINES: [(&str, Way); 3] = [
-    ("mpub", Way::Straight),
-    ("mlater", Way::Delayed(1)),
-    ("mdying", Way::Dead(1)),
-];
+/// Those that are `mosquitto_pub`, and after how many seconds what they publish is to come: most of it while the server is
+/// down, or starts, or is to be killed again.
+const LINES: [(&str, u32); 2] = [("mpub", 0), ("mlater", 1)];
 /// Publishers that repeat what was not acknowledged; rumqttc's count for themselves.
 const REPEATING: &[&str] = &["paho1", "paho2", "keeper"];
 const SUBSCRIBERS: &[&str] = &["steady", "flapper", "sleeper", "rumqs", "msub"];
@@ -103,7 +99,6 @@ impl Scene {
         }
         ledger.subscribe(GROUP, Entry::Group, &HEARD[..HEARD.len() - 1]);
         let python = required_program(Program::Python).expect("Python with paho");
-        mosquitto::leave_heir(port);
         Self {
             paho: Paho::start(python, port, to.clone()),
             publishers: [

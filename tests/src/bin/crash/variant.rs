@@ -64,12 +64,9 @@ impl Variant {
     }
 }
 
-/// Where what dies in the queue of the heir goes.
-const DEAD_LETTERS: &str = "\n[[topic]]\nfilter = \"dying/#\"\ndead_letter = \"crash/mdying\"\n";
-
-/// `toml` with a key file in `directory`, which outlives the server's processes, and with a place for dead letters.
-pub fn complete(toml: &str, directory: &Path) -> String {
+/// `toml` with a key file in `directory`, which outlives the server's processes.
+pub fn with_key(toml: &str, directory: &Path) -> String {
     let file = directory.join("key");
     std::fs::write(&file, KEY).expect("the key file is written");
-    toml.replace(KEY_FILE, &file.to_string_lossy()) + DEAD_LETTERS
+    toml.replace(KEY_FILE, &file.to_string_lossy())
 }
