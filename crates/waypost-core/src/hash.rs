@@ -28,11 +28,29 @@ impl Hasher {
     }
 }
 
+/// Of a long payload, how much of its beginning and of its end is hashed.
+const ENDS_BYTES: usize = 256;
+
+/// Tells one message from another under the same Packet Identifier, by what is the same each time it is sent. Written
+/// down: it stays what it is.
+pub(crate) fn content_hash(payload: &[u8]) -> u64 {
+    let ends = payload.len().min(ENDS_BYTES);
+    let (first, _) = payload.split_at(ends);
+    let (_, last) = payload.split_at(payload.len() - ends);
+    let len = (payload.len() as u64).to_le_bytes();
+    let bytes = len.iter().chain(first).chain(last);
+    hash(bytes.copied())
+}
+
 /// FNV-1a, finished well: the same on every shard, never 0. Decides which shard is whose registrar, which owns a
 /// retained topic, and who published a message (No Local).
 pub(crate) fn shared_hash(text: &str) -> u64 {
+    hash(text.bytes())
+}
+
+fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for byte in text.bytes() {
+    for byte in bytes {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
     }
     hash ^= hash >> 32;

@@ -11,11 +11,12 @@ mod writing;
 use waypost_mqtt::{PacketId, QoS, ReasonCode, Topic};
 
 pub(crate) use self::pending::PendingPublish;
-use self::writing::{Retains, Spent, Writing, needed_wall_ms, row_of, waited};
+use self::writing::{ReceivedRow, Retains, Spent, Writing, needed_wall_ms, row_of, waited};
 use crate::broker::Broker;
 use crate::debts::{Debts, Ledger};
 use crate::delayed::Entry;
 use crate::effects::{ConnectionId, Effects, Message, Now, ShardId};
+use crate::hash::content_hash;
 use crate::held::{Answer, Pending, Promise, Recipient, Wait};
 use crate::journal::{QueueId, Ticket, Until};
 use crate::mail::Origin;
@@ -53,7 +54,7 @@ struct Kept {
     until: Until,
     is_owed: bool,
     is_retained: bool,
-    received: Option<(ReceivedId, Option<QueueId>)>,
+    received: Option<(ReceivedId, Option<ReceivedRow>)>,
     spent: Option<Spent>,
     to: Option<Recipient>,
     answer: Option<Answer>,
@@ -107,7 +108,8 @@ impl Broker {
         } else {
             None
         };
-        let received = self.receive(by, origin.qos, until.is_some(), number);
+        let bytes = message.payload.bytes;
+        let received = self.receive(by, bytes, origin.qos, until.is_some(), number);
         let (to, answer) = self.answer_to(by, origin.qos, is_matched || is_entered);
         if let Some(until) = until {
             let kept = Kept {
@@ -307,10 +309,11 @@ impl Broker {
     pub(crate) fn receive(
         &mut self,
         by: By,
+        payload: &[u8],
         qos: QoS,
         is_written: bool,
         number: Option<QueueId>,
-    ) -> Option<(ReceivedId, Option<QueueId>)> {
+    ) -> Option<(ReceivedId, Option<ReceivedRow>)> {
         let By::Waiting {
             slot, packet_id, ..
         } = by
@@ -331,7 +334,12 @@ impl Broker {
             era: self.sessions.received_era(slot),
             packet_id: packet_id.value(),
         };
-        Some((received, number))
+        let row = number.map(|queue| ReceivedRow {
+            queue,
+            packet_id: packet_id.value(),
+            content: content_hash(payload),
+        });
+        Some((received, row))
     }
 
     pub(crate) fn answer_to(

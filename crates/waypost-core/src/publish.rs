@@ -85,11 +85,11 @@ impl Broker {
         };
         let is_v5 = connection.is_v5();
         if let (QoS::ExactlyOnce, Some(packet_id)) = (publish.qos, publish.packet_id) {
-            let Some(session) = self.sessions.get(slot) else {
+            let Some(session) = self.sessions.get_mut(slot) else {
                 return;
             };
             // 5 [MQTT-4.3.3-10], 3.1.1 [MQTT-4.3.3-2]: a repeat gets PUBREC again and goes nowhere.
-            if session.has_received(packet_id.value()) {
+            if session.has_received_before(packet_id.value(), publish.payload) {
                 self.counters.publishes_repeated += 1;
                 let is_unsure = session.unstored() > 0;
                 self.answer_repeat(id, packet_id, is_unsure, out);

@@ -70,9 +70,10 @@ impl Broker {
                 if self.is_row_of_orphan(table, queue, key) {
                     return Ok(());
                 }
+                let content = value.first_chunk().map(|hash| u64::from_le_bytes(*hash));
                 let slot = self.sessions.find_number(queue);
                 if let Some(session) = slot.and_then(|slot| self.sessions.get_mut(slot)) {
-                    session.receive(packet_id, true);
+                    session.restore_received(packet_id, content);
                 }
                 Ok(())
             }

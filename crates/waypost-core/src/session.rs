@@ -10,7 +10,7 @@ use waypost_mqtt::PacketId;
 use crate::cursor::Cursor;
 use crate::effects::ConnectionId;
 use crate::group::Memberships;
-use crate::hash::Hasher;
+use crate::hash::{Hasher, content_hash};
 use crate::index::{FilterId, SubscriberId};
 use crate::inflight::Inflight;
 use crate::journal::QueueId;
@@ -143,11 +143,30 @@ impl Session {
             .push_back((packet_id, has_row));
     }
 
+    /// At a start: a message was taken over, with this content.
+    pub fn restore_received(&mut self, packet_id: u16, content: Option<u64>) {
+        self.receive(packet_id, true);
+        if let (Some(content), Some(received)) = (content, &mut self.received) {
+            received.contents.push((packet_id, content));
+        }
+    }
+
+    /// Whether a message was taken over already. One taken over under its identifier before the start may be another: it
+    /// was refused, and on disk all the same, as the machine stopped before it could be taken back there.
+    pub fn has_received_before(&mut self, packet_id: u16, payload: &[u8]) -> bool {
+        let mut contents = self.received.iter().flat_map(|received| &received.contents);
+        if contents.any(|(id, before)| *id == packet_id && *before != content_hash(payload)) {
+            self.release_received(packet_id);
+        }
+        self.has_received(packet_id)
+    }
+
     /// The client released it; says whether it has a row. `None` if there was nothing to release.
     pub fn release_received(&mut self, packet_id: u16) -> Option<bool> {
         let received = self.received.as_mut()?;
         let at = received.ids.iter().position(|(id, _)| *id == packet_id)?;
         let (_, has_row) = received.ids.remove(at)?;
+        received.contents.retain(|(id, _)| *id != packet_id);
         if received.ids.is_empty() && received.ids.capacity() > 64 {
             received.ids = VecDeque::new();
         }
@@ -189,6 +208,8 @@ impl Session {
 pub(crate) struct Received {
     /// Each with whether it has a row.
     ids: VecDeque<(u16, bool)>,
+    /// Of those taken over before the start, what they were.
+    contents: Vec<(u16, u64)>,
     /// How many are not kept yet, and will be.
     unstored: u16,
     /// Tells this session from others that were or will be in its slot, of the same client too.

@@ -10,7 +10,7 @@ use crate::journal::{Journal, MessageId, Refusal, Table, Until};
 use crate::keep::By;
 use crate::mail::Origin;
 use crate::rows::message::encode;
-use crate::rows::{DelayedHead, DelayedRow, Due, packet_key};
+use crate::rows::{DelayedHead, DelayedRow, Due};
 
 /// What the dates of two shards, and what is cut off below a millisecond, may differ by: nothing comes too early.
 const ROUNDING_MS: u64 = 3;
@@ -80,12 +80,12 @@ impl Broker {
             By::Waiting { slot, .. } if origin.qos == QoS::ExactlyOnce => self.number_of(slot),
             _ => None,
         };
-        let received = self.receive(by, origin.qos, waited.is_some(), number);
+        let bytes = message.payload.bytes;
+        let received = self.receive(by, bytes, origin.qos, waited.is_some(), number);
         let journal = out.journal();
         write(journal, due, row, &body);
-        if let Some((received, Some(queue))) = received {
-            let key = packet_key(queue, received.packet_id);
-            journal.put(Table::RECEIVED, &key, &[]);
+        if let Some((_, Some(row))) = received {
+            row.write(journal);
         }
         self.scratch.body = body;
         let ticket = self.end(waited.unwrap_or(Until::Whenever), out);
@@ -179,7 +179,7 @@ impl Broker {
         let number = packet.and_then(|(number, _)| number);
         if self.shard == HOME {
             let (is_any, ticket) = self.cancel_delayed(&cancel, HOME, out);
-            let received = self.receive(by, origin.qos, ticket.is_some(), number);
+            let received = self.receive(by, &[], origin.qos, ticket.is_some(), number);
             let promise = Promise {
                 received: received.map(|(received, _)| received),
                 ..Promise::default()
@@ -193,7 +193,7 @@ impl Broker {
             return;
         }
         // The identifier is free again if that is refused.
-        let received = self.receive(by, origin.qos, true, number);
+        let received = self.receive(by, &[], origin.qos, true, number);
         let promise = Promise {
             received: received.map(|(received, _)| received),
             ..Promise::default()

@@ -1,12 +1,12 @@
 //! Messages whose debtors other shards have yet to name, and what waits behind them.
 
-use super::writing::{Retains, Spent, Writing, needed_wall_ms, row_of, waited};
+use super::writing::{ReceivedRow, Retains, Spent, Writing, needed_wall_ms, row_of, waited};
 use crate::broker::Broker;
 use crate::debts::Debts;
 use crate::effects::{Effects, Now, ShardId};
 use crate::held::{Answer, Pending, Promise, Recipient, Wait};
 use crate::interest::post;
-use crate::journal::{MessageId, QueueId, Until};
+use crate::journal::{MessageId, Until};
 use crate::mail::Mail;
 use crate::session::ReceivedId;
 use crate::stream::StreamId;
@@ -23,8 +23,8 @@ pub(crate) struct PendingPublish {
     pub(super) entered: Box<[StreamId]>,
     /// Topic, stamp, and whether that leaves nothing.
     pub(super) retains: Option<(Box<str>, u64, bool)>,
-    /// With the number of its session, if that has one.
-    pub(super) received: Option<(ReceivedId, Option<QueueId>)>,
+    /// With its row, if its session has a number.
+    pub(super) received: Option<(ReceivedId, Option<ReceivedRow>)>,
     pub(super) spent: Option<Spent>,
     pub(super) to: Option<Recipient>,
     pub(super) answer: Option<Answer>,

@@ -53,6 +53,22 @@ pub(super) struct Retains<'a> {
     pub is_cleared: bool,
 }
 
+/// The identifier of a `QoS` 2 message, as it is written down.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReceivedRow {
+    pub queue: QueueId,
+    pub packet_id: u16,
+    /// What tells the message from another under this identifier.
+    pub content: u64,
+}
+
+impl ReceivedRow {
+    pub fn write(self, journal: &mut dyn Journal) {
+        let key = packet_key(self.queue, self.packet_id);
+        journal.put(Table::RECEIVED, &key, &self.content.to_le_bytes());
+    }
+}
+
 /// A transaction to be.
 pub(super) struct Writing<'a> {
     pub id: Option<MessageId>,
@@ -64,7 +80,7 @@ pub(super) struct Writing<'a> {
     /// In ascending order.
     pub entered: &'a [StreamId],
     pub retains: Option<Retains<'a>>,
-    pub received: Option<(QueueId, u16)>,
+    pub received: Option<ReceivedRow>,
     pub spent: Option<Spent>,
 }
 
@@ -104,8 +120,8 @@ impl Writing<'_> {
             let id = self.id.filter(|_| !is_cleared);
             journal.hold(Table::RETAINED, key, stamp, &value, id);
         }
-        if let Some((queue, packet_id)) = self.received {
-            journal.put(Table::RECEIVED, &packet_key(queue, packet_id), &[]);
+        if let Some(row) = self.received {
+            row.write(journal);
         }
         if let Some(spent) = self.spent {
             spent.delete(journal);
@@ -123,8 +139,8 @@ pub fn waited(until: Until, to: Option<Recipient>, spent: Option<Spent>) -> Unti
     }
 }
 
-pub fn row_of(received: Option<(ReceivedId, Option<QueueId>)>) -> Option<(QueueId, u16)> {
-    received.and_then(|(received, queue)| Some((queue?, received.packet_id)))
+pub fn row_of(received: Option<(ReceivedId, Option<ReceivedRow>)>) -> Option<ReceivedRow> {
+    received.and_then(|(_, row)| row)
 }
 
 /// Until when the content of a message is needed. What is to be buried is, after it expired.

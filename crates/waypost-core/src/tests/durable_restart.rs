@@ -291,6 +291,33 @@ fn a_will_taken_back_has_no_row() {
     });
 }
 
+/// Goal: a publisher whose message was refused gives the identifier to another; that one is taken for a repeat by nobody,
+/// though the refused one is on disk all the same. Method: an answer that does not reach the publisher before the crash, and
+/// another message under its identifier after it.
+#[test]
+fn another_message_under_the_same_identifier_is_no_repeat_after_a_crash() {
+    on_shards(|world, last| {
+        let subscriber = v3("s").persistent(0);
+        let s = world.connect(&subscriber);
+        world.subscribe(s, "a", 2);
+        world.cut(s);
+        let publisher = |shard| v5("p").persistent(1_000).at(shard);
+        let p = world.connect(&publisher(last));
+        publish(world, p, ("a", "refused", 2, 9), false);
+        world.crash_and_restore();
+        let p = world.connect(&publisher(0));
+        publish(world, p, ("a", "another", 2, 9), false);
+        publish(world, p, ("a", "another", 2, 9), true);
+        assert_eq!(world.take(p), ["PUBREC #9", "PUBREC #9"]);
+        world.ack(p, "PUBREL", 9);
+        assert_eq!(world.take(p), ["PUBCOMP #9"]);
+        let s = world.connect(&subscriber);
+        let lines = world.take(s);
+        let payloads: Vec<_> = lines.iter().map(|line| line.rsplit('=').next()).collect();
+        assert_eq!(payloads, [Some("refused"), Some("another")]);
+    });
+}
+
 /// 5 and 3.1.1 [MQTT-4.4.0-1]'s other side: a publisher sends again what was not acknowledged, and the server knows a
 /// repeat when it sees one, also after a crash. Method: a crash after every step of one exchange.
 #[test]
