@@ -279,6 +279,21 @@ impl<D: Disk> Files<D> {
         if let Some(block) = lock(&self.blocks).get(key) {
             return Ok(block.clone());
         }
+        let block = Arc::new(self.read_block((uid, name, salt), at)?);
+        self.keep(uid, at.at, &block);
+        Ok(block)
+    }
+
+    /// A block of records of a segment, for one who reads it once.
+    pub fn block_uncached(&self, segment: &Segment, at: &BlockAt) -> Result<Block, Unread> {
+        self.read_block((segment.uid, &segment.name, &segment.salt), at)
+    }
+
+    fn read_block(
+        &self,
+        (uid, name, salt): (u64, &str, &[u8]),
+        at: &BlockAt,
+    ) -> Result<Block, Unread> {
         let opened = self.file(uid, name, salt)?;
         let kind = super::segment::RECORDS;
         let read = self.plain(name, &opened, at.at.into(), kind);
@@ -295,9 +310,7 @@ impl<D: Disk> Files<D> {
         if let Err(Unread::Damaged(damage)) = &block {
             self.is_damaged(damage);
         }
-        let block = Arc::new(block?);
-        self.keep(uid, at.at, &block);
-        Ok(block)
+        block
     }
 
     /// Lets readers find a block without the disk.

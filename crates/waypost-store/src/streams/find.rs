@@ -13,7 +13,7 @@ use super::{
     api::{Filter, Found, Start},
     block::Block,
     files::{Segment, Unread},
-    read::Window,
+    read::{TRIES, Window},
     stream::{Current, Place, Stream, read},
     table::{BlockAt, Table},
 };
@@ -57,6 +57,15 @@ impl<D: Disk> Streams<D> {
 
     /// The offset of the first record that entered at this time or later.
     pub(super) fn at_time(&self, stream: &Stream<D>, wall_ms: u64) -> Result<u64, StoreError> {
+        self.at_time_again(stream, wall_ms, 0)
+    }
+
+    fn at_time_again(
+        &self,
+        stream: &Stream<D>,
+        wall_ms: u64,
+        tries: u32,
+    ) -> Result<u64, StoreError> {
         if wall_ms == 0 {
             return Ok(0);
         }
@@ -77,22 +86,16 @@ impl<D: Disk> Streams<D> {
             state.past.get(index).cloned()
         };
         if let Some(segment) = past {
-            let table = match self.table_of(&segment) {
-                Ok(table) => table,
-                // It went meanwhile, or is damaged: what comes of it is a little early.
-                Err(Unread::Gone | Unread::Damaged(_)) => return Ok(segment.first),
-                Err(Unread::Failed(error)) => return Err(error.into()),
+            let found = self.at_time_in(&segment, wall_ms, in_block);
+            return match found {
+                Ok(offset) => Ok(offset),
+                Err(Unread::Gone) if tries < TRIES => {
+                    self.at_time_again(stream, wall_ms, tries + 1)
+                }
+                // What comes of it is a little early.
+                Err(Unread::Gone | Unread::Damaged(_)) => Ok(segment.first),
+                Err(Unread::Failed(error)) => Err(error.into()),
             };
-            let index = table.0.partition_point(|block| block.last_ms < wall_ms);
-            let Some(at) = table.0.get(index) else {
-                return Ok(segment.head.next);
-            };
-            let place = (segment.uid, segment.name.as_str(), segment.salt.as_slice());
-            return Ok(match self.files.block(place, at) {
-                Ok(block) => in_block(&block),
-                Err(Unread::Failed(error)) => return Err(error.into()),
-                Err(_) => at.first,
-            });
         }
         let current = stream.state().current.clone();
         if let Some(current) = current {
@@ -120,10 +123,22 @@ impl<D: Disk> Streams<D> {
         Ok(found.unwrap_or(state.next()).min(state.next()))
     }
 
-    fn table_of(&self, segment: &Segment) -> Result<Arc<Table>, Unread> {
-        match self.files.table(segment) {
-            Err(Unread::Gone) => self.files.table(segment),
-            table => table,
+    fn at_time_in(
+        &self,
+        segment: &Segment,
+        wall_ms: u64,
+        in_block: impl Fn(&Block) -> u64,
+    ) -> Result<u64, Unread> {
+        let table = self.files.table(segment)?;
+        let index = table.0.partition_point(|block| block.last_ms < wall_ms);
+        let Some(at) = table.0.get(index) else {
+            return Ok(segment.head.next);
+        };
+        let place = (segment.uid, segment.name.as_str(), segment.salt.as_slice());
+        match self.files.block(place, at) {
+            Ok(block) => Ok(in_block(&block).min(segment.head.next)),
+            Err(Unread::Damaged(_)) => Ok(at.first),
+            Err(error) => Err(error),
         }
     }
 
@@ -229,6 +244,7 @@ impl<D: Disk> Streams<D> {
         filter: Filter<'_>,
         window: &Window,
     ) -> Result<Option<Before>, StoreError> {
+        let mut tries = 0;
         loop {
             if end <= window.floor {
                 return Ok(None);
@@ -260,11 +276,15 @@ impl<D: Disk> Streams<D> {
                     }
                     let before = end.min(segment.head.next);
                     let at = self.matching_of(&segment, filter).and_then(|matching| {
-                        let table = self.table_of(&segment)?;
+                        let table = self.files.table(&segment)?;
                         Ok(last_before(&table, matching.as_ref(), before))
                     });
                     match at {
                         Ok(Some(at)) => ((segment.uid, segment.name.clone(), segment.salt), at),
+                        Err(Unread::Gone) if tries < TRIES => {
+                            tries += 1;
+                            continue;
+                        }
                         Ok(None) | Err(Unread::Gone | Unread::Damaged(_)) => {
                             end = segment.first;
                             continue;
@@ -276,6 +296,10 @@ impl<D: Disk> Streams<D> {
             return match self.files.block((place.0, &place.1, &place.2), &at) {
                 Ok(block) => Ok(Some((Some(block), at.first))),
                 Err(Unread::Failed(error)) => Err(error.into()),
+                Err(Unread::Gone) if tries < TRIES => {
+                    tries += 1;
+                    continue;
+                }
                 Err(Unread::Gone | Unread::Damaged(_)) => Ok(Some((None, at.first))),
             };
         }

@@ -10,6 +10,7 @@
 mod api;
 mod block;
 mod bring;
+mod compact;
 mod files;
 mod find;
 mod fold;
@@ -64,6 +65,8 @@ pub struct Streams<D: Disk> {
     all: RwLock<BTreeMap<StreamId, Arc<Stream<D>>>>,
     fold: Mutex<Fold>,
     next_id: AtomicU32,
+    /// Who has it, and nobody else, takes files away or puts others in their place.
+    maintenance: Mutex<()>,
     /// Files that nothing stands in any more, until the views have what they say of their stream.
     left_over: Mutex<Vec<String>>,
     /// How often a stream fell behind, and why last.
@@ -212,15 +215,18 @@ impl<D: Disk> Streams<D> {
     /// Some of what is to be done in the background: takes away what is not kept any more, rewrites. Says whether there may
     /// be more.
     pub fn maintain_step(&self, now_ms: u64) -> Result<bool, StoreError> {
+        let _maintenance = lock(&self.maintenance);
         let mut has_more = false;
         for stream in self.streams() {
             has_more |= self.retain(&stream, now_ms)?;
+            has_more |= self.compact(&stream, now_ms)?;
         }
         Ok(has_more)
     }
 
     /// Takes a stream that is not configured away for good. Says whether there was one.
     pub fn forget(&self, name: &str) -> Result<bool, StoreError> {
+        let _maintenance = lock(&self.maintenance);
         let mut fold = lock(&self.fold);
         let stream = read(&self.all)
             .values()
@@ -250,6 +256,9 @@ impl<D: Disk> Streams<D> {
     }
 }
 
+#[cfg(test)]
+#[allow(clippy::cast_possible_truncation, reason = "small numbers")]
+mod compaction_tests;
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation, reason = "small numbers")]
 mod tests;

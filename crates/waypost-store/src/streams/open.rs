@@ -81,6 +81,7 @@ impl<D: Disk> Streams<D> {
             all: RwLock::default(),
             fold: Mutex::new(fold),
             next_id: AtomicU32::new(highest.unwrap_or(0).saturating_add(1)),
+            maintenance: Mutex::default(),
             left_over: Mutex::default(),
             fell_behind: AtomicU64::new(0),
             trouble: Mutex::default(),

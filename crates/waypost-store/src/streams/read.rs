@@ -19,7 +19,7 @@ const LOOK_BYTES_MAX: u64 = 4 << 20;
 const BLOCKS_WITHOUT_MATCH: u32 = 4;
 
 /// How often a segment that is gone is looked for where it is now.
-const TRIES: u32 = 8;
+pub(super) const TRIES: u32 = 8;
 
 /// What may be read.
 #[derive(Clone, Copy, Debug)]

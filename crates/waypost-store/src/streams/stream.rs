@@ -7,6 +7,7 @@ use waypost_encrypt::SALT_BYTES;
 use super::{
     api::StreamOptions,
     block::{Block, OpenBlock},
+    compact::Compaction,
     files::Segment,
     segment::Head,
     table::{BlockAt, Table, TopicsBuilder},
@@ -16,6 +17,9 @@ use crate::{disk::Disk, record::StreamId};
 
 /// The least bytes of a segment, whatever retention says.
 const SEGMENT_BYTES_MIN: u64 = 1 << 20;
+
+/// The most bytes of a segment of a stream that is compacted.
+const SEGMENT_BYTES_COMPACT: u64 = 8 << 20;
 
 /// A retention of so many bytes is spread over so many segments.
 const SEGMENTS_OF_RETENTION: u64 = 8;
@@ -27,6 +31,7 @@ pub(super) struct Stream<D: Disk> {
     state: RwLock<State>,
     /// Only whoever folds has it.
     pub writing: Mutex<Writing<D>>,
+    pub compaction: Mutex<Compaction<D>>,
 }
 
 /// What writes the stream's files.
@@ -106,6 +111,7 @@ impl<D: Disk> Stream<D> {
                 next_number,
                 newest,
             }),
+            compaction: Mutex::default(),
         }
     }
 
@@ -266,6 +272,11 @@ impl State {
     /// When a segment is full.
     pub fn segment_bytes(&self, max: u64) -> u64 {
         let options = self.options.as_ref();
+        // Only what is in whole segments is compacted.
+        let max = match options {
+            Some(options) if options.compact => max.min(SEGMENT_BYTES_COMPACT),
+            _ => max,
+        };
         let retention = options.and_then(|options| options.retention_bytes);
         retention.map_or(max, |retention| {
             max.min(SEGMENT_BYTES_MIN.max(retention / SEGMENTS_OF_RETENTION))

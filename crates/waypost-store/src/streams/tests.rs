@@ -41,19 +41,19 @@ fn options(configured: Vec<StreamOptions>) -> StoreOptions {
     }
 }
 
-const A: StreamId = StreamId(1);
+pub(super) const A: StreamId = StreamId(1);
 
-struct World {
-    disk: SimulatedDisk,
+pub(super) struct World {
+    pub disk: SimulatedDisk,
     options: StoreOptions,
-    store: Store<SimulatedDisk>,
-    writer: StoreWriter<SimulatedDisk>,
-    next_message: u64,
-    now_ms: u64,
+    pub store: Store<SimulatedDisk>,
+    pub writer: StoreWriter<SimulatedDisk>,
+    pub next_message: u64,
+    pub now_ms: u64,
 }
 
 impl World {
-    fn new(configured: Vec<StreamOptions>) -> Self {
+    pub fn new(configured: Vec<StreamOptions>) -> Self {
         let disk = SimulatedDisk::new(7);
         let options = options(configured);
         let (store, writer, _) =
@@ -68,12 +68,12 @@ impl World {
         }
     }
 
-    fn one() -> Self {
+    pub fn one() -> Self {
         Self::new(vec![StreamOptions::named("a")])
     }
 
     /// Each a transaction; all of one stamp.
-    fn enter(&mut self, bodies: &[&str]) {
+    pub fn enter(&mut self, bodies: &[&str]) {
         let mut batch = Batch::new();
         for body in bodies {
             let id = MessageId(self.next_message);
@@ -94,7 +94,7 @@ impl World {
         }
     }
 
-    fn reopen(&mut self, is_crash: bool) {
+    pub fn reopen(&mut self, is_crash: bool) {
         if is_crash {
             self.disk.crash();
         } else {
@@ -110,19 +110,19 @@ impl World {
         (self.store, self.writer) = (store, writer);
     }
 
-    fn all(&self) -> Vec<(u64, String)> {
+    pub fn all(&self) -> Vec<(u64, String)> {
         read_all(&self.store, 0, Filter::All, self.now_ms)
     }
 }
 
-fn read_all<D: Disk>(
+pub(super) fn read_all<D: Disk>(
     store: &Store<D>,
     from: u64,
     filter: Filter<'_>,
     now_ms: u64,
 ) -> Vec<(u64, String)> {
     let mut all = Vec::new();
-    let mut offset = from;
+    let (mut offset, mut stuck) = (from, 0);
     loop {
         let read = store.streams().read(A, offset, filter, (7, 1_000), now_ms);
         let read = read.unwrap().unwrap();
@@ -132,7 +132,9 @@ fn read_all<D: Disk>(
             let body = String::from_utf8(record.body().to_vec()).unwrap();
             all.push((record.offset, body));
         }
-        assert!(read.is_end || read.next > offset, "stuck at {offset}");
+        // Something may come between the look and the answer.
+        stuck = if read.next > offset { 0 } else { stuck + 1 };
+        assert!(read.is_end || stuck < 1_000, "stuck at {offset}");
         offset = read.next;
         if read.is_end {
             return all;
