@@ -222,17 +222,24 @@ impl<D: Disk> Streams<D> {
         let mut looked = 0;
         while looked < STEP_BYTES {
             match &mut pass.phase {
-                Phase::Mapping => {
-                    if let Some((_, block)) =
-                        self.next_block(stream, pass.cursor, pass.mapped.to)?
-                    {
+                Phase::Mapping => match self.next_block(stream, pass.cursor, pass.mapped.to) {
+                    Ok(Some((_, block))) => {
                         looked += block.weight();
                         self.map(pass, &block);
-                    } else {
+                    }
+                    Ok(None) => {
                         pass.phase = Phase::Weighing(Vec::new());
                         pass.cursor = 0;
                     }
-                }
+                    // The keys in its segment stay unknown: less goes.
+                    Err(Unread::Damaged(_)) => {
+                        let state = stream.state();
+                        let index = state.past.partition_point(|it| it.head.next <= pass.cursor);
+                        let segment = state.past.get(index);
+                        pass.cursor = segment.map_or(pass.mapped.to, |it| it.head.next);
+                    }
+                    Err(error) => return Err(error),
+                },
                 Phase::Weighing(weighed) => {
                     let segments = Self::rewritable(stream);
                     let next = segments.into_iter().find(|segment| {
