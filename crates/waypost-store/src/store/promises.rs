@@ -13,10 +13,19 @@ use crate::{
     disk::{Fault, SimulatedDisk},
     model::{Model, Random},
     record::Batch,
+    streams::{Described, Filter, StreamOptions},
 };
 
 /// The row with the number of the last transaction.
 const MOMENT: (Table, &[u8]) = (Table(77), b"moment");
+
+/// A stream that keeps all,
+const ALL: StreamId = StreamId(1);
+/// and one that keeps the last of each topic.
+const LAST: StreamId = StreamId(2);
+
+/// After everything that is written, in wall time.
+const LATER_MS: u64 = 1 << 40;
 
 /// How many of a script's steps something goes wrong at, for each seed.
 const PLANS: u64 = 12;
@@ -35,6 +44,8 @@ struct Run {
     store: Option<(Store<SimulatedDisk>, StoreWriter<SimulatedDisk>)>,
     /// What the operations came to after each transaction.
     moments: Vec<Model>,
+    /// What entered streams: with which transaction, which streams, and the body.
+    entered: Vec<(usize, Vec<StreamId>, String)>,
     /// The last moment that was synced.
     durable: usize,
     random: Random,
@@ -59,6 +70,20 @@ impl Run {
                 ..LogOptions::default()
             },
             cache_bytes: 2_000,
+            streams: StreamsOptions {
+                describe,
+                configured: vec![
+                    StreamOptions::named("all"),
+                    StreamOptions {
+                        compact: true,
+                        ..StreamOptions::named("last")
+                    },
+                ],
+                segment_bytes_max: 500 + random.below(1_500),
+                block_bytes: 100 + random.below(200) as usize,
+                cache_bytes: 2_000,
+                tables_bytes: 2_000,
+            },
             ..StoreOptions::default()
         };
         Self {
@@ -67,6 +92,7 @@ impl Run {
             options,
             store: None,
             moments: vec![Model::default()],
+            entered: Vec::new(),
             durable: 0,
             random,
         }
@@ -84,7 +110,12 @@ impl Run {
                     let _ = self.store().commit(0);
                 }
                 11..14 => self.retire(),
-                14 => self.stop(false),
+                14 => {
+                    self.stop(false);
+                    if self.random.below(4) == 0 {
+                        let _ = self.disk.remove(views::FILE);
+                    }
+                }
                 _ => self.stop(true),
             }
         }
@@ -95,7 +126,8 @@ impl Run {
         self.check();
         self.work();
         for _ in 0..200 {
-            if !self.store().retire_step(0).unwrap() {
+            let streams = self.store().streams().maintain_step(LATER_MS).unwrap();
+            if !self.store().retire_step(0).unwrap() && !streams {
                 break;
             }
         }
@@ -151,6 +183,7 @@ impl Run {
             self.moments.len() - 1
         );
         self.moments.truncate(moment + 1);
+        self.entered.retain(|(of, ..)| *of <= moment);
         self.durable = moment;
         self.store = Some((store, writer));
         true
@@ -163,6 +196,9 @@ impl Run {
             let mut model = self.moments.last().unwrap().clone();
             let moment = self.moments.len();
             batch.put(MOMENT.0, MOMENT.1, &moment.to_be_bytes());
+            if self.random.below(2) == 0 {
+                self.enter(&mut batch, moment);
+            }
             self.random.transaction(&mut batch, &mut model, 0);
             self.moments.push(model);
         }
@@ -182,8 +218,22 @@ impl Run {
         self.stop(true);
     }
 
+    fn enter(&mut self, batch: &mut Batch, moment: usize) {
+        let id = MessageId(1_000_000 + moment as u64);
+        let body = format!("t/{}:{}", self.random.below(4), "x".repeat(moment % 30));
+        let streams = match self.random.below(3) {
+            0 => vec![ALL],
+            1 => vec![LAST],
+            _ => vec![ALL, LAST],
+        };
+        batch.message(id, u64::MAX, body.as_bytes());
+        batch.enter(id, streams.iter().copied());
+        self.entered.push((moment, streams, body));
+    }
+
     fn retire(&mut self) {
         for _ in 0..=self.random.below(8) {
+            let _ = self.store().streams().maintain_step(LATER_MS);
             if !matches!(self.store().retire_step(0), Ok(true)) {
                 break;
             }
@@ -194,7 +244,9 @@ impl Run {
     fn check(&self) {
         let (store, said) = (self.store(), &self.said);
         let model = self.moments.last().unwrap();
+        self.check_streams();
         store.commit(0).unwrap();
+        self.check_streams();
         for queue in 0..6 {
             let read = store.read_queue(QueueId(queue), 0, usize::MAX, u64::MAX);
             let read: Vec<_> = read
@@ -239,6 +291,66 @@ impl Run {
             }
         }
     }
+
+    /// Everything that entered is there once, where it always was. Of a compacted stream at least the last of each key is,
+    /// and nothing else than what entered.
+    fn check_streams(&self) {
+        for stream in [ALL, LAST] {
+            let entered: Vec<(u64, &str)> = self
+                .entered
+                .iter()
+                .filter(|(_, streams, _)| streams.contains(&stream))
+                .zip(0..)
+                .map(|((.., body), offset)| (offset, body.as_str()))
+                .collect();
+            let read = self.read_stream(stream);
+            let read: Vec<_> = read.iter().map(|(at, body)| (*at, body.as_str())).collect();
+            let said = &self.said;
+            if stream == ALL {
+                assert_eq!(read, entered, "{said}");
+                continue;
+            }
+            assert!(read.is_sorted_by(|one, other| one.0 < other.0), "{said}");
+            assert!(
+                read.iter().all(|it| entered.contains(it)),
+                "{said}: {read:?}, {entered:?}"
+            );
+            for topic in ["t/0:", "t/1:", "t/2:", "t/3:"] {
+                let last = entered.iter().rfind(|(_, body)| body.starts_with(topic));
+                let is_there = last.is_none_or(|last| read.contains(last));
+                assert!(is_there, "{said}: {last:?} is gone, {read:?}");
+            }
+        }
+    }
+
+    fn read_stream(&self, stream: StreamId) -> Vec<(u64, String)> {
+        let mut all = Vec::new();
+        let mut offset = 0;
+        loop {
+            let streams = self.store().streams();
+            let read = streams.read(stream, offset, Filter::All, (9, 500), LATER_MS);
+            let read = read.unwrap().unwrap();
+            all.extend(read.records.iter().map(|record| {
+                let body = String::from_utf8(record.body().to_vec()).unwrap();
+                (record.offset, body)
+            }));
+            assert!(read.is_end || read.next > offset, "{}", self.said);
+            offset = read.next;
+            if read.is_end {
+                return all;
+            }
+        }
+    }
+}
+
+/// Bodies are a topic, a colon and the rest.
+fn describe(body: &[u8]) -> Option<Described<'_>> {
+    let (topic, _) = std::str::from_utf8(body).ok()?.split_once(':')?;
+    Some(Described {
+        topic,
+        key: None,
+        is_tombstone: false,
+    })
 }
 
 fn play(seed: u64) {
