@@ -19,6 +19,7 @@ use crate::fresh::Fresh;
 use crate::group::Groups;
 use crate::hash::Hasher;
 use crate::held::HeldAnswers;
+use crate::history::History;
 use crate::index::{MatchCache, SubscriptionIndex};
 use crate::interest::Interest;
 use crate::journal::Numbers;
@@ -125,6 +126,7 @@ pub struct Broker {
     pub(crate) delayed: Delayed,
     pub(crate) dead: DeadLetters,
     pub(crate) sweep: Sweep,
+    pub(crate) history: History,
 }
 
 /// Bytes of the match cache: an estimate of what its entries take.
@@ -187,6 +189,7 @@ impl Broker {
             orphans: Orphans::default(),
             dead: DeadLetters::default(),
             sweep: Sweep::default(),
+            history: History::default(),
             limits: config.limits,
         }
     }
@@ -431,7 +434,9 @@ impl Broker {
 
     /// Subscriptions of all sessions; those to groups count where the group has its home.
     pub fn subscriptions(&self) -> usize {
-        self.index.len() - self.interest.len() - self.groups.len() + self.groups.members()
+        self.index.len() - self.interest.len() - self.groups.len()
+            + self.groups.members()
+            + self.history_readers()
     }
 
     /// Groups that have their home on this shard.

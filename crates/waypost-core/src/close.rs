@@ -116,6 +116,7 @@ impl Broker {
         self.interest.forget(id);
         let slot = connection.session;
         self.detach(slot, connection.peer, now);
+        self.rest_readers(slot, out);
         if !self
             .sessions
             .get(slot)
@@ -195,6 +196,7 @@ impl Broker {
         self.forget_session(slot, out);
         self.held_connects.forget(slot);
         self.remove_subscriptions(slot, out);
+        self.remove_readers(slot);
         if let Some(session) = self.sessions.remove(slot) {
             self.counters.sessions_ended += 1;
             let owed = session.delivery.map_or(0, |delivery| delivery.owed());

@@ -338,6 +338,7 @@ impl Broker {
             .and_then(|connection| connection.peer);
         self.announce(Event::Connected, slot, peer, ReasonCode::Success, now, out);
         self.members_back(slot, now, out);
+        self.wake_readers(slot);
         self.pump(slot, now, out);
         self.relieve_members(slot, now, out);
     }

@@ -175,6 +175,18 @@ counters! {
     /// Messages that died and were dropped, though a policy says where dead letters go: they were dead letters
     /// themselves, or too many waited.
     dead_letters_dropped,
+    /// Records of streams sent to subscriptions that read them, or put into the queues of their sessions.
+    history_sent,
+    /// Questions to streams.
+    history_reads,
+    /// Reads of a stream that brought as much as they may, and not all there was.
+    history_windows_full,
+    /// Times a subscription at the end of its stream could not take what came, and read on alone.
+    history_fell_behind,
+    /// Subscriptions to streams refused because the session had as many as it may.
+    history_readers_exceeded,
+    /// Subscriptions that ended because their stream is gone.
+    history_gone,
     /// Answers to clients that waited for the store.
     answers_held,
     /// Times a client was not read on because as many of its answers waited for the store as it may have messages

@@ -253,6 +253,14 @@ impl Cursor {
         self.behind.get_or_insert_default();
     }
 
+    /// Messages are owed and on disk already; the first that expires does so at this time.
+    pub fn owe_stored(&mut self, count: usize, bytes: usize, expires_ms: Option<u64>) {
+        self.waiting += count;
+        self.waiting_bytes += bytes;
+        self.expires_ms = self.expires_ms.into_iter().chain(expires_ms).min();
+        self.behind.get_or_insert_default().has_more = true;
+    }
+
     /// A message it is owed is written down. Returns whether it is to be settled at once.
     pub fn logged(&mut self, id: MessageId) -> bool {
         self.forget_unlogged(id);

@@ -172,6 +172,7 @@ impl Broker {
             if out.outbox_bytes(id) > self.limits.outbox_bytes_max / 2 {
                 self.counters.slow_readers += u64::from(!delivery.is_slow);
                 delivery.is_slow = true;
+                self.release_readers(slot);
                 return;
             }
             delivery.is_slow = false;
@@ -246,7 +247,7 @@ impl Broker {
         Step::Done
     }
 
-    /// What waits in memory goes first: it is of topics of its own.
+    /// What waits in memory goes first: it is of topics of its own. History comes last: it can be read at any time.
     fn send_waiting(
         &mut self,
         slot: u32,
@@ -255,7 +256,10 @@ impl Broker {
         out: &mut impl Effects,
     ) -> Step {
         match self.send_queued(slot, id, now, out) {
-            Step::Stop => self.send_read(slot, id, now, out),
+            Step::Stop => match self.send_read(slot, id, now, out) {
+                Step::Stop => self.send_history(slot, id, now, out),
+                Step::Done => Step::Done,
+            },
             Step::Done => Step::Done,
         }
     }
@@ -293,6 +297,15 @@ impl Broker {
             return Step::Stop;
         };
         let (qos, retain) = (ready.owed.qos, ready.owed.retain);
+        if qos == QoS::AtMostOnce {
+            // What may have been sent before a start is not sent again.
+            if ready.id > delivery.cursor.again_upto {
+                let first = DeliveryFlags::default();
+                self.send_owed(slot, id, &ready.owed, 0, first, now, out);
+            }
+            self.settle_debt(slot, ready.id, None, out);
+            return Step::Done;
+        }
         let packet_id = delivery.inflight.begin(qos, retain, None, None);
         delivery.inflight.owe_last(ready.id);
         let is_again = ready.id <= delivery.cursor.again_upto;

@@ -43,17 +43,23 @@ impl Table {
     pub const GROUPS: Self = Self(7);
     /// Messages that wait for their time, by that and their number.
     pub const DELAYED: Self = Self(8);
+    /// Subscriptions that read a stream, and how far they have come, by queue and filter.
+    pub const READERS: Self = Self(9);
+    /// What some of these read first, by queue and filter.
+    pub const PICKED: Self = Self(10);
 
     /// Tables in the order in which a start gives their rows to the core: before what the queues hold.
     pub const BEFORE_QUEUES: [Self; 2] = [Self::SESSIONS, Self::GROUPS];
     /// And after it: these rows need sessions, groups and their queues.
-    pub const AFTER_QUEUES: [Self; 6] = [
+    pub const AFTER_QUEUES: [Self; 8] = [
         Self::SUBSCRIPTIONS,
         Self::RECEIVED,
         Self::SENT,
         Self::WILLS,
         Self::RETAINED,
         Self::DELAYED,
+        Self::PICKED,
+        Self::READERS,
     ];
 }
 

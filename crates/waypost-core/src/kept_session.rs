@@ -205,6 +205,7 @@ impl Broker {
         let mut key = Vec::new();
         filter_key(queue, filter, &mut key);
         out.journal().delete(Table::SUBSCRIPTIONS, &key);
+        self.forget_reader(queue, filter, out);
         true
     }
 
@@ -221,6 +222,12 @@ impl Broker {
         for filter in &session.subscriptions {
             filter_key(queue, &self.index.filter_string(*filter), &mut key);
             journal.delete(Table::SUBSCRIPTIONS, &key);
+        }
+        let delivery = session.delivery.as_ref();
+        for reader in delivery.into_iter().flat_map(|it| it.readers.iter()) {
+            filter_key(queue, &reader.filter, &mut key);
+            journal.delete(Table::READERS, &key);
+            journal.delete(Table::PICKED, &key);
         }
         forget_rows(session, journal);
         journal.delete(Table::SESSIONS, &queue_key(queue));

@@ -82,6 +82,12 @@ pub struct Limits {
     pub dead_letters_waiting_max: usize,
     /// Memory for these, in bytes, counted as for a session; the same policy.
     pub dead_letters_waiting_bytes_max: usize,
+    /// Subscriptions of one session that read a stream. Beyond: SUBACK 0x97.
+    pub history_readers_per_session_max: usize,
+    /// Records of one such subscription in memory. The others are read when half of these are sent.
+    pub history_window_messages_max: u32,
+    /// Memory for these, in bytes of their contents; the same policy. One record may go beyond, in either half.
+    pub history_window_bytes_max: u32,
 }
 
 impl Default for Limits {
@@ -119,6 +125,9 @@ impl Default for Limits {
             delayed_messages_max: 1_000_000,
             dead_letters_waiting_max: 10_000,
             dead_letters_waiting_bytes_max: 64 * 1024 * 1024,
+            history_readers_per_session_max: 100,
+            history_window_messages_max: 256,
+            history_window_bytes_max: 1024 * 1024,
         }
     }
 }

@@ -160,7 +160,7 @@ impl Broker {
         // A repeat of a `QoS` 2 message may come to the new owner: by then the first one is kept, or is not.
         // What it is taking from a group is its own by then, or the group's again.
         if let Some(session) = kept.and_then(|slot| self.sessions.get(slot))
-            && (session.unstored() > 0 || session.is_taking())
+            && (session.unstored() > 0 || session.is_taking() || session.is_copying())
         {
             // Their homes cannot give its members anything meanwhile.
             if let Some(slot) = kept {
@@ -185,6 +185,7 @@ impl Broker {
     fn pack(&mut self, slot: u32, to: ShardId, number: u64) -> Option<Parcel> {
         self.held_connects.forget(slot);
         let mut session = self.sessions.depart(slot)?;
+        let readers = self.readers_depart(slot, &mut session);
         let subscriber = SubscriberId(slot);
         let subscriptions = session
             .subscriptions
@@ -224,6 +225,7 @@ impl Broker {
             .map(|number| self.dead.of(number).collect());
         let mut parcel = Parcel::new(session, departed, settled, subscriptions);
         parcel.dying = dying.unwrap_or_default();
+        parcel.readers = readers;
         Some(parcel)
     }
 
@@ -240,6 +242,7 @@ impl Broker {
         self.unsettled.arrive(std::mem::take(&mut parcel.settled));
         let dying = std::mem::take(&mut parcel.dying);
         self.dead.arrive(dying, &self.limits);
+        let readers = std::mem::take(&mut parcel.readers);
         let (mut session, subscriptions) = parcel.open();
         let mut moved = vec![false; usize::from(self.shards)];
         mark(&mut moved, self.shard);
@@ -253,6 +256,7 @@ impl Broker {
         let is_durable = session.number().is_some();
         let slot = self.sessions.insert(session);
         self.moving.arriving.insert(number, slot);
+        self.readers_arrive(slot, readers);
         let mut filters = Vec::with_capacity(subscriptions.len());
         for (filter, subscription) in &subscriptions {
             if let Ok(filter) = Filter::parse(filter) {

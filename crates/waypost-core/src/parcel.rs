@@ -6,6 +6,7 @@ use waypost_mqtt::QoS;
 
 use crate::cursor::{Cursor, Departed};
 use crate::group::{Memberships, Tag};
+use crate::history::Place;
 use crate::index::{Cursor as RetainedCursor, Subscription};
 use crate::inflight::{Identifiers, Inflight, Slot, Waits};
 use crate::journal::{MessageId, QueueId};
@@ -37,6 +38,8 @@ pub(crate) struct Parcel {
     pub settled: Vec<Settled>,
     /// What it is owed until the shard it leaves has buried it.
     pub dying: Vec<(QueueId, MessageId)>,
+    /// Its subscriptions that read streams, and how far they have come.
+    pub readers: Vec<(Box<str>, Place)>,
 }
 
 #[derive(Debug)]
@@ -145,6 +148,7 @@ impl Parcel {
             departed,
             settled,
             dying: Vec::new(),
+            readers: Vec::new(),
         }
     }
 

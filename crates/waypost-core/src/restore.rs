@@ -7,6 +7,7 @@
 //! messages have rows; its `QoS` 1 messages are read from its queue and may have been sent before (DUP 1).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use waypost_mqtt::{Filter, SubscriptionRequest};
 
@@ -34,6 +35,8 @@ pub(crate) struct Restore {
     in_flight: BTreeMap<u32, UnderWay>,
     /// Sessions that were connected.
     cut_off: Vec<u32>,
+    /// What subscriptions read first in their streams, by the keys of their rows.
+    pub picked: BTreeMap<Box<[u8]>, Arc<[u64]>>,
 }
 
 #[derive(Debug, Default)]
@@ -99,6 +102,8 @@ impl Broker {
             }
             Table::RETAINED => self.restore_retained(key, value, kept, now, out),
             Table::DELAYED => self.restore_delayed(key, value),
+            Table::PICKED => self.restore_picked(key, value),
+            Table::READERS => self.restore_reader(key, value),
             Table::GROUPS => {
                 self.remember_owner(decode_group(value)?);
                 self.restore_group(key, value, out)
@@ -211,7 +216,9 @@ impl Broker {
 
     /// All rows and queues have come.
     pub fn restore_end(&mut self, now: Now, out: &mut impl Effects) {
-        let Restore { in_flight, cut_off } = std::mem::take(&mut self.restore);
+        let Restore {
+            in_flight, cut_off, ..
+        } = std::mem::take(&mut self.restore);
         for (slot, under_way) in in_flight {
             let Some(session) = self.sessions.get_mut(slot) else {
                 continue;

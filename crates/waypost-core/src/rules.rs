@@ -10,6 +10,7 @@ use crate::connection::Phase;
 use crate::effects::{ConnectionId, Effects, Now};
 use crate::events::Event;
 use crate::group::group_of;
+use crate::history::inner_of;
 use crate::permit::{Action, Authenticate, Permit, Standing, Verdict, Who};
 use crate::waiting::For;
 
@@ -34,6 +35,13 @@ impl Broker {
         self.authenticate = authenticate;
         for id in self.connections.ids() {
             self.recheck_admitted(id, now, out);
+            let connection = self.connections.get_mut(id);
+            if let Some(waiting) = connection.and_then(|connection| connection.waiting.as_mut())
+                && waiting.for_what == For::Stream
+            {
+                // Whether it may have these subscriptions is asked anew.
+                waiting.verdicts.clear();
+            }
         }
         self.recheck = Some(0);
         self.recheck_sessions(now, out);
@@ -109,15 +117,18 @@ impl Broker {
         };
         let groups = session.memberships.iter();
         let groups = groups.flat_map(|memberships| memberships.by_filter.keys());
+        let readers = session.delivery.iter();
+        let readers = readers.flat_map(|delivery| delivery.readers.iter());
         let lost: Vec<String> = session
             .subscriptions
             .iter()
             .map(|filter| self.index.filter_string(*filter))
             .chain(groups.map(ToString::to_string))
+            .chain(readers.map(|reader| reader.filter.to_string()))
             .filter(|filter| {
                 let inner = Filter::parse(filter).ok().and_then(group_of);
                 let inner = inner.and_then(Result::ok).map(|(_, inner)| inner.as_str());
-                let asked = inner.unwrap_or(filter);
+                let asked = inner.unwrap_or_else(|| inner_of(filter));
                 self.permit.check(&who, Action::Subscribe, asked) != Verdict::Allow
             })
             .collect();

@@ -11,6 +11,7 @@ use crate::cursor::Cursor;
 use crate::effects::ConnectionId;
 use crate::group::Memberships;
 use crate::hash::{Hasher, content_hash};
+use crate::history::Readers;
 use crate::index::{FilterId, SubscriberId};
 use crate::inflight::Inflight;
 use crate::journal::QueueId;
@@ -96,7 +97,8 @@ impl Session {
     /// Subscriptions it has, those to groups included.
     pub fn subscription_count(&self) -> usize {
         let memberships = self.memberships.as_ref();
-        self.subscriptions.len() + memberships.map_or(0, |memberships| memberships.len())
+        let readers = self.delivery.as_ref().map_or(0, |it| it.readers.len());
+        self.subscriptions.len() + memberships.map_or(0, |memberships| memberships.len()) + readers
     }
 
     pub fn delivery(&mut self) -> &mut Delivery {
@@ -252,6 +254,8 @@ pub(crate) struct Delivery {
     pub retained_after_stored: u64,
     /// Messages this client lost because its queue was full.
     pub dropped: u64,
+    /// Subscriptions that read streams.
+    pub readers: Readers,
 }
 
 impl Delivery {
@@ -267,6 +271,7 @@ impl Delivery {
             || self.inflight.has_resends()
             || self.cursor.wants_read()
             || self.cursor.front().is_some()
+            || self.readers.is_waiting()
     }
 
     /// Whether what is retained would overtake nothing that was owed when it was asked for.

@@ -10,6 +10,7 @@ impl Broker {
         self.release_answers(stored, now, out);
         self.sessions_stored(stored.durable, now, out);
         self.delayed_stored(stored.durable, now, out);
+        self.copies_stored(stored.durable, now, out);
     }
 
     /// Transactions from the first to the last are not kept.
@@ -24,6 +25,7 @@ impl Broker {
         self.refuse_answers(first, last, why, now, out);
         self.sessions_refused(first, last, why, now, out);
         self.delayed_refused(first, last, why, now, out);
+        self.copies_refused(first, last, now);
     }
 
     /// A message's content was read; `None`: it is damaged.

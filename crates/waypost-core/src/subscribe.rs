@@ -9,6 +9,7 @@ use crate::broker::Broker;
 use crate::effects::{ConnectionId, Effects, Frame, Now};
 use crate::events::Event;
 use crate::group::{MemberKey, group_of, weight_of};
+use crate::history::{Found, From, from_of, spec_of};
 use crate::index::{Cursor, SubscriberId, Subscription};
 use crate::journal::{Refusal, Ticket, Until};
 use crate::permit::{Action, Verdict};
@@ -31,7 +32,28 @@ pub(crate) struct SubAckAnswer {
     pub new: Vec<Box<str>>,
     /// All filters that were; only with rows.
     pub kept: Vec<Box<str>>,
+    /// Those of its subscriptions that read a stream, from when it has gone.
+    pub readers: Vec<u64>,
 }
+
+/// What a SUBSCRIBE says of all its filters.
+struct Asks<'a> {
+    refuse_all: bool,
+    /// `None`: it cannot be understood.
+    weight: Option<u32>,
+    spec: Option<&'a str>,
+}
+
+/// What a filter comes to before anything is changed.
+enum Judged<'a> {
+    Granted(Option<From<'a>>),
+    /// With a Reason String; empty = none.
+    Refused(ReasonCode, &'static str),
+    Pending,
+}
+
+/// The Reason String where there was a stream for a filter, and is none any more.
+const GONE: &str = "the stream has just been taken away";
 
 impl Broker {
     pub(crate) fn handle_subscribe(
@@ -53,99 +75,192 @@ impl Broker {
             return;
         }
         // Everything is asked before anything is changed: a packet that has to wait is handled anew.
-        let refuse_all = self.too_many_user_properties(subscribe.properties);
-        let weight = weight_of(subscribe.properties);
+        let asks = Asks {
+            refuse_all: self.too_many_user_properties(subscribe.properties),
+            weight: weight_of(subscribe.properties).ok(),
+            spec: spec_of(subscribe.properties),
+        };
         let mut why = "";
         let mut verdicts = Vec::new();
-        let mut reasons = Vec::new();
+        let (mut reasons, mut froms) = (Vec::new(), Vec::new());
         for request in subscribe.requests() {
-            let reason = if refuse_all {
-                ReasonCode::QuotaExceeded
-            } else if let Some(reason) = self.unsuitable(request.filter) {
-                reason
-            } else if weight.is_err() && is_shared(request.filter) {
-                why = "waypost-weight is a number from 1 to 1000";
-                ReasonCode::ImplementationSpecificError
-            } else {
-                let inner = group_of(request.filter).and_then(Result::ok);
-                let asked = inner.map_or(request.filter, |(_, inner)| inner);
-                match self.ask(id, slot, Action::Subscribe, asked.as_str()) {
-                    Verdict::Allow => {
-                        verdicts.push(true);
-                        granted(request.options.qos)
-                    }
-                    Verdict::Deny => {
-                        verdicts.push(false);
-                        ReasonCode::NotAuthorized
-                    }
-                    Verdict::Pending => {
-                        self.park_for_permit(id, frame, verdicts, out);
-                        return;
-                    }
+            match self.judge(id, slot, request.filter, &asks, &mut verdicts) {
+                Judged::Granted(from) => {
+                    reasons.push(granted(request.options.qos));
+                    froms.push(from);
                 }
-            };
-            reasons.push(reason);
+                Judged::Refused(reason, said) => {
+                    why = if said.is_empty() { why } else { said };
+                    reasons.push(reason);
+                    froms.push(None);
+                }
+                Judged::Pending => {
+                    self.park_for_permit(id, frame, verdicts, out);
+                    return;
+                }
+            }
         }
+        let Some(starts) = self.find_starts(id, &froms, frame, verdicts, now, out) else {
+            return;
+        };
         let identifier = subscribe
             .properties
             .subscription_identifiers()
             .next()
             .unwrap_or(0);
-        let mut requests = Vec::new();
-        let mut joins = Vec::new();
-        let (mut new, mut kept) = (Vec::new(), Vec::new());
-        let is_kept = self
-            .sessions
-            .get(slot)
-            .is_some_and(|session| session.number().is_some());
+        let is_kept = self.number_of(slot).is_some();
+        let mut answer = SubAckAnswer {
+            packet_id: subscribe.packet_id,
+            ticket: None,
+            new: Vec::new(),
+            kept: Vec::new(),
+            reasons,
+            why,
+            joins: Vec::new(),
+            requests: Vec::new(),
+            readers: Vec::new(),
+        };
         // 5 [MQTT-3.8.4-5], 3.1.1 [MQTT-3.8.4-4]: like a series of single ones.
-        for (at, (request, reason)) in subscribe.requests().zip(&mut reasons).enumerate() {
-            if !reason.is_error() {
+        for (at, (request, from)) in subscribe.requests().zip(&froms).enumerate() {
+            let mut reason = answer.reasons.get(at).copied();
+            if let Some(reason) = reason.as_mut().filter(|reason| !reason.is_error()) {
                 let before = self.subscription_count(slot);
-                *reason = if is_shared(request.filter) {
-                    let weight = weight.unwrap_or(1);
+                *reason = if let Some(from) = from {
+                    let found = starts.get(at).and_then(Option::as_ref);
+                    self.subscribe_to_stream(
+                        slot,
+                        request,
+                        identifier,
+                        from,
+                        found,
+                        &mut answer,
+                        out,
+                    )
+                } else if is_shared(request.filter) {
+                    let weight = asks.weight.unwrap_or(1);
                     match self.subscribe_to_group(slot, request, identifier, weight, now, out) {
                         Ok(join) => {
-                            joins.extend(join.map(|key| (key, at)));
+                            answer.joins.extend(join.map(|key| (key, at)));
                             granted(request.options.qos)
                         }
                         Err(reason) => reason,
                     }
                 } else {
-                    self.subscribe_one(slot, request, identifier, &mut requests, out)
+                    self.subscribe_one(slot, request, identifier, &mut answer.requests, out)
                 };
                 if is_kept && self.subscription_count(slot) > before {
-                    new.push(request.filter.as_str().into());
+                    answer.new.push(request.filter.as_str().into());
                 }
             }
-            self.announce_subscription(id, slot, request.filter, *reason, now, out);
+            let reason = reason.unwrap_or(ReasonCode::UnspecifiedError);
+            if let Some(place) = answer.reasons.get_mut(at) {
+                *place = reason;
+            }
+            self.announce_subscription(id, slot, request.filter, reason, now, out);
         }
-        let ticket = is_kept.then(|| {
-            for (request, reason) in subscribe.requests().zip(&reasons) {
-                if !reason.is_error() {
-                    let subscription = Subscription {
-                        options: request.options,
-                        identifier,
-                    };
-                    let weight = is_shared(request.filter).then(|| weight.unwrap_or(1));
-                    let weight = weight.unwrap_or_default();
-                    self.keep_subscription(slot, request.filter, subscription, weight, out);
-                    kept.push(request.filter.as_str().into());
-                }
-            }
-            self.end(Until::Durable, out)
-        });
-        let answer = SubAckAnswer {
-            packet_id: subscribe.packet_id,
-            ticket,
-            new,
-            kept,
-            reasons,
-            why,
-            joins,
-            requests,
-        };
+        if is_kept {
+            self.keep_subscriptions(slot, subscribe, &froms, &asks, &mut answer, out);
+        }
         self.confirm_subscribe(id, slot, answer, now, out);
+    }
+
+    /// What a filter comes to before anything is changed.
+    fn judge<'a>(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        filter: Filter<'a>,
+        asks: &Asks<'a>,
+        verdicts: &mut Vec<bool>,
+    ) -> Judged<'a> {
+        if asks.refuse_all {
+            return Judged::Refused(ReasonCode::QuotaExceeded, "");
+        }
+        if let Some(reason) = self.unsuitable(filter) {
+            return Judged::Refused(reason, "");
+        }
+        let group = group_of(filter).and_then(Result::ok);
+        if asks.weight.is_none() && group.is_some() {
+            let why = "waypost-weight is a number from 1 to 1000";
+            return Judged::Refused(ReasonCode::ImplementationSpecificError, why);
+        }
+        let from = match from_of(filter, asks.spec) {
+            Some(Err(error)) => return Judged::Refused(error.reason, error.why),
+            Some(Ok(from)) => Some(from),
+            None => None,
+        };
+        let inner = group.map_or(filter, |(_, inner)| inner);
+        let asked = from.map_or(inner, |from| from.filter);
+        match self.ask(id, slot, Action::Subscribe, asked.as_str()) {
+            Verdict::Allow => verdicts.push(true),
+            Verdict::Deny => {
+                verdicts.push(false);
+                return Judged::Refused(ReasonCode::NotAuthorized, "");
+            }
+            Verdict::Pending => return Judged::Pending,
+        }
+        match from.map(|from| self.check_stream(&from)) {
+            Some(Err(error)) => Judged::Refused(error.reason, error.why),
+            Some(Ok(())) | None => Judged::Granted(from),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a filter and where it begins")]
+    fn subscribe_to_stream(
+        &mut self,
+        slot: u32,
+        request: SubscriptionRequest<'_>,
+        identifier: u32,
+        from: &From<'_>,
+        found: Option<&Found>,
+        answer: &mut SubAckAnswer,
+        out: &mut impl Effects,
+    ) -> ReasonCode {
+        let Some(found) = found.filter(|found| !found.is_gone) else {
+            answer.why = GONE;
+            return ReasonCode::ImplementationSpecificError;
+        };
+        match self.subscribe_history(slot, request, from.filter, identifier, found, out) {
+            Ok(number) => {
+                answer.readers.push(number);
+                granted(request.options.qos)
+            }
+            Err(reason) => reason,
+        }
+    }
+
+    /// Writes down what was subscribed to, in one transaction.
+    fn keep_subscriptions(
+        &mut self,
+        slot: u32,
+        subscribe: &Subscribe<'_>,
+        froms: &[Option<From<'_>>],
+        asks: &Asks<'_>,
+        answer: &mut SubAckAnswer,
+        out: &mut impl Effects,
+    ) {
+        let identifiers = subscribe.properties.subscription_identifiers();
+        let identifier = identifiers.take(1).sum();
+        let outcomes = subscribe.requests().zip(froms).zip(&answer.reasons);
+        for ((request, from), reason) in outcomes {
+            if reason.is_error() {
+                continue;
+            }
+            let filter = request.filter;
+            if from.is_some() {
+                self.keep_reader(slot, filter.as_str(), out);
+            } else {
+                let subscription = Subscription {
+                    options: request.options,
+                    identifier,
+                };
+                let weight = group_of(filter).map(|_| asks.weight.unwrap_or(1));
+                self.forget_reader_of(slot, filter.as_str(), out);
+                self.keep_subscription(slot, filter, subscription, weight.unwrap_or(0), out);
+            }
+            answer.kept.push(filter.as_str().into());
+        }
+        answer.ticket = Some(self.end(Until::Durable, out));
     }
 
     fn subscription_count(&self, slot: u32) -> usize {
@@ -174,6 +289,9 @@ impl Broker {
                 self.unsubscribe_one(slot, filter, now, out);
             }
         }
+        for number in std::mem::take(&mut answer.readers) {
+            self.remove_reader_numbered(slot, number);
+        }
         answer.joins.clear();
         answer.requests.clear();
     }
@@ -183,10 +301,6 @@ impl Broker {
         if levels_exceed(filter.as_str(), self.limits.topic_levels_max) {
             self.counters.topic_levels_exceeded += 1;
             return Some(ReasonCode::TopicFilterInvalid);
-        }
-        // Nobody publishes there: better a word now than silence.
-        if filter.as_str().starts_with("$from/") {
-            return Some(ReasonCode::ImplementationSpecificError);
         }
         // 5 [MQTT-4.8.2-1], [MQTT-4.8.2-2]
         let is_wrong = group_of(filter).is_some_and(|group| group.is_err());
@@ -201,10 +315,12 @@ impl Broker {
         requests: &mut Vec<RetainedRequest>,
         out: &mut impl Effects,
     ) -> ReasonCode {
+        let SubscriptionRequest { filter, options } = request;
+        // 5 [MQTT-3.8.4-3]: one with the same filter is replaced, also one that read a stream.
+        self.remove_reader(slot, filter.as_str());
         let Some(session) = self.sessions.get_mut(slot) else {
             return ReasonCode::UnspecifiedError;
         };
-        let SubscriptionRequest { filter, options } = request;
         let is_durable = session.number().is_some();
         let subscriber = SubscriberId(slot);
         if session.subscription_count() >= self.limits.subscriptions_per_session_max
@@ -308,6 +424,7 @@ impl Broker {
             reasons,
             why,
             requests,
+            readers,
             ..
         } = answer;
         let mut buffer = PropertyBuffer::new();
@@ -346,6 +463,9 @@ impl Broker {
         }
         if is_anything {
             self.pump(slot, now, out);
+        }
+        if !readers.is_empty() {
+            self.begin_readers(slot, &readers, now, out);
         }
     }
 
@@ -392,9 +512,22 @@ impl Broker {
         now: Now,
         out: &mut impl Effects,
     ) -> bool {
+        if self.remove_reader(slot, filter.as_str()) {
+            return true;
+        }
         if group_of(filter).is_some() {
             return self.unsubscribe_from_group(slot, filter, now, out);
         }
+        self.unsubscribe_live(slot, filter, out)
+    }
+
+    /// Ends a subscription that stands in the index.
+    pub(crate) fn unsubscribe_live(
+        &mut self,
+        slot: u32,
+        filter: Filter<'_>,
+        out: &mut impl Effects,
+    ) -> bool {
         let Some(filter_id) = self.index.find(filter) else {
             return false;
         };

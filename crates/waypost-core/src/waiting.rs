@@ -1,6 +1,7 @@
 //! Connections that cannot go on at once: what they wait for, and the packet they wait with.
 
 use crate::effects::Frame;
+use crate::history::Found;
 
 /// What has to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub(crate) enum For {
     Permit,
     /// The session, from the shard that has it.
     Session,
+    /// Streams: where subscriptions begin in them.
+    Stream,
     /// The store: what CONNACK promises comes to the disk first.
     Store,
 }
@@ -36,6 +39,10 @@ pub(crate) struct Waiting {
     pub assigned: Option<Box<str>>,
     /// Number of the claim, while its answer is awaited.
     pub claim: u64,
+    /// Where the filters of a SUBSCRIBE begin in their streams, by their place in it.
+    pub starts: Vec<Option<Found>>,
+    /// How many of them are not known yet.
+    pub starts_awaited: usize,
 }
 
 impl Waiting {
@@ -49,6 +56,8 @@ impl Waiting {
             data: None,
             assigned: None,
             claim: 0,
+            starts: Vec::new(),
+            starts_awaited: 0,
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod group;
 mod keys;
 pub mod message;
 pub mod options;
+mod reader;
 mod retained;
 mod sent;
 mod session;
@@ -19,6 +20,7 @@ pub use keys::{
     RowError, WILL_KEY_BYTES, WillNumber, decode_filter_key, decode_packet_key, decode_queue_key,
     decode_will_key, filter_key, packet_key, queue_key, will_key,
 };
+pub use reader::{ReaderRow, decode_picked, encode_picked};
 pub use retained::RetainedRow;
 pub use sent::{SentRow, Stage};
 pub use session::{InFlight, SessionRow};

@@ -10,7 +10,7 @@ const RETAIN: u8 = 0b100;
 /// What differs between those who are owed one message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwedAs<'a> {
-    /// 1 or 2.
+    /// 0 only of what was read from a stream.
     pub qos: QoS,
     /// RETAIN 1.
     pub retain: bool,
@@ -45,9 +45,7 @@ pub fn decode_options(bytes: &[u8]) -> Option<OwedAs<'_>> {
         u32::try_from(reader.number()?).ok()?;
     }
     Some(OwedAs {
-        qos: QoS::try_from(flags & QOS)
-            .ok()
-            .filter(|qos| *qos != QoS::AtMostOnce)?,
+        qos: QoS::try_from(flags & QOS).ok()?,
         retain: flags & RETAIN != 0,
         identifiers,
     })
@@ -59,7 +57,8 @@ mod tests {
 
     #[test]
     fn options_come_back() {
-        let cases: [(_, _, &[u32]); 3] = [
+        let cases: [(_, _, &[u32]); 4] = [
+            (QoS::AtMostOnce, false, &[2]),
             (QoS::AtLeastOnce, false, &[]),
             (QoS::ExactlyOnce, true, &[1]),
             (QoS::AtLeastOnce, true, &[7, 268_435_455, u32::MAX]),
@@ -73,7 +72,6 @@ mod tests {
         }
         for wrong in [
             &[][..],
-            &[0],
             &[3],
             &[9],
             &[1, 0x80],

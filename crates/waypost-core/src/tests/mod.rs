@@ -15,6 +15,7 @@ mod durable_restart;
 mod durable_sessions;
 mod flow;
 mod group_promises;
+mod history;
 mod promises;
 mod properties;
 mod retained;

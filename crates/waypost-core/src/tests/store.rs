@@ -165,6 +165,8 @@ pub(in crate::tests) struct MemoryStore {
     pub recorded: Option<Vec<(Until, Vec<Op>)>>,
     /// Questions that wait until their streams grow, with their shards.
     parked: Vec<(usize, StreamAsk)>,
+    /// Questions to streams, ever.
+    pub asked: Vec<StreamAsk>,
     /// Transactions that were refused since one was durable. A crash may find that some of them are there all the same.
     refused: u64,
 }
@@ -205,6 +207,17 @@ impl MemoryStore {
 
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty()
+    }
+
+    /// Questions to streams that wait until these grow.
+    pub fn parked(&self) -> usize {
+        self.parked.len()
+    }
+
+    /// Nobody can ask a stream any more.
+    pub fn remove_stream(&mut self, stream: StreamId) {
+        self.durable.streams.remove(stream);
+        self.unpark();
     }
 
     /// Whoever waits for a stream to grow asks again.
@@ -404,6 +417,7 @@ impl Journal for Pen<'_> {
     }
 
     fn read_stream(&mut self, ask: StreamAsk) {
+        self.store.asked.push(ask.clone());
         self.store
             .waiting
             .push_back((self.shard, Said::ReadStream(ask)));

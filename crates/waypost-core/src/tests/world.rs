@@ -502,6 +502,10 @@ impl World {
         self.settle();
     }
 
+    pub fn version(&self, client: Client) -> ProtocolVersion {
+        self.wires[client].version.unwrap()
+    }
+
     pub fn is_closed(&self, client: Client) -> bool {
         self.wires[client].is_closed
     }

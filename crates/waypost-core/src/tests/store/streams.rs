@@ -1,6 +1,6 @@
 //! Streams in memory, that answer as the store does: dense offsets in the order in which transactions became durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use waypost_mqtt::{Filter, Topic};
@@ -30,6 +30,10 @@ impl Entered {
 #[derive(Clone, Debug, Default)]
 pub(in crate::tests) struct MemoryStreams {
     all: BTreeMap<StreamId, Vec<Entered>>,
+    /// What is below these offsets has been retired.
+    firsts: BTreeMap<StreamId, u64>,
+    /// Streams that nobody can ask any more.
+    gone: BTreeSet<StreamId>,
 }
 
 impl MemoryStreams {
@@ -38,6 +42,16 @@ impl MemoryStreams {
         let wall_ms = all.last().map_or(wall_ms, |last| last.wall_ms.max(wall_ms));
         let body = Arc::clone(body);
         all.push(Entered { wall_ms, body });
+    }
+
+    /// What is below an offset is retired.
+    pub fn retire(&mut self, stream: StreamId, first: u64) {
+        self.firsts.insert(stream, first);
+    }
+
+    /// Nobody can ask it any more.
+    pub fn remove(&mut self, stream: StreamId) {
+        self.gone.insert(stream);
     }
 
     /// Topics and contents, in order.
@@ -62,6 +76,7 @@ impl MemoryStreams {
         from: u64,
         filter: &'a str,
     ) -> impl DoubleEndedIterator<Item = (u64, &'a Entered)> {
+        let from = from.max(self.firsts.get(&stream).copied().unwrap_or_default());
         let all = self.all.get(&stream).map(Vec::as_slice).unwrap_or_default();
         let all = all.iter().enumerate();
         let all = all.map(|(offset, entered)| (offset as u64, entered));
@@ -76,6 +91,9 @@ impl MemoryStreams {
             wanted,
             ..
         } = ask;
+        if self.gone.contains(stream) {
+            return Some(StreamAnswer::Gone);
+        }
         let next = self.next(*stream);
         Some(match wanted {
             Wanted::Start(start) => {
