@@ -4,9 +4,9 @@
 
 use waypost_core::rows::group::{decode_group, encode_group};
 use waypost_core::rows::{
-    DelayedRow, Due, RetainedRow, SentRow, SessionRow, SubscriptionRow, WillRow, decode_filter_key,
-    decode_packet_key, decode_queue_key, decode_will_key, filter_key, packet_key, queue_key,
-    will_key,
+    DelayedRow, Due, ReaderRow, RetainedRow, SentRow, SessionRow, SubscriptionRow, WillRow,
+    decode_filter_key, decode_packet_key, decode_picked, decode_queue_key, decode_will_key,
+    encode_picked, filter_key, packet_key, queue_key, will_key,
 };
 
 /// Runs the target.
@@ -15,7 +15,7 @@ pub fn run(input: &[u8]) {
         return;
     };
     let mut written = Vec::new();
-    let is_read = match table % 12 {
+    let is_read = match table % 14 {
         7 => decode_group(bytes)
             .map(|queue| encode_group(queue, &mut written))
             .is_ok(),
@@ -48,6 +48,12 @@ pub fn run(input: &[u8]) {
             .is_ok(),
         11 => Due::decode_due(bytes)
             .map(|due| written.extend_from_slice(&due.key()))
+            .is_ok(),
+        12 => ReaderRow::decode_reader(bytes)
+            .map(|row| row.encode(&mut written))
+            .is_ok(),
+        13 => decode_picked(bytes)
+            .map(|picked| encode_picked(&picked, &mut written))
             .is_ok(),
         _ => decode_filter_key(bytes)
             .map(|(queue, filter)| filter_key(queue, filter, &mut written))
