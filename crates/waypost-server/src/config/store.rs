@@ -271,3 +271,35 @@ pub(super) const DEAD_LETTERS_WAITING_BYTES_MAX: Setting = Setting {
     flag: None,
     field: Field::Bytes(number!(0, 1 << 40, limits.dead_letters_waiting_bytes_max)),
 };
+
+pub(super) const HISTORY_READERS_PER_SESSION_MAX: Setting = Setting {
+    section: "limits",
+    key: "history_readers_per_session_max",
+    doc: "Subscriptions with $from one session may hold. Beyond it one gets 0x97.",
+    reload: Reload::AtStart,
+    flag: None,
+    field: Field::Count(number!(
+        0,
+        1_000_000,
+        limits.history_readers_per_session_max
+    )),
+};
+
+pub(super) const HISTORY_WINDOW_MESSAGES_MAX: Setting = Setting {
+    section: "limits",
+    key: "history_window_messages_max",
+    doc: "Records that one subscription with $from has in memory. The others are read when half of these are \
+          sent.",
+    reload: Reload::AtStart,
+    flag: None,
+    field: Field::Count(number!(2, 1_000_000, limits.history_window_messages_max)),
+};
+
+pub(super) const HISTORY_WINDOW_BYTES_MAX: Setting = Setting {
+    section: "limits",
+    key: "history_window_bytes_max",
+    doc: "Memory for these, in bytes of their contents; the same policy. Either half may go beyond by one record.",
+    reload: Reload::AtStart,
+    flag: None,
+    field: Field::Bytes(number!(2, 1 << 30, limits.history_window_bytes_max)),
+};

@@ -227,6 +227,8 @@ impl Shard {
             group_messages_waiting: self.broker.group_messages_waiting() as u64,
             dead_letters_waiting: self.broker.dead_letters_waiting() as u64,
             delayed_messages: self.broker.delayed() as u64,
+            history_readers: self.broker.history_readers() as u64,
+            history_reads_waiting: self.broker.history_reads_waiting() as u64,
             retained_messages: self.broker.retained() as u64,
             retained_bytes: self.broker.retained_bytes() as u64,
             answers_waiting: self.broker.answers_waiting() as u64,
