@@ -41,7 +41,7 @@ const KNOWN: [(&str, u64, f64, f64); 17] = [
 ];
 
 /// How much is kept, in per cent of the keys.
-const PER_CENT_KEPT: [u64; 1] = [10];
+const PER_CENT_KEPT: [u64; 5] = [1, 5, 10, 20, 40];
 
 /// From so many requests on `auto` may lose one point to the best, learning included; before, six.
 const LONG: usize = 90_000;

@@ -30,7 +30,7 @@ trait Reference {
 
 type Make = fn(u64) -> Box<dyn Reference>;
 
-/// `auto` does what the strategy it picked does; its own tests are in its file and in `auto.rs` beside this folder.
+/// `auto` does what the strategy it picked does; its own tests are beside its file, and `traces.rs`.
 const REFERENCES: &[(&str, Make)] = &[
     ("lru", |capacity| Box::new(queues::Lru::new(capacity))),
     ("fifo", |capacity| Box::new(queues::Fifo::new(capacity))),
