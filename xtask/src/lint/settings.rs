@@ -9,9 +9,10 @@ use crate::{
 /// The table of settings, and the part of it that has a file of its own.
 const TABLE: &str = "crates/waypost-server/src/config/settings.rs";
 const STORE: &str = "crates/waypost-server/src/config/store.rs";
-/// The tables of keys of `[[listener]]`, `[[topic]]`: arrays of tables, which only a file has.
+/// The tables of keys of `[[listener]]`, `[[stream]]`, `[[topic]]`: arrays of tables, which only a file has.
 const ARRAYS: &[(&str, &str)] = &[
     ("listener", "crates/waypost-server/src/config/door.rs"),
+    ("stream", "crates/waypost-server/src/config/stream.rs"),
     ("topic", "crates/waypost-server/src/config/topic.rs"),
 ];
 /// Tests in here show that a setting is read, not that it acts.

@@ -9,7 +9,7 @@ use super::file::{File, Name, in_order, literal};
 use super::nearest::nearest;
 
 /// The names of all kinds.
-pub(super) const NAMES: [&str; 2] = ["listener", "topic"];
+pub(super) const NAMES: [&str; 3] = ["listener", "stream", "topic"];
 
 /// One key of such a table.
 pub(super) struct Key<C> {
@@ -149,13 +149,19 @@ impl<C: Clone> Key<C> {
 }
 
 /// Every kind there is, in the order they are printed.
-pub(super) fn arrays() -> [Array; 2] {
+pub(super) fn arrays() -> [Array; 3] {
     [
         Array {
             name: "listener",
             doc: "A door with settings of its own. What it leaves out comes from [tls] and [http].",
             keys: super::door::LISTENER_KEYS.iter().map(Key::page).collect(),
             more: super::door::PAGE,
+        },
+        Array {
+            name: "stream",
+            doc: "A named record of the messages on some filters, which clients read from any place on.",
+            keys: super::stream::STREAM_KEYS.iter().map(Key::page).collect(),
+            more: super::stream::PAGE,
         },
         Array {
             name: "topic",

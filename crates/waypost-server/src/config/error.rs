@@ -178,6 +178,18 @@ pub enum Problem {
         /// The filter of both.
         filter: String,
     },
+    /// Two things of one name.
+    #[error("{origin}: {key} = \"{name}\" is taken by {other}; each needs a name of its own")]
+    SameName {
+        /// Where the second one is.
+        origin: Origin,
+        /// The key.
+        key: String,
+        /// The name of both.
+        name: String,
+        /// Where the first one is.
+        other: Origin,
+    },
     /// A key that would do nothing where it is.
     #[error("{origin}: {key} would do nothing: {reason}")]
     Idle {
@@ -210,6 +222,7 @@ impl Problem {
             | Self::SamePlace { origin, .. }
             | Self::Missing { origin, .. }
             | Self::Conflict { origin, .. }
+            | Self::SameName { origin, .. }
             | Self::Idle { origin, .. } => origin.clone(),
         }
     }

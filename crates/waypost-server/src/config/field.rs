@@ -9,6 +9,7 @@ use waypost_core::POLICY_LEVELS_MAX;
 
 use super::literal::{self, Literal};
 use super::nearest::{distance, nearest};
+use super::stream::{self, Retention};
 
 /// Where the value lives in `C` ([`super::Config`], or the struct of one `[[table]]`), and with that its type and unit.
 pub(super) enum Field<C> {
@@ -28,6 +29,10 @@ pub(super) enum Field<C> {
     Filter(fn(&mut C) -> &mut String),
     /// A Topic Name.
     OptionalTopic(fn(&mut C) -> &mut Option<Arc<str>>),
+    /// Topic Filters that a stream may have.
+    Filters(fn(&mut C) -> &mut Vec<String>),
+    StreamName(fn(&mut C) -> &mut String),
+    Retention(fn(&mut C) -> &mut Retention),
     Word(Word<C>),
 }
 
@@ -118,10 +123,12 @@ impl<C: Clone> Field<C> {
             Field::OptionalName(field) => {
                 literal::quoted(&field(&mut copy).take().unwrap_or_default())
             }
-            Field::Filter(field) => literal::quoted(field(&mut copy)),
             Field::OptionalTopic(field) => {
                 literal::quoted(field(&mut copy).as_deref().unwrap_or_default())
             }
+            Field::Filter(field) | Field::StreamName(field) => literal::quoted(field(&mut copy)),
+            Field::Filters(field) => list(field(&mut copy).iter()),
+            Field::Retention(field) => list(field(&mut copy).show()),
             Field::Word(word) => literal::quoted((word.read)(config)),
         }
     }
@@ -162,6 +169,15 @@ impl<C: Clone> Field<C> {
                 Some("") => put(field(config), Some(None)),
                 text => put(field(config), text.and_then(literal::topic).map(Some)),
             },
+            Field::Filters(field) => put(
+                field(config),
+                value.list().and_then(|items| stream::filters(&items)),
+            ),
+            Field::StreamName(field) => put(field(config), value.text().and_then(stream::name)),
+            Field::Retention(field) => put(
+                field(config),
+                value.list().and_then(|items| Retention::read(&items)),
+            ),
             Field::Word(word) => value.word().is_some_and(|text| (word.write)(config, text)),
         }
     }
@@ -198,6 +214,20 @@ impl<C: Clone> Field<C> {
             Field::OptionalTopic(_) => "a topic without wildcards that does not begin with $SYS, $events, \
                                         $dictionary, $delayed, $from, $share or $queue, or nothing (\"\")"
                 .to_owned(),
+            Field::Filters(_) => format!(
+                "a list of 1 to {} topic filters (+ fills a level, # is alone in the last one, no $share, $queue, \
+                 $from or $delayed)",
+                stream::FILTERS_MAX
+            ),
+            Field::StreamName(_) => format!(
+                "a name of 1 to {} of the characters a-z, 0-9, _ and -",
+                stream::NAME_BYTES_MAX
+            ),
+            Field::Retention(_) => {
+                "an age (ms, s, m, h, d), a size (B, KiB, MiB, GiB, TiB), a number of messages, \
+                 or a list with at most one of each; none of them 0"
+                    .to_owned()
+            }
             Field::Word(word) => format!("one of {}", (word.words)().join(", ")),
         }
     }

@@ -64,7 +64,7 @@ impl<'a> Literal<'a> {
         self.list()?.into_iter().map(read).collect()
     }
 
-    fn list(&self) -> Option<Vec<&'a str>> {
+    pub(super) fn list(&self) -> Option<Vec<&'a str>> {
         match self {
             Self::Text(text) => Some(
                 text.split(',')

@@ -14,6 +14,7 @@ use super::literal::Literal;
 use super::nearest::{distance, nearest};
 use super::setting::Setting;
 use super::settings::SETTINGS;
+use super::stream::{self, STREAM_KEYS, STREAMS_MAX};
 use super::topic::{TOPIC_KEYS, TOPICS_MAX, Topics};
 use super::{Config, validate};
 
@@ -148,6 +149,11 @@ impl Loading {
                     let keys = (TOPIC_KEYS, TOPICS_MAX);
                     let rows = array::read(name, value, keys, &file, &mut self.problems);
                     self.config.topics = Topics::new(rows, &mut self.problems);
+                }
+                "stream" => {
+                    let keys = (STREAM_KEYS, STREAMS_MAX);
+                    let rows = array::read(name, value, keys, &file, &mut self.problems);
+                    self.config.streams = stream::complete(&rows, &mut self.problems);
                 }
                 section => self.read_section(section, &file.origin(&name.span()), value, &file),
             }

@@ -18,6 +18,7 @@ mod print;
 mod setting;
 mod settings;
 mod store;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod topic;
@@ -32,6 +33,7 @@ pub use setting::{Reload, Setting};
 pub use settings::SETTINGS;
 pub(crate) use store::NO_ENCRYPTION;
 pub use store::StoreConfig;
+pub use stream::{Retention, StreamConfig};
 pub use topic::{Explained, Topics};
 
 use std::path::PathBuf;
@@ -44,6 +46,8 @@ pub struct Config {
     pub listen: ListenConfig,
     /// `[[topic]]`: what holds for the topics of some filters.
     pub topics: Topics,
+    /// `[[stream]]`: named records of messages.
+    pub streams: Vec<StreamConfig>,
     /// `[tls]`: what every TLS door has, where it does not say otherwise.
     pub tls: TlsConfig,
     /// `[auth]`: who may come in.
@@ -231,6 +235,11 @@ impl Config {
                 "[[listener]]",
                 listener,
                 self.listen.own != other.listen.own,
+            ),
+            (
+                "[[stream]]",
+                Reload::OnHangup,
+                self.streams != other.streams,
             ),
             ("[[topic]]", Reload::OnHangup, self.topics != other.topics),
         ];

@@ -7,6 +7,7 @@ use super::*;
 
 mod arbitrary;
 mod doors;
+mod streams;
 mod topics;
 
 fn load_file(toml: &str) -> Result<Config, String> {

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use waypost_mqtt::Filter;
-use waypost_server::config::{Config, Explained, LoadError, Origin, Reload, Sources, default_toml};
+use waypost_server::config::{
+    Config, Explained, LoadError, Origin, Reload, Sources, StreamConfig, default_toml,
+};
 
 use crate::Failure;
 
@@ -16,7 +18,8 @@ Examples:
   waypost config check waypost.toml               what is wrong with a file, line by line
   waypost config check                            what is wrong with the environment (WAYPOST_…)
   waypost config explain --config waypost.toml orders/eu/17
-                                                  which policy ([[topic]]) holds there, key by key
+                                                  which policy ([[topic]]) holds there, key by key, and
+                                                  which streams ([[stream]]) its messages enter
   waypost config explain --config waypost.toml '$share/workers/orders/#'
                                                   which policy holds for a group
 
@@ -43,7 +46,7 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Say which policy gives which value to a topic or to a group's filter
+    /// Say which policy gives which value to a topic or to a group's filter, and which streams a topic enters
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain {
         /// A topic, a filter, or a group: '$share/GROUP/FILTER', '$queue/FILTER'
@@ -52,7 +55,7 @@ enum Action {
         /// The file with the policies
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
-        /// Print one JSON object: filter, group, keys with key, value, file, line and the policy's filter
+        /// Print one JSON object: filter, group, streams, keys with key, value, file, line and the policy's filter
         #[arg(long)]
         json: bool,
     },
@@ -68,7 +71,8 @@ Exit codes:
 
 const EXPLAIN_EXAMPLES: &str = "\
 The most specific filter wins, key by key: level by level from the left, a literal before +, + before #. What concerns a
-group is found for the filter of the group: a policy holds for it if its own filter covers all of that one.
+group is found for the filter of the group: a policy holds for it if its own filter covers all of that one. For a topic,
+the streams are named that its messages enter.
 
 Examples:
   waypost config explain --config waypost.toml orders/eu/17
@@ -105,10 +109,11 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
             let config = config.map_err(|error| Failure::usage(error.to_string()))?;
             let question = Question::parse(filter)?;
             let found = config.topics.explain(question.filter);
+            let streams = question.streams(&config);
             print(&if *json {
-                question.json(&found)
+                question.json(&found, &streams)
             } else {
-                question.text(&found)
+                question.text(&found, &streams)
             })
         }
     }
@@ -218,7 +223,15 @@ impl<'a> Question<'a> {
         })
     }
 
-    fn text(&self, found: &[Explained]) -> String {
+    /// The streams that a message on this topic enters; none where a filter was asked for.
+    fn streams<'c>(&self, config: &'c Config) -> Vec<&'c str> {
+        let takes =
+            |stream: &&StreamConfig| self.group.is_none() && stream.takes(self.filter.as_str());
+        let streams = config.streams.iter().filter(takes);
+        streams.map(|stream| stream.name.as_str()).collect()
+    }
+
+    fn text(&self, found: &[Explained], streams: &[&str]) -> String {
         let mut text = String::new();
         if self.group.is_some() {
             // Writing to a String cannot fail.
@@ -244,10 +257,13 @@ impl<'a> Question<'a> {
                 .unwrap_or_default();
             let _ = writeln!(text, "{key:keys$}  {value:values$}  {origin}{filter}");
         }
+        if !streams.is_empty() {
+            let _ = writeln!(text, "{:keys$}  {}", "streams", streams.join(", "));
+        }
         text
     }
 
-    fn json(&self, found: &[Explained]) -> String {
+    fn json(&self, found: &[Explained], streams: &[&str]) -> String {
         let keys: Vec<Value> = found
             .iter()
             .map(|row| {
@@ -261,6 +277,7 @@ impl<'a> Question<'a> {
             "filter": self.filter.as_str(),
             "group": self.group,
             "keys": keys,
+            "streams": streams,
         });
         format!("{object}\n")
     }
@@ -349,6 +366,12 @@ max_deliveries = 5
 [[topic]]
 filter = \"orders/eu/+\"
 balance = \"random\"
+[[stream]]
+name = \"mail\"
+filters = \"mail/#\"
+[[stream]]
+name = \"all\"
+filters = [\"mail/+\", \"news\"]
 ";
 
     fn explain(filter: &str, as_json: bool) -> String {
@@ -356,10 +379,11 @@ balance = \"random\"
             let config = Config::load(sources).unwrap();
             let question = Question::parse(filter).unwrap();
             let found = config.topics.explain(question.filter);
+            let streams = question.streams(&config);
             if as_json {
-                question.json(&found)
+                question.json(&found, &streams)
             } else {
-                question.text(&found)
+                question.text(&found, &streams)
             }
         };
         let (told, name) = with_file(POLICIES, ask);
@@ -397,6 +421,22 @@ balance = \"random\"
                 told["keys"][1],
                 json!({"key": "max_deliveries", "value": 5, "file": "x.toml", "line": 4, "filter": "orders/#"})
             );
+        }
+    }
+
+    #[test]
+    fn the_streams_of_a_topic_are_named() {
+        let last = |topic| explain(topic, false).lines().last().map(str::to_owned);
+        assert_eq!(last("mail/7").as_deref(), Some("streams         mail, all"));
+        assert!(last("orders").unwrap().starts_with("durability"));
+        for (asked, streams) in [
+            ("mail/7", json!(["mail", "all"])),
+            ("news", json!(["all"])),
+            ("mail/+", json!([])),
+            ("$share/g/news", json!([])),
+        ] {
+            let told: Value = serde_json::from_str(&explain(asked, true)).unwrap();
+            assert_eq!(told["streams"], streams, "{asked}");
         }
     }
 
