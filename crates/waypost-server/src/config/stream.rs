@@ -139,8 +139,8 @@ pub(super) fn complete(
             continue;
         }
         let earlier = rows.iter().take(index);
-        let same = earlier.filter(|other| other.value.name == row.value.name);
-        if let Some(other) = same.filter_map(|other| other.given("name")).next() {
+        let mut same = earlier.filter(|other| other.value.name == row.value.name);
+        if let Some(other) = same.find_map(|other| other.given("name")) {
             problems.push(Problem::SameName {
                 origin: origin.clone(),
                 key: "stream.name".to_owned(),

@@ -1,6 +1,7 @@
 //! `waypost sub`: prints the messages of some topics as they arrive.
 
 mod format;
+mod history;
 
 use std::io::{self, Write};
 use std::ops::ControlFlow;
@@ -15,6 +16,7 @@ use waypost_mqtt::{
 };
 
 use self::format::Layout;
+use self::history::History;
 use super::connection::{Server, ServerArgs, SessionArgs, parse_qos};
 use super::property::Carrier;
 use super::reconnect::Backoff;
@@ -33,10 +35,19 @@ Examples:
   waypost sub -t '#' -F '%I %t (%q): %p'          a layout of your own
   waypost sub -t mail -q 1 -c -i ann              what came while ann was away comes first
   waypost sub -U mail -E -c -i ann                ann wants no more mail
+  waypost sub --from last=50 -t 'chat/#' -v       the last 50 messages of a stream, then what comes
+  waypost sub --from since=10m -t 'orders/+' -F '%O %T %t %p'
+                                                  those of the last ten minutes, with their places
+
+History (--from), of a stream ([[stream]] in the server's settings) that has all of the filter's
+messages: last=N messages, each=N messages of each topic, since=10m, time=2026-11-24T05:00:00Z (or
+milliseconds since 1970), offset=N; then optionally ;stream=NAME. Live messages follow, without a gap.
+With -c -i a session that is there already goes on where it was.
 
 Layout (-F): %t topic, %p payload, %x payload in hexadecimal, %l its length, %q QoS, %r retain,
 %m packet id, %U Unix time, %I ISO 8601 time, %C content type, %R response topic,
-%E message expiry, %P user properties, %j the --json object, %% a percent sign, \\n, \\t, \\0.
+%E message expiry, %P user properties, %j the --json object, %% a percent sign, \\n, \\t, \\0;
+of a stream (MQTT 5): %S its name, %O the offset in it, %T the time when the message entered.
 
 Exit codes: 0 done or interrupted; 27 nothing (or not enough) came in time; the server's reason
 code when it refuses the connection; 2 wrong arguments; 1 anything else.";
@@ -60,6 +71,9 @@ pub struct Args {
         required_unless_present = "unsubscribe"
     )]
     topics: Vec<String>,
+    /// Begin with what a stream has: last=N, each=N, since=10m, time=…, offset=N
+    #[arg(long, value_name = "SPEC", value_parser = history::parse_spec)]
+    from: Option<String>,
     /// End the session's subscription to this filter first (may be repeated; with -c -i)
     #[arg(short = 'U', long, value_name = "FILTER")]
     unsubscribe: Vec<String>,
@@ -94,7 +108,7 @@ pub struct Args {
     #[arg(short = 'F', value_name = "LAYOUT", conflicts_with_all = ["verbose", "json"])]
     format: Option<String>,
     /// Print one JSON object per message: topic, payload (`payload_base64` when it is not UTF-8),
-    /// qos, retain, time, properties
+    /// qos, retain, time, properties; of a stream also stream, offset, entered
     #[arg(long, conflicts_with = "verbose")]
     json: bool,
     #[command(flatten)]
@@ -121,6 +135,8 @@ struct Subscriber<'a> {
     server: &'a Server,
     layout: Layout,
     filtered_out: Vec<Filter<'a>>,
+    /// What was read of a stream, with --from.
+    history: Option<History>,
     output: io::StdoutLock<'static>,
     buffer: Vec<u8>,
     count: u64,
@@ -135,7 +151,8 @@ struct Subscriber<'a> {
 }
 
 pub fn run(arguments: &Args) -> Result<(), Failure> {
-    let requests = arguments.requests()?;
+    // The filters themselves are checked; what stands before them is the server's to judge.
+    filters(&arguments.topics)?;
     let unsubscribe = filters(&arguments.unsubscribe)?;
     let deadline = arguments.deadline()?;
     let server = arguments.server.server()?;
@@ -146,6 +163,7 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
         server: &server,
         layout: arguments.layout()?,
         filtered_out: filters(&arguments.filter_out)?,
+        history: arguments.from.clone().map(History::new),
         output: io::stdout().lock(),
         buffer: Vec::new(),
         count: 0,
@@ -187,7 +205,9 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
                     if !unsubscribe.is_empty() {
                         session.unsubscribe(&unsubscribe);
                     }
-                    if !requests.is_empty() {
+                    let filters = subscriber.filters();
+                    if !filters.is_empty() {
+                        let requests = arguments.requests(&filters)?;
                         session.subscribe(&requests, properties.as_properties());
                     }
                 }
@@ -202,7 +222,7 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
 }
 
 impl Args {
-    fn requests(&self) -> Result<Vec<SubscriptionRequest<'_>>, Failure> {
+    fn requests<'f>(&self, filters: &'f [String]) -> Result<Vec<SubscriptionRequest<'f>>, Failure> {
         let retain_handling = if self.no_retained {
             RetainHandling::DoNotSend
         } else {
@@ -213,13 +233,13 @@ impl Args {
             retain_handling,
             ..Default::default()
         };
-        let request = |filter| {
+        let request = |filter: &'f String| {
             Ok(SubscriptionRequest {
                 filter: parse_filter(filter)?,
                 options,
             })
         };
-        self.topics.iter().map(|filter| request(filter)).collect()
+        filters.iter().map(request).collect()
     }
 
     fn deadline(&self) -> Result<Option<Instant>, Failure> {
@@ -267,7 +287,14 @@ impl Subscriber<'_> {
                     "connected to {}, session present: {}",
                     self.server.endpoint, answer.session_present
                 ));
-                self.link = Link::Accepted;
+                self.link = if self.goes_on(answer.session_present) {
+                    self.arguments
+                        .session
+                        .debug("the session goes on in the stream where it was");
+                    Link::Subscribed
+                } else {
+                    Link::Accepted
+                };
                 self.was_connected = true;
                 self.backoff = Backoff::new();
             }
@@ -284,6 +311,24 @@ impl Subscriber<'_> {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
+        }
+    }
+
+    /// A session that is there already reads on where it was: another SUBSCRIBE would begin anew.
+    fn goes_on(&self, session_present: bool) -> bool {
+        let arguments = self.arguments;
+        session_present
+            && self.history.is_some()
+            && arguments.unsubscribe.is_empty()
+            && !arguments.exit_subscribed
+    }
+
+    /// What to subscribe to on this connection.
+    fn filters(&self) -> Vec<String> {
+        let topics = &self.arguments.topics;
+        match &self.history {
+            None => topics.clone(),
+            Some(history) => history.filters(topics),
         }
     }
 
@@ -338,6 +383,9 @@ impl Subscriber<'_> {
         // 3.1.1 has no Retain Handling: what was retained says so.
         if arguments.no_retained && message.retain {
             return;
+        }
+        if let Some(history) = &mut self.history {
+            history.note(message);
         }
         let topic = Topic::from_validated(message.topic);
         if self.filtered_out.iter().any(|filter| filter.matches(topic)) {

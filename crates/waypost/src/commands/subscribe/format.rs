@@ -8,6 +8,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use waypost_mqtt::{Properties, Publish};
 
+use super::history::Place;
+
 /// A layout of pieces, parsed once.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -30,6 +32,9 @@ enum Piece {
     ResponseTopic,
     MessageExpiry,
     UserProperties,
+    Stream,
+    Offset,
+    Entered,
     Json,
 }
 
@@ -85,6 +90,9 @@ impl Layout {
                 ('%', Some('R')) => Piece::ResponseTopic,
                 ('%', Some('E')) => Piece::MessageExpiry,
                 ('%', Some('P')) => Piece::UserProperties,
+                ('%', Some('S')) => Piece::Stream,
+                ('%', Some('O')) => Piece::Offset,
+                ('%', Some('T')) => Piece::Entered,
                 ('%', Some('j' | 'J')) => Piece::Json,
                 ('%', Some(other)) => {
                     return Err(format!(
@@ -172,6 +180,14 @@ impl Layout {
                         written
                     })
                 }
+                Piece::Stream | Piece::Offset | Piece::Entered => match Place::of(message) {
+                    Some(place) => match piece {
+                        Piece::Stream => out.write_all(place.stream.as_bytes()),
+                        Piece::Offset => write!(out, "{}", place.offset),
+                        _ => write!(out, "{}", place.entered().unwrap_or_default()),
+                    },
+                    None => Ok(()),
+                },
                 Piece::Json => write!(out, "{}", object(message, now)),
             };
         }
@@ -191,6 +207,13 @@ fn object(message: &Publish<'_>, now: Timestamp) -> Value {
     object.insert("qos".into(), u8::from(message.qos).into());
     object.insert("retain".into(), message.retain.into());
     object.insert("time".into(), format!("{now:.3}").into());
+    if let Some(place) = Place::of(message) {
+        object.insert("stream".into(), place.stream.into());
+        object.insert("offset".into(), place.offset.into());
+        if let Some(entered) = place.entered() {
+            object.insert("entered".into(), entered.into());
+        }
+    }
     if !message.properties.is_empty() {
         object.insert("properties".into(), property_object(message.properties));
     }
@@ -306,6 +329,29 @@ mod tests {
             &[0xff],
             &properties,
             r#"{"topic":"a/b","payload_base64":"/w==","qos":1,"retain":true,"time":"1970-01-01T00:00:00.000Z","properties":{"content_type":"x","user_properties":[["k","v"]]}}"#,
+        );
+    }
+
+    #[test]
+    fn the_place_in_a_stream_is_shown() {
+        let mut properties = PropertyBuffer::new();
+        let layout = Layout::parse("%S %O %T").unwrap();
+        check(&layout, b"", &properties, "  ");
+        properties
+            .push(Property::UserProperty("waypost-stream", "chat"))
+            .push(Property::UserProperty("waypost-offset", "41"))
+            .push(Property::UserProperty("waypost-time", "1500"));
+        check(
+            &layout,
+            b"",
+            &properties,
+            "chat 41 1970-01-01T00:00:01.500Z",
+        );
+        check(
+            &Layout::json(),
+            b"",
+            &properties,
+            r#"{"topic":"a/b","payload":"","qos":1,"retain":true,"time":"1970-01-01T00:00:00.000Z","stream":"chat","offset":41,"entered":"1970-01-01T00:00:01.500Z","properties":{"user_properties":[["waypost-stream","chat"],["waypost-offset","41"],["waypost-time","1500"]]}}"#,
         );
     }
 }
