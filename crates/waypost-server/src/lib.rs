@@ -24,6 +24,7 @@ pub mod control;
 #[cfg(test)]
 mod docs;
 mod door;
+pub mod history;
 mod listener;
 mod mailbox;
 pub mod metrics;

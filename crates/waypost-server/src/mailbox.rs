@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mio::Waker;
 use waypost_core::journal::{MessageId, QueueId, QueueRead, Refusal, Stored, Ticket};
 use waypost_core::stream::{ReaderId, StreamAnswer};
-use waypost_core::{Answer, Authenticate, MailBatch, Permit, Policies, ShardId};
+use waypost_core::{Answer, Authenticate, MailBatch, Permit, Policies, ShardId, Streams};
 
 use crate::client_report::ClientQuestion;
 use crate::door::entrance::Place;
@@ -52,6 +52,8 @@ pub(crate) enum Inbound {
     QueueRead(QueueId, QueueRead),
     /// A message's content, as it was asked for; `None`: it is damaged, or gone.
     MessageRead(MessageId, Option<Arc<[u8]>>),
+    /// What the configuration says of streams from now on.
+    Streams(Arc<Streams>),
     /// The answer of a stream.
     StreamAnswer(ReaderId, StreamAnswer),
     /// Say goodbye to every client and end.
@@ -188,6 +190,7 @@ impl Inbound {
             // What is read is bounded by what the shard asked for.
             | Self::QueueRead(..)
             | Self::MessageRead(..)
+            | Self::Streams(..)
             | Self::StreamAnswer(..)
             | Self::Drain => 0,
         }

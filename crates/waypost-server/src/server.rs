@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::{Receiver, channel};
 use waypost_balance::UnknownStrategy;
-use waypost_core::{Broker, BrokerConfig, Policies, RetainedClock, ShardId};
+use waypost_core::{Broker, BrokerConfig, Policies, RetainedClock, ShardId, Streams};
 use waypost_store::Disk;
 
 use crate::auth::{Users, UsersFileError, UsersHandle};
@@ -18,13 +18,14 @@ use crate::door::entrance::Entrance;
 use crate::door::gate::Gate;
 use crate::door::porter::{Handshakes, Porter, PorterInbox};
 use crate::door::{self, Bound, CertificateError, Door};
+use crate::history::Access;
 use crate::listener::{Listener, ListenerPort, StopListener};
 use crate::mailbox::{Handover, Inbound, Mailbox};
 use crate::metrics::Stats;
 use crate::shard::restore::Past;
 use crate::shard::{Shard, ShardPort, ShellLimits};
 use crate::socket::{Framing, Socket};
-use crate::store::{self, ClockTrust, OpenError, OpenStore};
+use crate::store::{self, ClockTrust, OpenError, OpenStore, ServedStreams};
 use crate::threads::Threads;
 
 /// Why a server did not start.
@@ -55,6 +56,9 @@ pub enum StartError {
     /// A shard could not take up what an earlier run left.
     #[error("a shard could not take up what the store has; the log says why")]
     NotRestored,
+    /// The streams cannot be made or opened.
+    #[error("the streams: {0}")]
+    Streams(String),
     /// `server.balance` names no strategy.
     #[error("server.balance: {0}")]
     Balance(#[from] UnknownStrategy),
@@ -184,7 +188,18 @@ pub(crate) fn start_over<D: Disk>(
     .map_err(cannot_start("the listener"))?;
     let mut threads = Threads::new();
     let back_up = store.back_up();
-    start_shards(config, ports, store, &users, seed, &stats, &mut threads)?;
+    let streams = store.streams();
+    let catalogue = streams.configure(config).map_err(StartError::Streams)?;
+    start_shards(
+        config,
+        ports,
+        store,
+        &catalogue,
+        &users,
+        seed,
+        &stats,
+        &mut threads,
+    )?;
     let users = users
         .start(config, &mailboxes, &mut threads)
         .map_err(cannot_start("the checking of passwords"))?;
@@ -212,6 +227,7 @@ pub(crate) fn start_over<D: Disk>(
             entrance,
             doors,
             users,
+            streams,
         },
         stats,
         threads,
@@ -224,6 +240,7 @@ fn start_shards<D: Disk>(
     config: &Config,
     ports: Vec<ShardPort>,
     store: OpenStore<D>,
+    streams: &Arc<Streams>,
     users: &Users,
     seed: u64,
     stats: &Arc<Stats>,
@@ -246,7 +263,7 @@ fn start_shards<D: Disk>(
             limits: config.limits.clone(),
             clock: clock.clone(),
             policies: Arc::clone(config.topics.policies()),
-            streams: Arc::default(),
+            streams: Arc::clone(streams),
             has_store: true,
             numbers: store.numbers.clone(),
         };
@@ -386,6 +403,7 @@ pub struct Handle {
     doors: Arc<[Arc<Door>]>,
     entrance: Arc<Entrance>,
     users: Arc<UsersHandle>,
+    streams: Arc<dyn ServedStreams>,
     stats: Arc<Stats>,
 }
 
@@ -406,6 +424,24 @@ impl Handle {
         }
     }
 
+    /// Has the store keep the streams of the configuration, then tells every shard.
+    fn set_streams(&self, config: &Config) -> Result<(), String> {
+        let streams = self
+            .streams
+            .configure(config)
+            .map_err(|error| format!("the streams stay as they were: {error}"))?;
+        for mailbox in self.mailboxes.iter() {
+            // A waker fails only when the shard is gone, and its readers with it.
+            let _ = mailbox.send([Inbound::Streams(Arc::clone(&streams))]);
+        }
+        Ok(())
+    }
+
+    /// The streams, for whoever looks after them.
+    pub fn streams(&self) -> Arc<dyn Access> {
+        self.streams.access()
+    }
+
     /// Asks every shard for a client. The receiver ends without a report when nobody has it.
     pub fn find_client(&self, client_id: &str) -> Receiver<ClientReport> {
         let (answer, answers) = channel(self.mailboxes.len().max(1));
@@ -423,6 +459,7 @@ impl Handle {
         self.set_policies(config.topics.policies());
         let mut problems = door::reload(&self.doors, config, &self.stats);
         problems.extend(self.users.reload(config));
+        problems.extend(self.set_streams(config).err());
         problems
     }
 

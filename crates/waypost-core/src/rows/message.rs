@@ -5,7 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use waypost_mqtt::QoS;
 
 use super::{Reader, put_bytes, put_number};
-use crate::effects::Message;
+use crate::effects::{Message, Payload};
 use crate::queue::StoredMessage;
 
 const QOS: u8 = 0b11;
@@ -115,6 +115,28 @@ impl KeptMessage<'_> {
         u32::try_from(expires_ms.saturating_sub(self.date_wall_ms) / 1_000).ok()
     }
 
+    /// As [`decode_message`] reads it.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let message = Message {
+            topic: self.topic,
+            payload: Payload {
+                bytes: self.payload,
+                shared: None,
+            },
+            properties: self.properties,
+            expiry_s: self.expiry_s(),
+            verbatim: None,
+        };
+        encode(
+            &message,
+            self.qos,
+            self.publisher,
+            self.address,
+            self.date_wall_ms,
+            out,
+        );
+    }
+
     /// As it is held in memory; it expires at this time of the monotonic clock.
     pub(crate) fn to_stored(self, expires_ms: u64) -> StoredMessage {
         StoredMessage::from_parts(
@@ -129,7 +151,6 @@ impl KeptMessage<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::effects::Payload;
 
     const DATE: u64 = 1_700_000_000_000;
 
@@ -171,6 +192,9 @@ mod tests {
                     expires_wall_ms: expires_wall_ms(expiry_s, DATE),
                 }
             );
+            let mut again = Vec::new();
+            kept.encode(&mut again);
+            assert_eq!(again, body);
             let head = body.len() - b"payload".len();
             for len in 0..head {
                 assert_eq!(decode_message(&body[..len]), None, "{len}");

@@ -215,8 +215,8 @@ impl<C: Clone> Field<C> {
                                         $dictionary, $delayed, $from, $share or $queue, or nothing (\"\")"
                 .to_owned(),
             Field::Filters(_) => format!(
-                "a list of 1 to {} topic filters (+ fills a level, # is alone in the last one, no $share, $queue, \
-                 $from or $delayed)",
+                "a list of 1 to {} topic filters (+ fills a level, # is alone in the last one, at most \
+                 {POLICY_LEVELS_MAX} levels, no $share, $queue, $from or $delayed)",
                 stream::FILTERS_MAX
             ),
             Field::StreamName(_) => format!(

@@ -1,5 +1,6 @@
 //! `[[stream]]`: named records of the messages on some filters.
 
+use waypost_core::POLICY_LEVELS_MAX;
 use waypost_mqtt::{Filter, Topic};
 
 use super::array::{Key, Row};
@@ -108,7 +109,8 @@ pub(super) fn filters(items: &[&str]) -> Option<Vec<String>> {
     let read = |text: &str| {
         let filter = Filter::parse(text).ok()?;
         let first = filter.levels().next()?;
-        (!NOT_TOPICS.contains(&first)).then(|| text.to_owned())
+        let fits = filter.levels().count() <= POLICY_LEVELS_MAX;
+        (fits && !NOT_TOPICS.contains(&first)).then(|| text.to_owned())
     };
     if items.is_empty() || items.len() > FILTERS_MAX {
         return None;

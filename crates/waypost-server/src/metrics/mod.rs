@@ -9,11 +9,13 @@
 
 mod histogram;
 mod prometheus;
+mod streams;
 mod system;
 mod table;
 
 pub use histogram::Histogram;
 pub use prometheus::{Process, markdown, render};
+pub use streams::{StreamFigures, StreamStats};
 pub use system::SystemTopics;
 pub use table::{
     Gauges, Kind, METRICS, Metric, Scope, ServerStats, ShardStats, ShellCounters, Snapshot,
@@ -29,6 +31,8 @@ pub struct Stats {
     pub shards: Vec<Arc<ShardStats>>,
     /// What is counted outside the shards.
     pub server: ServerStats,
+    /// What is counted for each stream.
+    pub streams: StreamStats,
     /// How long the log's syncs took.
     pub store_sync_duration: Histogram,
 }
@@ -39,6 +43,7 @@ impl Stats {
         Self {
             shards: (0..shards).map(|_| Arc::default()).collect(),
             server: ServerStats::default(),
+            streams: StreamStats::default(),
             store_sync_duration: Histogram::default(),
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use super::streams::STREAM_METRICS;
 use super::system::{SYSTEM_ALARMS, SYSTEM_TOPICS};
 use super::table::{Kind, METRICS, Scope};
 use super::{Snapshot, Stats};
@@ -76,6 +77,7 @@ pub fn render(stats: &Stats, process: &Process) -> String {
             }
         }
     }
+    stats.streams.render(&mut out);
     let (name, help) = SYNC_DURATION;
     head(&mut out, name, HISTOGRAM, help);
     stats.store_sync_duration.render(name, &mut out);
@@ -85,7 +87,7 @@ pub fn render(stats: &Stats, process: &Process) -> String {
 /// The word Prometheus uses for one.
 const HISTOGRAM: &str = "histogram";
 
-fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+pub(super) fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
 }
 
@@ -97,8 +99,8 @@ pub fn markdown() -> String {
          cargo test -p waypost-server` writes it anew, and a test fails when it is not current.\n\n\
          `GET /metrics` on the HTTP address answers in Prometheus's text format. Counters count \
          since the start. Those marked *per shard* carry the label `shard`; sum over it for the \
-         whole server.\n\n\
-         | name | kind | per shard | what it says |\n|---|---|---|---|\n",
+         whole server. Those marked *per stream* carry the label `stream`, its name.\n\n\
+         | name | kind | per | what it says |\n|---|---|---|---|\n",
     );
     let process = PROCESS.map(|(name, kind, help)| (name, kind.as_str(), "", help));
     let table = METRICS.iter().map(|metric| {
@@ -108,9 +110,13 @@ pub fn markdown() -> String {
         };
         (metric.name, metric.kind.as_str(), per_shard, metric.help)
     });
+    let streams = STREAM_METRICS
+        .iter()
+        .map(|(name, kind, help, _)| (*name, kind.as_str(), "per stream", *help));
     let (name, help) = SYNC_DURATION;
     let histogram = [(name, HISTOGRAM, "", help)];
-    for (name, kind, per_shard, help) in process.into_iter().chain(table).chain(histogram) {
+    let rows = process.into_iter().chain(table).chain(streams);
+    for (name, kind, per_shard, help) in rows.chain(histogram) {
         let _ = writeln!(out, "| `{name}` | {kind} | {per_shard} | {help} |");
     }
     out.push_str(

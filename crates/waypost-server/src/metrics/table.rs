@@ -346,6 +346,7 @@ metrics! {
         store_retired_bytes: "Their bytes.",
         store_rewritten_bytes: "Bytes of the log written anew because little of a file was still needed.",
         store_messages_read: "Messages read back from disk or the message cache.",
+        stream_reads_crowded_out: "Times a reader of a stream that waited for more was answered with nothing, because too many waited.",
     }
     server_gauges {
         handshakes_open: "Connections whose handshakes below MQTT are on their way.",
@@ -363,6 +364,7 @@ metrics! {
         store_views_bytes: "Bytes of the views' file.",
         store_views_behind_bytes: "Bytes of the log that the views' file does not reflect yet: a start reads them.",
         store_cache_bytes: "Bytes of messages in the message cache.",
+        stream_reads_waiting: "Readers that wait until a stream grows; one for all of a shard that are at its end.",
         store_full: "1 while the disk is full and nothing that has to outlive the server is acknowledged.",
         store_failed: "1 while the disk fails otherwise, likewise.",
         certificate_expiry_time_seconds: "When the first of the server's certificates expires, in seconds since 1970; 0 without one.",

@@ -7,7 +7,7 @@ use waypost_core::journal::{Journal, MessageId, QueueId, Table, Ticket, Until};
 use waypost_core::stream::{StreamAsk, StreamId};
 use waypost_store::Batch;
 
-use crate::store::{Ask, HandIn, Intake};
+use crate::store::{Ask, HandIn, Intake, LogAsk};
 
 /// The core's [`Journal`]: transactions as the store records them, numbered for this shard.
 pub(crate) struct ShardJournal {
@@ -125,16 +125,16 @@ impl Journal for ShardJournal {
     }
 
     fn read_queue(&mut self, queue: QueueId, after: u64, count_max: u32, bytes_max: u32) {
-        self.asks.push(Ask::Queue {
+        self.asks.push(Ask::Log(LogAsk::Queue {
             queue,
             after,
             count_max,
             bytes_max,
-        });
+        }));
     }
 
     fn read_message(&mut self, id: MessageId) {
-        self.asks.push(Ask::Message(id));
+        self.asks.push(Ask::Log(LogAsk::Message(id)));
     }
 
     fn read_stream(&mut self, ask: StreamAsk) {

@@ -350,6 +350,7 @@ impl Shard {
                         &mut self.outlets,
                     );
                 }
+                Inbound::Streams(streams) => self.broker.handle_streams(streams),
                 Inbound::StreamAnswer(reader, answer) => {
                     self.broker
                         .handle_stream_answer(reader, answer, self.now, &mut self.outlets);

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use waypost_store::{Disk, Store};
 
+use super::clock::WallClock;
 use super::intake::Intake;
 use crate::metrics::Stats;
 
@@ -18,7 +19,8 @@ pub(super) fn set(gauge: &AtomicU64, to: u64) {
 }
 
 /// Copies what the store counts.
-pub(super) fn publish<D: Disk>(store: &Store<D>, intake: &Intake, stats: &Stats) {
+pub(super) fn publish<D: Disk>(store: &Store<D>, wall: WallClock, intake: &Intake, stats: &Stats) {
+    stats.streams.publish(&store.streams().list(wall.now_ms()));
     set(&stats.server.store_pending_bytes, intake.bytes() as u64);
     let figures = match store.figures() {
         Ok(figures) => figures,

@@ -10,11 +10,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::time::{Duration, Instant};
 
 use waypost_core::ShardId;
+use waypost_core::stream::StreamId;
 use waypost_store::{Appended, Disk, Store};
 
 use super::clock::WallClock;
 use super::figures;
-use super::intake::{Ask, Intake};
+use super::intake::{Ask, Intake, LogAsk};
+use super::stream_desk::StreamDesk;
 use super::trouble::{Source, Trouble, refusal};
 use crate::metrics::Stats;
 
@@ -37,7 +39,8 @@ pub(super) struct Work {
 pub(super) struct Indexer<D: Disk> {
     pub(super) store: Arc<Store<D>>,
     pub(super) work: Receiver<Work>,
-    pub(super) reader: Sender<Vec<(ShardId, Ask)>>,
+    pub(super) reader: Sender<Vec<(ShardId, LogAsk)>>,
+    pub(super) streams: Arc<StreamDesk>,
     pub(super) intake: Arc<Intake>,
     pub(super) trouble: Arc<Trouble>,
     pub(super) wall: WallClock,
@@ -47,6 +50,8 @@ pub(super) struct Indexer<D: Disk> {
 impl<D: Disk> Indexer<D> {
     /// Runs until the writer has ended, then commits what there is.
     pub(super) fn run(self) -> io::Result<()> {
+        // However it ends: nobody else says that no more comes.
+        let _end = EndStreams(Arc::clone(&self.streams));
         let mut looked = Instant::now();
         let mut has_more_to_retire = false;
         loop {
@@ -72,8 +77,8 @@ impl<D: Disk> Indexer<D> {
             }
             if has_more_to_retire || looked.elapsed() >= LOOK_EVERY {
                 looked = Instant::now();
-                has_more_to_retire = self.retire();
-                figures::publish(&self.store, &self.intake, &self.stats);
+                has_more_to_retire = self.retire() | self.maintain_streams();
+                figures::publish(&self.store, self.wall, &self.intake, &self.stats);
             }
         }
     }
@@ -83,9 +88,24 @@ impl<D: Disk> Indexer<D> {
             self.store.apply(appended).map_err(io::Error::other)?;
         }
         self.intake.release(work.bytes);
-        if !work.asks.is_empty() {
+        let grown = self.store.streams().take_grown();
+        if !grown.is_empty() {
+            let ids = grown.into_iter().map(|stream| StreamId(stream.0));
+            self.streams.changed(ids);
+        }
+        let (mut of_log, mut of_streams) = (Vec::new(), Vec::new());
+        for (shard, ask) in work.asks {
+            match ask {
+                Ask::Log(ask) => of_log.push((shard, ask)),
+                Ask::Stream(ask) => of_streams.push((shard, ask)),
+            }
+        }
+        if !of_log.is_empty() {
             // The reader lives as long as this sender; if it failed, the server ends.
-            let _ = self.reader.send(work.asks);
+            let _ = self.reader.send(of_log);
+        }
+        if !of_streams.is_empty() {
+            self.streams.ask(of_streams);
         }
         Ok(())
     }
@@ -109,5 +129,25 @@ impl<D: Disk> Indexer<D> {
                 false
             }
         }
+    }
+
+    /// A step of what retention takes away and compaction writes anew.
+    fn maintain_streams(&self) -> bool {
+        match self.store.streams().maintain_step(self.wall.now_ms()) {
+            Ok(has_more) => has_more,
+            Err(error) => {
+                log::warn!("what streams do not keep any more stays for now: {error}");
+                false
+            }
+        }
+    }
+}
+
+/// Tells the stream reader that it is over.
+struct EndStreams(Arc<StreamDesk>);
+
+impl Drop for EndStreams {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }

@@ -37,6 +37,15 @@ pub(crate) struct HandIn {
 /// Something to be read for a shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
+    /// Something of the log.
+    Log(LogAsk),
+    /// Something of a stream.
+    Stream(StreamAsk),
+}
+
+/// Something of the log to be read back for a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogAsk {
     /// What a queue is owed.
     Queue {
         queue: QueueId,
@@ -46,8 +55,6 @@ pub(crate) enum Ask {
     },
     /// A message's content.
     Message(MessageId),
-    /// Something of a stream.
-    Stream(StreamAsk),
 }
 
 #[derive(Debug, Default)]

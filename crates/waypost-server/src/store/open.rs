@@ -22,9 +22,12 @@ use super::indexer::{self, Indexer};
 use super::intake::{Intake, StorePort};
 use super::key::{self, NoKey};
 use super::reader::{self, Reader};
+use super::stream_desk::StreamDesk;
+use super::stream_reader::{self, StreamReader};
+use super::streams::{OfServer, Served, stream_options};
 use super::trouble::{CLOCK_TOPIC, Trouble};
 use super::writer::Writer;
-use crate::config::{Config, StoreConfig};
+use crate::config::Config;
 use crate::control::BackUp;
 use crate::mailbox::Mailbox;
 use crate::metrics::Stats;
@@ -73,6 +76,7 @@ pub(crate) struct OpenStore<D: Disk> {
     pub(crate) wall: WallClock,
     clock: Found,
     pending_bytes_max: usize,
+    desk: Arc<StreamDesk>,
 }
 
 /// Opens the store in the data directory.
@@ -88,7 +92,7 @@ pub(crate) fn open(
     };
     make(&path).map_err(failed)?;
     let disk = RealDisk::open(&path).map_err(failed)?;
-    let options = options(&config.store)?;
+    let options = options(config)?;
     OpenStore::open(
         Arc::new(disk),
         options,
@@ -126,6 +130,7 @@ impl<D: Disk> OpenStore<D> {
             wall,
             clock,
             pending_bytes_max,
+            desk: Arc::default(),
         })
     }
 
@@ -133,6 +138,15 @@ impl<D: Disk> OpenStore<D> {
     pub(crate) fn back_up(&self) -> BackUp {
         let (store, wall) = (Arc::clone(&self.store), self.wall);
         Arc::new(move |to, go_on| store.back_up(to, wall.now_ms(), go_on))
+    }
+
+    /// The streams, for whoever changes or looks after them.
+    pub(crate) fn streams(&self) -> Arc<dyn Served> {
+        Arc::new(OfServer {
+            store: Arc::clone(&self.store),
+            desk: Arc::clone(&self.desk),
+            wall: self.wall,
+        })
     }
 
     /// Counts what was read of the views since they were opened, when the rows have been read too.
@@ -171,8 +185,16 @@ impl<D: Disk> OpenStore<D> {
             store: Arc::clone(&self.store),
             work,
             reader: to_reader,
+            streams: Arc::clone(&self.desk),
             intake: Arc::clone(intake),
             trouble,
+            wall: self.wall,
+            stats: Arc::clone(stats),
+        };
+        let stream_reader = StreamReader {
+            store: Arc::clone(&self.store),
+            desk: self.desk,
+            mailboxes: Arc::clone(mailboxes),
             wall: self.wall,
             stats: Arc::clone(stats),
         };
@@ -190,6 +212,11 @@ impl<D: Disk> OpenStore<D> {
         threads.spawn("store-reader".to_owned(), move || {
             at_niceness(reader::NICENESS);
             reader.run();
+            Ok(())
+        })?;
+        threads.spawn("stream-reader".to_owned(), move || {
+            at_niceness(stream_reader::NICENESS);
+            stream_reader.run();
             Ok(())
         })
     }
@@ -216,7 +243,9 @@ fn make(path: &Path) -> io::Result<()> {
 }
 
 /// How a configuration says the store works; its keys are read.
-pub fn options(config: &StoreConfig) -> Result<StoreOptions, OpenError> {
+pub fn options(config: &Config) -> Result<StoreOptions, OpenError> {
+    let streams = stream_options(config).map_err(OpenError::Compress)?;
+    let config = &config.store;
     let mut keys = key::read(config, |name| std::env::var_os(name))?;
     Ok(StoreOptions {
         log: LogOptions {
@@ -228,7 +257,7 @@ pub fn options(config: &StoreConfig) -> Result<StoreOptions, OpenError> {
         },
         cache: cache::find(config.cache).map_err(OpenError::Cache)?,
         cache_bytes: config.cache_bytes,
-        streams: waypost_store::streams::StreamsOptions::default(),
+        streams,
     })
 }
 

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 
 use waypost_core::ShardId;
 use waypost_core::journal::{MessageId, QueueRead, ReadEntry};
-use waypost_core::stream::StreamAnswer;
 use waypost_store::{Disk, Store, StoreError};
 
 use super::figures::add;
-use super::intake::Ask;
+use super::intake::LogAsk;
 use crate::mailbox::{Inbound, Mailbox};
 use crate::metrics::Stats;
 
@@ -22,11 +21,11 @@ pub(super) const NICENESS: i32 = 5;
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What is to be tried again, by the time. No more than shards ask for, which is one at a time for each session.
-type Postponed = VecDeque<(Instant, ShardId, Ask)>;
+type Postponed = VecDeque<(Instant, ShardId, LogAsk)>;
 
 pub(super) struct Reader<D: Disk> {
     pub(super) store: Arc<Store<D>>,
-    pub(super) asks: Receiver<Vec<(ShardId, Ask)>>,
+    pub(super) asks: Receiver<Vec<(ShardId, LogAsk)>>,
     pub(super) mailboxes: Arc<[Arc<Mailbox>]>,
     pub(super) stats: Arc<Stats>,
 }
@@ -60,8 +59,8 @@ impl<D: Disk> Reader<D> {
     }
 
     /// Answers; what cannot be read now is tried again later, and whoever asked waits.
-    fn serve(&self, shard: ShardId, ask: Ask, postponed: &mut Postponed) {
-        match self.answer(&ask) {
+    fn serve(&self, shard: ShardId, ask: LogAsk, postponed: &mut Postponed) {
+        match self.answer(ask) {
             Ok(inbound) => {
                 if let Some(mailbox) = self.mailboxes.get(usize::from(shard.0)) {
                     // A waker fails only when the shard is gone, and then nobody waits for it.
@@ -76,10 +75,10 @@ impl<D: Disk> Reader<D> {
         }
     }
 
-    fn answer(&self, ask: &Ask) -> Result<Inbound, StoreError> {
+    fn answer(&self, ask: LogAsk) -> Result<Inbound, StoreError> {
         let stats = &self.stats.server;
-        match *ask {
-            Ask::Queue {
+        match ask {
+            LogAsk::Queue {
                 queue,
                 after,
                 count_max,
@@ -98,12 +97,11 @@ impl<D: Disk> Reader<D> {
                 };
                 Ok(Inbound::QueueRead(queue, read))
             }
-            Ask::Message(id) => {
+            LogAsk::Message(id) => {
                 let body = self.store.message(waypost_store::MessageId(id.0))?;
                 add(&stats.store_messages_read, 1);
                 Ok(Inbound::MessageRead(id, body))
             }
-            Ask::Stream(ref ask) => Ok(Inbound::StreamAnswer(ask.reader, StreamAnswer::Gone)),
         }
     }
 }

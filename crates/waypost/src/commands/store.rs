@@ -93,8 +93,7 @@ impl Opened {
         }
         let taken = take(config)?;
         let path = store_path(taken.path());
-        let options =
-            store_options(&config.store).map_err(|error| Failure::usage(error.to_string()))?;
+        let options = store_options(config).map_err(|error| Failure::usage(error.to_string()))?;
         let disk = RealDisk::open(&path)
             .map_err(|error| Failure::new(format!("cannot open {}: {error}", path.display())))?;
         Ok(Self {

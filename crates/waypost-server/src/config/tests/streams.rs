@@ -139,6 +139,7 @@ fn what_is_wrong_with_a_stream_is_told() {
         "\"$queue/a\"",
         "\"$from/last=1/a\"",
         "\"$delayed/5/a\"",
+        &format!("\"{}\"", vec!["a"; 129].join("/")),
     ] {
         let told = load_file(&format!("[[stream]]\nname = \"a\"\nfilters = {filters}\n"));
         let told = told.unwrap_err();

@@ -58,7 +58,11 @@ impl Rig {
         let stats = Arc::new(Stats::new(shards));
         let store = OpenStore::open(
             Arc::new(disk),
-            open::options(config).unwrap(),
+            open::options(&crate::config::Config {
+                store: config.clone(),
+                ..Default::default()
+            })
+            .unwrap(),
             PENDING_BYTES_MAX,
             ClockTrust::Checked,
             &stats,
@@ -437,7 +441,7 @@ fn rows_are_there_after_a_start() {
     rig.close();
     let disk = FaultyDisk::new(&directory);
     let stats = Stats::new(1);
-    let options = open::options(&crate::config::StoreConfig::default()).unwrap();
+    let options = open::options(&crate::config::Config::default()).unwrap();
     let store = OpenStore::open(Arc::new(disk), options, 1, ClockTrust::Checked, &stats).unwrap();
     let rows = store.store.rows(waypost_store::Table(Table::SESSIONS.0));
     let rows: Vec<_> = rows

@@ -56,7 +56,7 @@ impl Running {
         let faults = Arc::clone(&disk.faults);
         let store = OpenStore::open(
             Arc::new(disk),
-            open::options(&config.store).unwrap(),
+            open::options(&config).unwrap(),
             config.store.pending_bytes_max,
             ClockTrust::Checked,
             &stats,
@@ -274,7 +274,7 @@ fn a_clock_far_ahead_is_believed_only_when_told_to() {
     let directory = tempfile::tempdir().unwrap();
     let now_ms = crate::store::clock::system_ms();
     let disk = Arc::new(FaultyDisk::new(&directory));
-    let options = || open::options(&crate::config::StoreConfig::default()).unwrap();
+    let options = || open::options(&Config::default()).unwrap();
     let (_, mut log, _) =
         waypost_store::Store::open(disk, options(), now_ms - TWO_DAYS_MS).unwrap();
     let mut batch = waypost_store::Batch::new();
@@ -493,7 +493,7 @@ fn what_a_group_is_owed_outlives_the_server() {
 fn a_shard_that_fails_at_the_start_ends_it() {
     let directory = tempfile::tempdir().unwrap();
     let config = Config::default();
-    let options = || open::options(&config.store).unwrap();
+    let options = || open::options(&config).unwrap();
     {
         let disk = Arc::new(FaultyDisk::new(&directory));
         let (store, mut writer, _) = Store::open(disk, options(), 1).unwrap();

@@ -1,0 +1,289 @@
+//! Looking after streams: what there is, pages of records, taking away, putting in.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use waypost_mqtt::{Filter as TopicFilter, Topic};
+use waypost_store::streams::{Filter, Imported, Purge, Start, StreamInfo, StreamRecord};
+use waypost_store::{Disk, Store, StoreError, StreamId};
+
+use super::line::{Record, encode_line};
+use crate::config::StreamConfig;
+
+/// Why something cannot be done with a stream.
+#[derive(Debug, thiserror::Error)]
+pub enum AccessError {
+    /// There is none of that name.
+    #[error("there is no stream {0}")]
+    NoStream(String),
+    /// It is configured, and cannot be taken away.
+    #[error("the stream {0} is in the configuration; take it out there first")]
+    Configured(String),
+    /// The store cannot.
+    #[error("the store: {0}")]
+    Store(#[from] StoreError),
+}
+
+/// Which records are wanted.
+#[derive(Clone, Debug)]
+pub struct PageAsk {
+    /// Where to begin.
+    pub start: Start,
+    /// Only behind this offset: where the page before ended.
+    pub after: Option<u64>,
+    /// Only those whose topics match this Topic Filter.
+    pub filter: Option<String>,
+    /// At most so many.
+    pub count_max: usize,
+    /// No more once their bodies exceed this.
+    pub bytes_max: u64,
+}
+
+/// Some records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The records.
+    pub records: Vec<StreamRecord>,
+    /// Behind which offset the next page goes on; `None` if nothing was looked at.
+    pub after: Option<u64>,
+    /// Nothing stands behind it.
+    pub is_end: bool,
+}
+
+impl Page {
+    /// A line for each record.
+    pub fn lines(&self) -> Vec<u8> {
+        let mut lines = Vec::new();
+        for record in &self.records {
+            encode_line(record, &mut lines);
+        }
+        lines
+    }
+}
+
+/// A page ends after this time, whatever was found: whoever waits for it shall know that it goes on.
+const PAGE_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// The streams of a store, for whoever looks after them.
+pub trait Access: Send + Sync {
+    /// All there are, by name.
+    fn list(&self) -> Vec<StreamInfo>;
+    /// Some records.
+    fn page(&self, stream: &str, ask: &PageAsk) -> Result<Page, AccessError>;
+    /// Takes records away for good.
+    fn purge(&self, stream: &str, what: Purge) -> Result<(), AccessError>;
+    /// Takes a stream away that is not configured.
+    fn forget(&self, stream: &str) -> Result<(), AccessError>;
+    /// Puts records in, durably, all of them or none. Gives the offset of the next one.
+    fn import(&self, stream: &str, records: &[Record]) -> Result<u64, AccessError>;
+
+    /// The one of that name.
+    fn find(&self, stream: &str) -> Result<StreamInfo, AccessError> {
+        let mut all = self.list().into_iter();
+        all.find(|info| info.name == stream)
+            .ok_or_else(|| AccessError::NoStream(stream.to_owned()))
+    }
+}
+
+/// What time it is, in milliseconds since 1970.
+pub type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
+
+/// Who is told that a stream is not as it was.
+pub type Changed = Box<dyn Fn(StreamId) + Send + Sync>;
+
+/// The streams of an open store.
+pub struct OfStore<D: Disk> {
+    store: Arc<Store<D>>,
+    now_ms: Clock,
+    changed: Changed,
+}
+
+impl<D: Disk> OfStore<D> {
+    /// Those of this store.
+    pub fn new(store: Arc<Store<D>>, now_ms: Clock, changed: Changed) -> Self {
+        Self {
+            store,
+            now_ms,
+            changed,
+        }
+    }
+
+    /// Of those that are picked one by one ([`Start::Each`]), the ones behind the page before.
+    fn picked(
+        &self,
+        id: StreamId,
+        picked: &[u64],
+        ask: &PageAsk,
+        filter: Filter<'_>,
+    ) -> Result<Option<Page>, StoreError> {
+        let begin = match ask.after {
+            None => 0,
+            Some(after) => picked.partition_point(|offset| *offset <= after),
+        };
+        let mut left = picked.get(begin..).unwrap_or_default();
+        let mut page = Page {
+            after: ask.after,
+            ..Page::default()
+        };
+        let (began, mut bytes) = (Instant::now(), 0);
+        while page.records.len() < ask.count_max
+            && bytes <= ask.bytes_max
+            && began.elapsed() < PAGE_TIME_MAX
+        {
+            let count = PICKED_AT_ONCE.min(ask.count_max - page.records.len());
+            let (now, later) = left.split_at(count.min(left.len()));
+            let Some(last) = now.last() else {
+                break;
+            };
+            let streams = self.store.streams();
+            let Some(read) = streams.pick(id, now, filter, (self.now_ms)())? else {
+                return Ok(None);
+            };
+            bytes += body_bytes(&read.records);
+            page.records.extend(read.records);
+            page.after = Some(*last);
+            left = later;
+        }
+        page.is_end = left.is_empty();
+        Ok(Some(page))
+    }
+
+    fn from(
+        &self,
+        id: StreamId,
+        mut offset: u64,
+        ask: &PageAsk,
+        filter: Filter<'_>,
+    ) -> Result<Option<Page>, StoreError> {
+        let mut page = Page::default();
+        let (began, mut bytes) = (Instant::now(), 0);
+        while !page.is_end
+            && page.records.len() < ask.count_max
+            && bytes <= ask.bytes_max
+            && began.elapsed() < PAGE_TIME_MAX
+        {
+            let left = (
+                ask.count_max - page.records.len(),
+                ask.bytes_max.saturating_sub(bytes),
+            );
+            let streams = self.store.streams();
+            let Some(read) = streams.read(id, offset, filter, left, (self.now_ms)())? else {
+                return Ok(None);
+            };
+            bytes += body_bytes(&read.records);
+            page.records.extend(read.records);
+            offset = read.next;
+            page.is_end = read.is_end;
+        }
+        page.after = offset.checked_sub(1);
+        Ok(Some(page))
+    }
+}
+
+/// So many are looked up before it is seen whether a page is full.
+const PICKED_AT_ONCE: usize = 64;
+
+fn body_bytes(records: &[StreamRecord]) -> u64 {
+    records
+        .iter()
+        .map(|record| record.body().len() as u64)
+        .sum()
+}
+
+/// Does something with a Topic Filter as the store wants it.
+pub(crate) fn with_filter<T>(filter: &str, act: impl FnOnce(Filter<'_>) -> T) -> T {
+    if !filter.contains(['+', '#']) {
+        return act(Filter::Topic(filter));
+    }
+    let filter = TopicFilter::from_validated(filter);
+    act(Filter::Topics(&|topic| {
+        filter.matches(Topic::from_validated(topic))
+    }))
+}
+
+impl<D: Disk> Access for OfStore<D> {
+    fn list(&self) -> Vec<StreamInfo> {
+        let mut all = self.store.streams().list((self.now_ms)());
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        all
+    }
+
+    fn page(&self, stream: &str, ask: &PageAsk) -> Result<Page, AccessError> {
+        let id = self.find(stream)?.id;
+        let answer = |filter: Filter<'_>| {
+            let offset = match (ask.start, ask.after) {
+                (Start::Each(_), _) | (_, None) => {
+                    let streams = self.store.streams();
+                    let found = streams.find(id, ask.start, filter, (self.now_ms)())?;
+                    match found {
+                        None => return Ok(None),
+                        Some(found) if matches!(ask.start, Start::Each(_)) => {
+                            return self.picked(id, &found.picked, ask, filter);
+                        }
+                        Some(found) => found.offset,
+                    }
+                }
+                (_, Some(after)) => after.saturating_add(1),
+            };
+            self.from(id, offset, ask, filter)
+        };
+        let page = match &ask.filter {
+            None => answer(Filter::All),
+            Some(filter) => with_filter(filter, answer),
+        };
+        page?.ok_or_else(|| AccessError::NoStream(stream.to_owned()))
+    }
+
+    fn purge(&self, stream: &str, what: Purge) -> Result<(), AccessError> {
+        let id = self.find(stream)?.id;
+        let is_there = self.store.purge_stream(id, what, (self.now_ms)())?;
+        (self.changed)(id);
+        is_there
+            .then_some(())
+            .ok_or_else(|| AccessError::NoStream(stream.to_owned()))
+    }
+
+    fn forget(&self, stream: &str) -> Result<(), AccessError> {
+        let info = self.find(stream)?;
+        if info.is_configured {
+            return Err(AccessError::Configured(info.name));
+        }
+        self.store.streams().forget(stream)?;
+        (self.changed)(info.id);
+        Ok(())
+    }
+
+    fn import(&self, stream: &str, records: &[Record]) -> Result<u64, AccessError> {
+        let id = self.find(stream)?.id;
+        let now_ms = (self.now_ms)();
+        let imported = records.iter().map(|record| Imported {
+            offset: record.offset,
+            wall_ms: record.wall_ms.unwrap_or(now_ms),
+            expires_wall_ms: record.expires_wall_ms,
+            body: &record.body,
+        });
+        let next = self.store.import(id, imported, now_ms)?;
+        (self.changed)(id);
+        next.ok_or_else(|| AccessError::NoStream(stream.to_owned()))
+    }
+}
+
+/// A stream as the API and `waypost streams` tell it, with what the configuration says of it.
+pub fn describe(info: &StreamInfo, configured: Option<&StreamConfig>) -> Value {
+    json!({
+        "name": info.name,
+        "configured": info.is_configured,
+        "compact": info.is_compacted,
+        "filters": configured.map(|stream| &stream.filters),
+        "retention": configured.map(|stream| stream.retention.show()),
+        "first": info.first,
+        "next": info.next,
+        "records": info.records,
+        "bytes": info.bytes,
+        "segments": info.segments,
+        "first_ms": info.first_ms,
+        "last_ms": info.last_ms,
+        "damaged_blocks": info.damaged_blocks,
+    })
+}

@@ -1,0 +1,182 @@
+//! Streams between the configuration, the store and the shards.
+
+use std::sync::Arc;
+
+use waypost_core::rows::message::decode_message;
+use waypost_core::stream::StreamId;
+use waypost_core::{Stream, Streams};
+use waypost_mqtt::Properties;
+use waypost_names::UnknownStrategy;
+use waypost_store::streams::{Described, StreamOptions, StreamsOptions};
+use waypost_store::{Disk, Store, StoreError};
+
+use super::clock::WallClock;
+use super::stream_desk::StreamDesk;
+use crate::config::{Config, StreamConfig};
+use crate::history::{Access, OfStore};
+
+/// The User Property that says under which key a message is the last value.
+const KEY: &str = "waypost-key";
+
+/// What a message in a stream says of itself.
+fn describe(body: &[u8]) -> Option<Described<'_>> {
+    let message = decode_message(body)?;
+    let mut properties = Properties::from_validated(message.properties).user_properties();
+    Some(Described {
+        topic: message.topic,
+        key: properties
+            .find(|(name, _)| *name == KEY)
+            .map(|(_, key)| key),
+        is_tombstone: message.payload.is_empty(),
+    })
+}
+
+/// How the store keeps the streams of a configuration.
+pub fn stream_options(config: &Config) -> Result<StreamsOptions, UnknownStrategy> {
+    let configured = config.streams.iter();
+    Ok(StreamsOptions {
+        describe,
+        configured: configured
+            .map(|stream| options(stream, config.store.compress))
+            .collect::<Result<_, _>>()?,
+        ..StreamsOptions::default()
+    })
+}
+
+fn options(stream: &StreamConfig, compress: &str) -> Result<StreamOptions, UnknownStrategy> {
+    Ok(StreamOptions {
+        name: stream.name.clone(),
+        retention_ms: stream.retention.age_ms,
+        retention_bytes: stream.retention.bytes,
+        retention_messages: stream.retention.messages,
+        compact: stream.compact,
+        compress: waypost_compress::find(stream.compress.unwrap_or(compress))?,
+    })
+}
+
+/// The streams of a running server, for whoever changes or looks after them.
+pub(crate) trait Served: Send + Sync {
+    /// Takes over what a configuration says of streams; gives what the shards go by from now on.
+    fn configure(&self, config: &Config) -> Result<Arc<Streams>, String>;
+    /// For the API.
+    fn access(&self) -> Arc<dyn Access>;
+}
+
+pub(super) struct OfServer<D: Disk> {
+    pub(super) store: Arc<Store<D>>,
+    pub(super) desk: Arc<StreamDesk>,
+    pub(super) wall: WallClock,
+}
+
+impl<D: Disk> Served for OfServer<D> {
+    fn configure(&self, config: &Config) -> Result<Arc<Streams>, String> {
+        let options = stream_options(config).map_err(|error| error.to_string())?;
+        let before = self.store.streams().list(self.wall.now_ms());
+        let catalogue = configure(&self.store, &options.configured, &config.streams)
+            .map_err(|error| error.to_string())?;
+        // Whoever waits at one that takes no more goes on waiting: it may be configured again.
+        for stream in &config.streams {
+            let was = before.iter().find(|info| info.name == stream.name);
+            match was.map(|info| info.is_configured) {
+                Some(true) => {}
+                Some(false) => log::info!("stream {}: takes messages again", stream.name),
+                None => log::info!("stream {}: new", stream.name),
+            }
+        }
+        for info in before.iter().filter(|info| info.is_configured) {
+            if !config.streams.iter().any(|stream| stream.name == info.name) {
+                log::info!(
+                    "stream {}: takes no more messages; what is in it stays until `waypost streams purge`",
+                    info.name
+                );
+            }
+        }
+        Ok(catalogue)
+    }
+
+    fn access(&self) -> Arc<dyn Access> {
+        let (wall, desk) = (self.wall, Arc::clone(&self.desk));
+        Arc::new(OfStore::new(
+            Arc::clone(&self.store),
+            Box::new(move || wall.now_ms()),
+            Box::new(move |stream| desk.changed([StreamId(stream.0)])),
+        ))
+    }
+}
+
+/// Has the store keep these streams; gives what the shards go by.
+fn configure<D: Disk>(
+    store: &Store<D>,
+    options: &[StreamOptions],
+    streams: &[StreamConfig],
+) -> Result<Arc<Streams>, StoreError> {
+    let numbers = store.streams().configure(options)?;
+    let number = |name: &str| {
+        let found = numbers.iter().find(|(other, _)| other == name);
+        found.map(|(_, id)| StreamId(id.0))
+    };
+    let known = streams.iter().filter_map(|stream| {
+        Some(Stream {
+            id: number(&stream.name)?,
+            name: stream.name.as_str().into(),
+            filters: stream.filters.clone(),
+        })
+    });
+    let catalogue = Streams::new(known.collect()).unwrap_or_else(|errors| {
+        // The configuration was checked for all that can be wrong with it.
+        log::error!("the streams cannot be used: {errors:?}");
+        Streams::default()
+    });
+    Ok(Arc::new(catalogue))
+}
+
+#[cfg(test)]
+mod tests {
+    use waypost_core::rows::message::KeptMessage;
+    use waypost_mqtt::{Property, PropertyBuffer, QoS};
+
+    use super::*;
+
+    #[test]
+    fn a_message_says_its_topic_and_key() {
+        let describe_with = |properties: &PropertyBuffer, payload: &[u8]| {
+            let mut body = Vec::new();
+            KeptMessage {
+                topic: "a/b",
+                properties: properties.as_bytes(),
+                payload,
+                qos: QoS::AtMostOnce,
+                publisher: 1,
+                address: None,
+                date_wall_ms: 5,
+                expires_wall_ms: u64::MAX,
+            }
+            .encode(&mut body);
+            describe(&body).map(|found| (found.key().to_owned(), found.is_tombstone))
+        };
+        let mut properties = PropertyBuffer::new();
+        let found = describe_with(&properties, b"x");
+        assert_eq!(found, Some(("a/b".to_owned(), false)));
+        properties
+            .push(Property::UserProperty("k", "v"))
+            .push(Property::UserProperty("waypost-key", "7"));
+        let found = describe_with(&properties, b"");
+        assert_eq!(found, Some(("7".to_owned(), true)));
+        assert_eq!(describe(b"no message"), None);
+    }
+
+    #[test]
+    fn what_a_stream_does_not_say_the_store_does() {
+        let mut config = Config::default();
+        config.store.compress = "zstd";
+        let stream = |name: &str, compress| StreamConfig {
+            name: name.to_owned(),
+            compress,
+            ..StreamConfig::default()
+        };
+        config.streams = vec![stream("a", None), stream("b", Some("lz4"))];
+        let found = stream_options(&config).unwrap().configured;
+        let packed: Vec<_> = found.iter().map(|one| one.compress.name).collect();
+        assert_eq!(packed, ["zstd", "lz4"]);
+    }
+}
