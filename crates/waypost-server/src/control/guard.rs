@@ -15,6 +15,9 @@ use crate::config::HttpConfig;
 /// The largest body a request may have.
 pub(super) const BODY_BYTES_MAX: usize = 64 << 10;
 
+/// And with records for a stream: some long lines, from the administrator alone.
+pub(super) const IMPORT_BYTES_MAX: usize = 64 << 20;
+
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Peer {
@@ -54,11 +57,15 @@ pub(super) fn check(
         status: StatusCode::FORBIDDEN,
         why,
     };
+    let bytes_max = match peer {
+        Peer::Administrator if request.uri().path().ends_with("/records") => IMPORT_BYTES_MAX,
+        _ => BODY_BYTES_MAX,
+    };
     let length = request.headers().get(CONTENT_LENGTH);
-    if length.is_some_and(|length| !is_small(length.as_bytes())) {
+    if length.is_some_and(|length| !is_at_most(length.as_bytes(), bytes_max)) {
         return Err(Refusal {
             status: StatusCode::PAYLOAD_TOO_LARGE,
-            why: format!("a body may have {BODY_BYTES_MAX} bytes"),
+            why: format!("a body may have {bytes_max} bytes"),
         });
     }
     match peer {
@@ -142,11 +149,11 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-fn is_small(length: &[u8]) -> bool {
+fn is_at_most(length: &[u8], bytes_max: usize) -> bool {
     str::from_utf8(length)
         .ok()
         .and_then(|length| length.parse::<usize>().ok())
-        .is_some_and(|length| length <= BODY_BYTES_MAX)
+        .is_some_and(|length| length <= bytes_max)
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod reload;
 mod secure;
 #[cfg(test)]
 mod secure_tests;
+mod streams;
 #[cfg(test)]
 mod tests;
 
@@ -43,8 +44,9 @@ use tokio::sync::oneshot;
 
 use self::backup::Backups;
 use crate::client_report::ClientReport;
-use crate::config::{Config, HttpConfig};
+use crate::config::{Config, HttpConfig, StreamConfig};
 use crate::door::{Bound, CertificateError, Door};
+use crate::history::Access;
 use crate::metrics::Stats;
 use crate::server::DoorAddress;
 use crate::stream::tls::Tls;
@@ -133,6 +135,8 @@ pub struct Context {
     pub reloading: Reloading,
     /// Asked on `/api/v1/store/backup`; none where there is no store.
     pub back_up: Option<BackUp>,
+    /// Asked on `/api/v1/streams…`; none where there is no store.
+    pub streams: Option<Arc<dyn Access>>,
 }
 
 /// Why the control side cannot start.
@@ -208,6 +212,7 @@ impl Doors {
             .build()?;
         let shared = Arc::new(Shared {
             http: RwLock::new(Arc::new(context.config.http.clone())),
+            streams_configured: RwLock::new(context.config.streams.clone().into()),
             config: context.config,
             stats: context.stats,
             phase: context.phase,
@@ -218,6 +223,7 @@ impl Doors {
             reloading: context.reloading,
             reload_turn: Mutex::default(),
             back_up: context.back_up,
+            streams: context.streams,
             backups: Backups::default(),
             http_address: self.http_address,
             http_door: self.http_door,
@@ -260,6 +266,8 @@ struct Shared {
     config: Config,
     /// The part of the configuration that can change while the server runs.
     http: RwLock<Arc<HttpConfig>>,
+    /// The streams of the configuration, as they are now.
+    streams_configured: RwLock<Arc<[StreamConfig]>>,
     stats: Arc<Stats>,
     phase: Arc<PhaseCell>,
     started: Instant,
@@ -269,6 +277,7 @@ struct Shared {
     reloading: Reloading,
     reload_turn: Mutex<()>,
     back_up: Option<BackUp>,
+    streams: Option<Arc<dyn Access>>,
     backups: Backups,
     http_address: SocketAddr,
     /// What the HTTP address speaks TLS by, if it does.
@@ -280,6 +289,11 @@ struct Shared {
 impl Shared {
     fn http(&self) -> Arc<HttpConfig> {
         Arc::clone(&self.http.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn streams_configured(&self) -> Arc<[StreamConfig]> {
+        let streams = self.streams_configured.read();
+        Arc::clone(&streams.unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use super::backup;
 use super::guard::{self, Peer};
 use super::secure::Secure;
-use super::{Phase, Reloaded, Shared, Upgraded};
+use super::{Phase, Reloaded, Shared, Upgraded, streams};
 use crate::config::SETTINGS;
 use crate::door::upgrade;
 use crate::metrics::{self, METRICS, Process, Scope};
@@ -35,7 +35,7 @@ const SHARDS_ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 /// The version of Prometheus's text format is part of its content type.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -53,6 +53,16 @@ pub(super) fn router(shared: &Arc<Shared>) -> Router {
         .route("/api/v1/server", get(server))
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/clients/{client_id}", get(client))
+        .route("/api/v1/streams", get(streams::list))
+        .route(
+            "/api/v1/streams/{name}",
+            get(streams::info).delete(streams::forget),
+        )
+        .route(
+            "/api/v1/streams/{name}/records",
+            get(streams::records).post(streams::import),
+        )
+        .route("/api/v1/streams/{name}/purge", post(streams::purge))
         .route(
             "/api/v1/store/backup",
             get(how_far_backup).post(begin_backup).delete(stop_backup),
@@ -102,7 +112,11 @@ async fn guarded(
     response
 }
 
-fn page(status: StatusCode, content_type: &'static str, body: impl Into<Body>) -> Response {
+pub(super) fn page(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Body>,
+) -> Response {
     (status, [(CONTENT_TYPE, content_type)], body.into()).into_response()
 }
 

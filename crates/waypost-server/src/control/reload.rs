@@ -46,6 +46,11 @@ impl Shared {
             ..self.config.http.clone()
         };
         *self.http.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(http);
+        let streams = Arc::from(new.streams.as_slice());
+        *self
+            .streams_configured
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = streams;
         log::set_max_level(new.log.level);
         let mut kept = (self.reloading.apply)(&new);
         if let Some(door) = &self.http_door

@@ -78,6 +78,7 @@ impl Running {
                 }),
                 find_client: Box::new(|_| tokio::sync::mpsc::channel(1).1),
                 back_up,
+                streams: None,
                 admit_websocket,
                 reloading: Reloading {
                     load: Box::new({

@@ -126,10 +126,10 @@ impl<D: Disk> OfStore<D> {
             after: ask.after,
             ..Page::default()
         };
-        let (began, mut bytes) = (Instant::now(), 0);
+        let (started, mut bytes) = (Instant::now(), 0);
         while page.records.len() < ask.count_max
             && bytes <= ask.bytes_max
-            && began.elapsed() < PAGE_TIME_MAX
+            && started.elapsed() < PAGE_TIME_MAX
         {
             let count = PICKED_AT_ONCE.min(ask.count_max - page.records.len());
             let (now, later) = left.split_at(count.min(left.len()));
@@ -157,11 +157,11 @@ impl<D: Disk> OfStore<D> {
         filter: Filter<'_>,
     ) -> Result<Option<Page>, StoreError> {
         let mut page = Page::default();
-        let (began, mut bytes) = (Instant::now(), 0);
+        let (started, mut bytes) = (Instant::now(), 0);
         while !page.is_end
             && page.records.len() < ask.count_max
             && bytes <= ask.bytes_max
-            && began.elapsed() < PAGE_TIME_MAX
+            && started.elapsed() < PAGE_TIME_MAX
         {
             let left = (
                 ask.count_max - page.records.len(),

@@ -163,7 +163,7 @@ impl<D: Disk> StreamReader<D> {
         Ok(Outcome::Answer(match read {
             None => StreamAnswer::Gone,
             Some(read) => {
-                self.count(&ask.stream, &read);
+                self.count(ask.stream, &read);
                 StreamAnswer::Records(StreamRead {
                     records: read.records.into_iter().map(record).collect(),
                     next: read.next,
@@ -173,7 +173,7 @@ impl<D: Disk> StreamReader<D> {
         }))
     }
 
-    fn count(&self, stream: &StreamId, read: &streams::StreamRead) {
+    fn count(&self, stream: StreamId, read: &streams::StreamRead) {
         let bytes = read.records.iter().map(|record| record.body().len() as u64);
         let streams = &self.stats.streams;
         streams.count_read(stream.0, read.records.len() as u64, bytes.sum());

@@ -114,6 +114,7 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
             publish_system: Box::new(move |messages| system.publish_system(messages)),
             find_client: Box::new(move |client_id| shards.find_client(client_id)),
             back_up: Some(server.back_up()),
+            streams: Some(server.handle().streams()),
             admit_websocket: Box::new(move |connection| upgraded.admit_websocket(connection)),
             reloading: Reloading {
                 load: Box::new(move || Config::load(&sources).map_err(|error| error.to_string())),
