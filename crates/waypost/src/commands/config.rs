@@ -428,7 +428,7 @@ filters = [\"mail/+\", \"news\"]
     fn the_streams_of_a_topic_are_named() {
         let last = |topic| explain(topic, false).lines().last().map(str::to_owned);
         assert_eq!(last("mail/7").as_deref(), Some("streams         mail, all"));
-        assert!(last("orders").unwrap().starts_with("durability"));
+        assert!(!explain("orders", false).contains("streams"));
         for (asked, streams) in [
             ("mail/7", json!(["mail", "all"])),
             ("news", json!(["all"])),
