@@ -7,32 +7,25 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Bytes, to_bytes};
 use axum::extract::{Extension, Path, Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderName};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use waypost_mqtt::Filter;
-use waypost_store::streams::{Purge, Start};
+use waypost_store::streams::Purge;
 
 use super::Shared;
 use super::guard::{IMPORT_BYTES_MAX, Peer};
 use super::pages::{JSON, page};
 use crate::history::{
-    Access, AccessError, From, LINE_BYTES_MAX, PageAsk, Record, decode_line, describe,
+    Access, AccessError, LINE_BYTES_MAX, Offsets, Record, decode_line, describe, page_asked,
 };
 
 /// Where the next page begins: the parameters `from` and `after` of its request.
 pub(super) const NEXT: HeaderName = HeaderName::from_static("waypost-next");
 /// Whether nothing stood behind this page.
 pub(super) const END: HeaderName = HeaderName::from_static("waypost-end");
-
-/// Records of a page, where the request says nothing, and at most.
-const COUNT_DEFAULT: usize = 100;
-const COUNT_MAX: usize = 100_000;
-/// A page ends when its records have more bytes than this.
-const PAGE_BYTES_MAX: u64 = 1 << 20;
 
 const JSON_LINES: &str = "application/x-ndjson";
 
@@ -112,7 +105,8 @@ pub(super) async fn records(
 ) -> Answer {
     administrator(peer)?;
     let streams = streams(&shared)?;
-    let ask = asked(request.uri().query().unwrap_or_default(), now_ms()).map_err(Refused::wrong)?;
+    let query = request.uri().query().unwrap_or_default();
+    let ask = page_asked(query, now_ms()).map_err(Refused::wrong)?;
     let start = ask.start;
     let found = off_this_thread(move || {
         let page = streams.page(&name, &ask)?;
@@ -120,11 +114,7 @@ pub(super) async fn records(
         Ok((page, lines))
     });
     let (found, lines) = found.await?;
-    let next = match (start, found.after) {
-        (Start::Each(count), Some(after)) => format!("from=each={count}&after={after}"),
-        (Start::Each(count), None) => format!("from=each={count}"),
-        (_, after) => format!("from=offset={}", after.map_or(0, |after| after + 1)),
-    };
+    let next = found.next(start);
     let end = if found.is_end { "true" } else { "false" };
     let mut response = (StatusCode::OK, [(CONTENT_TYPE, JSON_LINES)], lines).into_response();
     let headers = response.headers_mut();
@@ -135,21 +125,28 @@ pub(super) async fn records(
     Ok(response)
 }
 
-/// Puts records in: all lines of the body, or, if there is a mistake, none.
+/// Puts records in: all lines of the body, or, if there is a mistake, none. With `offsets=new` behind all there are,
+/// whatever offsets they say.
 pub(super) async fn import(
     State(shared): State<Arc<Shared>>,
     Extension(peer): Extension<Peer>,
     Path(name): Path<String>,
-    body: Body,
+    request: Request,
 ) -> Answer {
     administrator(peer)?;
     let streams = streams(&shared)?;
+    let offsets = match request.uri().query().unwrap_or_default() {
+        "" | "offsets=keep" => Offsets::Keep,
+        "offsets=new" => Offsets::New,
+        _ => return Err(Refused::wrong("there are offsets=keep and offsets=new")),
+    };
+    let body = request.into_body();
     let body = to_bytes(body, IMPORT_BYTES_MAX).await;
     let body = body.map_err(|error| Refused(StatusCode::PAYLOAD_TOO_LARGE, error.to_string()))?;
     let imported = off_this_thread(move || {
         let records = read_lines(&body, now_ms()).map_err(Refused::wrong)?;
-        let next = streams.import(&name, &records)?;
-        Ok(json!({"imported": records.len(), "next": next}))
+        let done = streams.import(&name, &records, offsets)?;
+        Ok(json!({"imported": done.imported, "skipped": done.skipped, "next": done.next}))
     });
     Ok(json_page(StatusCode::OK, &imported.await?))
 }
@@ -198,66 +195,6 @@ fn read_lines(body: &[u8], now_ms: u64) -> Result<Vec<Record>, String> {
         .collect()
 }
 
-/// What the parameters of a request for records say.
-fn asked(query: &str, now_ms: u64) -> Result<PageAsk, String> {
-    let mut ask = PageAsk {
-        start: Start::Offset(0),
-        after: None,
-        filter: None,
-        count_max: COUNT_DEFAULT,
-        bytes_max: PAGE_BYTES_MAX,
-    };
-    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let value = percent_decoded(value).ok_or_else(|| format!("{name}: not UTF-8"))?;
-        let number = || {
-            let number: Option<u64> = value.parse().ok();
-            number.ok_or_else(|| format!("{name}: expected a whole number"))
-        };
-        match name {
-            "from" => {
-                let from: From = value.parse().map_err(|error| format!("from: {error}"))?;
-                ask.start = from.start(now_ms);
-            }
-            "after" => ask.after = Some(number()?),
-            "count" => {
-                let count = usize::try_from(number()?).unwrap_or(usize::MAX);
-                ask.count_max = count.clamp(1, COUNT_MAX);
-            }
-            "filter" => {
-                Filter::parse(&value).map_err(|error| format!("filter: {value} {error}"))?;
-                ask.filter = Some(value);
-            }
-            _ => return Err(format!("{name}: there are from, after, count and filter")),
-        }
-    }
-    Ok(ask)
-}
-
-/// `%20` and so on as the bytes they stand for.
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, behind)) = rest.split_first() {
-        rest = behind;
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let (digits, behind) = rest.split_at_checked(2)?;
-        let digits = std::str::from_utf8(digits).ok()?;
-        // A sign would be taken for part of the number.
-        let is_hexadecimal = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-        out.push(
-            u8::from_str_radix(digits, 16)
-                .ok()
-                .filter(|_| is_hexadecimal)?,
-        );
-        rest = behind;
-    }
-    String::from_utf8(out).ok()
-}
-
 fn streams(shared: &Shared) -> Result<Arc<dyn Access>, Refused> {
     let none = || {
         Refused(
@@ -299,40 +236,6 @@ fn now_ms() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_asked_is_read() {
-        let ask = asked("from=last=5&filter=a%2f%2B/%C3%BC&count=7&after=3", 0).unwrap();
-        assert_eq!(
-            (ask.start, ask.after, ask.filter.as_deref(), ask.count_max),
-            (Start::Last(5), Some(3), Some("a/+/ü"), 7)
-        );
-        let ask = asked("", 0).unwrap();
-        assert_eq!(
-            (ask.start, ask.count_max),
-            (Start::Offset(0), COUNT_DEFAULT)
-        );
-        for (count, expect) in [
-            (0, 1),
-            (COUNT_MAX, COUNT_MAX),
-            (COUNT_MAX + 1, COUNT_MAX),
-            (2 * COUNT_MAX, COUNT_MAX),
-        ] {
-            let ask = asked(&format!("count={count}"), 0).unwrap();
-            assert_eq!(ask.count_max, expect);
-        }
-        for wrong in [
-            "from=5",
-            "count=x",
-            "filter=a/%23/b",
-            "filter=%",
-            "filter=%+1",
-            "filter=%ff",
-            "limit=5",
-        ] {
-            assert!(asked(wrong, 0).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn what_is_to_be_purged_is_said() {

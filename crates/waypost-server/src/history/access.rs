@@ -62,6 +62,27 @@ impl Page {
     }
 }
 
+/// What becomes of the offsets that imported records say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offsets {
+    /// They have them again. One that the stream has passed is not put in: it is there, or it was. So an import that broke
+    /// off can be made again.
+    Keep,
+    /// All are put behind what there is.
+    New,
+}
+
+/// What came of an import.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Imports {
+    /// Records put in.
+    pub imported: u64,
+    /// Records left out, because the stream has passed their offsets.
+    pub skipped: u64,
+    /// The offset that the next record gets.
+    pub next: u64,
+}
+
 /// A page ends after this time, whatever was found: whoever waits for it shall know that it goes on.
 const PAGE_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -75,8 +96,13 @@ pub trait Access: Send + Sync {
     fn purge(&self, stream: &str, what: Purge) -> Result<(), AccessError>;
     /// Takes a stream away that is not configured.
     fn forget(&self, stream: &str) -> Result<(), AccessError>;
-    /// Puts records in, durably, all of them or none. Gives the offset of the next one.
-    fn import(&self, stream: &str, records: &[Record]) -> Result<u64, AccessError>;
+    /// Puts records in, durably, all of them or none.
+    fn import(
+        &self,
+        stream: &str,
+        records: &[Record],
+        offsets: Offsets,
+    ) -> Result<Imports, AccessError>;
 
     /// The one of that name.
     fn find(&self, stream: &str) -> Result<StreamInfo, AccessError> {
@@ -254,19 +280,48 @@ impl<D: Disk> Access for OfStore<D> {
         Ok(())
     }
 
-    fn import(&self, stream: &str, records: &[Record]) -> Result<u64, AccessError> {
-        let id = self.find(stream)?.id;
+    fn import(
+        &self,
+        stream: &str,
+        records: &[Record],
+        offsets: Offsets,
+    ) -> Result<Imports, AccessError> {
+        let info = self.find(stream)?;
         let now_ms = (self.now_ms)();
-        let imported = records.iter().map(|record| Imported {
-            offset: record.offset,
+        let fresh = fresh(records, offsets, info.next);
+        let imported = fresh.iter().map(|(offset, record)| Imported {
+            offset: *offset,
             wall_ms: record.wall_ms.unwrap_or(now_ms),
             expires_wall_ms: record.expires_wall_ms,
             body: &record.body,
         });
-        let next = self.store.import(id, imported, now_ms)?;
-        (self.changed)(id);
-        next.ok_or_else(|| AccessError::NoStream(stream.to_owned()))
+        let next = self.store.import(info.id, imported, now_ms)?;
+        (self.changed)(info.id);
+        Ok(Imports {
+            imported: fresh.len() as u64,
+            skipped: (records.len() - fresh.len()) as u64,
+            next: next.ok_or_else(|| AccessError::NoStream(stream.to_owned()))?,
+        })
     }
+}
+
+/// The records that go into a stream that has come to `next`, and the offsets they get there if they say which.
+fn fresh(records: &[Record], offsets: Offsets, mut next: u64) -> Vec<(Option<u64>, &Record)> {
+    let mut fresh = Vec::with_capacity(records.len());
+    for record in records {
+        match (record.offset, offsets) {
+            (Some(offset), Offsets::Keep) if offset < next => {}
+            (Some(offset), Offsets::Keep) => {
+                next = offset.saturating_add(1);
+                fresh.push((Some(offset), record));
+            }
+            _ => {
+                next += 1;
+                fresh.push((None, record));
+            }
+        }
+    }
+    fresh
 }
 
 /// A stream as the API and `waypost streams` tell it, with what the configuration says of it.
@@ -286,4 +341,31 @@ pub fn describe(info: &StreamInfo, configured: Option<&StreamConfig>) -> Value {
         "last_ms": info.last_ms,
         "damaged_blocks": info.damaged_blocks,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stream_has_passed_is_not_put_in_again() {
+        let record = |offset| Record {
+            offset,
+            wall_ms: None,
+            expires_wall_ms: u64::MAX,
+            body: Vec::new(),
+        };
+        let said = [Some(3), Some(5), None, Some(6), Some(9), Some(4)];
+        let records = said.map(record);
+        for (offsets, next, expect) in [
+            (Offsets::Keep, 0, vec![Some(3), Some(5), None, Some(9)]),
+            (Offsets::Keep, 5, vec![Some(5), None, Some(9)]),
+            (Offsets::Keep, 10, vec![None]),
+            (Offsets::New, 10, vec![None; 6]),
+        ] {
+            let fresh = fresh(&records, offsets, next);
+            let found: Vec<_> = fresh.iter().map(|(offset, _)| *offset).collect();
+            assert_eq!(found, expect, "{offsets:?} {next}");
+        }
+    }
 }

@@ -67,13 +67,34 @@ impl Record {
 
 /// Appends a record and the end of its line.
 pub fn encode_line(record: &StreamRecord, out: &mut Vec<u8>) {
+    encode(
+        Some(record.offset),
+        Some(record.wall_ms),
+        record.body(),
+        out,
+    );
+}
+
+impl Record {
+    /// Appends it and the end of its line.
+    pub fn encode_line(&self, out: &mut Vec<u8>) {
+        encode(self.offset, self.wall_ms, &self.body, out);
+    }
+}
+
+fn encode(offset: Option<u64>, wall_ms: Option<u64>, body: &[u8], out: &mut Vec<u8>) {
     let mut object = Map::new();
-    object.insert("offset".into(), record.offset.into());
-    object.insert("time_ms".into(), record.wall_ms.into());
-    match decode_message(record.body()) {
-        Some(message) => describe(&message, record.wall_ms, &mut object),
+    let mut number = |name: &str, value: Option<u64>| {
+        if let Some(value) = value {
+            object.insert(name.into(), value.into());
+        }
+    };
+    number("offset", offset);
+    number("time_ms", wall_ms);
+    match decode_message(body) {
+        Some(message) => describe(&message, wall_ms, &mut object),
         None => {
-            object.insert("body_base64".into(), STANDARD.encode(record.body()).into());
+            object.insert("body_base64".into(), STANDARD.encode(body).into());
         }
     }
     // Writing into memory cannot fail.
@@ -81,7 +102,7 @@ pub fn encode_line(record: &StreamRecord, out: &mut Vec<u8>) {
     let _ = out.write_all(b"\n");
 }
 
-fn describe(message: &KeptMessage<'_>, wall_ms: u64, object: &mut Map<String, Value>) {
+fn describe(message: &KeptMessage<'_>, wall_ms: Option<u64>, object: &mut Map<String, Value>) {
     object.insert("topic".into(), message.topic.into());
     let (name, payload) = text_or_base64("payload", "payload_base64", message.payload);
     object.insert(name.into(), payload);
@@ -93,7 +114,7 @@ fn describe(message: &KeptMessage<'_>, wall_ms: u64, object: &mut Map<String, Va
     if let Some(address) = message.address {
         object.insert("address".into(), address.to_string().into());
     }
-    if message.date_wall_ms != wall_ms {
+    if Some(message.date_wall_ms) != wall_ms {
         object.insert("published_ms".into(), message.date_wall_ms.into());
     }
     if message.expires_wall_ms != u64::MAX {
@@ -358,7 +379,7 @@ mod tests {
         let made = Record::made(&plain("a/b", "ü\n".as_bytes()));
         assert_eq!(
             line(&stored(41, NOW, &made.body)),
-            "{\"offset\":41,\"payload\":\"ü\\n\",\"qos\":1,\"time_ms\":1700000000000,\"topic\":\"a/b\"}\n"
+            "{\"offset\":41,\"time_ms\":1700000000000,\"topic\":\"a/b\",\"payload\":\"ü\\n\",\"qos\":1}\n"
         );
         let mut properties = PropertyBuffer::new();
         properties
@@ -384,7 +405,7 @@ mod tests {
         );
         assert_eq!(
             line(&stored(7, NOW, b"\xff")),
-            "{\"body_base64\":\"/w==\",\"offset\":7,\"time_ms\":1700000000000}\n",
+            "{\"offset\":7,\"time_ms\":1700000000000,\"body_base64\":\"/w==\"}\n",
             "what is damaged is kept as it is"
         );
     }

@@ -6,9 +6,13 @@
 
 mod access;
 mod line;
+mod paging;
 mod start;
 
 pub(crate) use access::with_filter;
-pub use access::{Access, AccessError, Changed, Clock, OfStore, Page, PageAsk, describe};
+pub use access::{
+    Access, AccessError, Changed, Clock, Imports, OfStore, Offsets, Page, PageAsk, describe,
+};
 pub use line::{LINE_BYTES_MAX, LineError, Record, decode_line, encode_line};
-pub use start::{From, FromError};
+pub use paging::page_asked;
+pub use start::{From, FromError, utc_ms};

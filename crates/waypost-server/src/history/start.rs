@@ -13,7 +13,9 @@ pub enum From {
 
 /// What it must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("say where to begin: last=N, each=N, since=10m, time=MILLISECONDS since 1970, or offset=N")]
+#[error(
+    "say where to begin: last=N, each=N, since=10m, time=2026-11-24T05:00:00Z (or milliseconds since 1970), or offset=N"
+)]
 pub struct FromError;
 
 impl From {
@@ -26,6 +28,12 @@ impl From {
     }
 }
 
+/// A time as RFC 3339 has it, ending in `Z`, in milliseconds since 1970.
+pub fn utc_ms(text: &str) -> Option<u64> {
+    let time: jiff::Timestamp = text.parse().ok().filter(|_| text.ends_with('Z'))?;
+    u64::try_from(time.as_millisecond()).ok()
+}
+
 impl std::str::FromStr for From {
     type Err = FromError;
 
@@ -36,7 +44,7 @@ impl std::str::FromStr for From {
             "last" => Start::Last(number()?),
             "each" => Start::Each(number()?),
             "offset" => Start::Offset(number()?),
-            "time" => Start::Time(number()?),
+            "time" => Start::Time(number().ok().or_else(|| utc_ms(value)).ok_or(FromError)?),
             "since" => {
                 let ago_ms = crate::config::milliseconds(value);
                 return ago_ms.map(Self::SinceMs).ok_or(FromError);
@@ -58,6 +66,13 @@ mod tests {
             ("each=1", Some(Start::Each(1))),
             ("offset=0", Some(Start::Offset(0))),
             ("time=1700", Some(Start::Time(1_700))),
+            (
+                "time=2023-11-14T22:13:20Z",
+                Some(Start::Time(1_700_000_000_000)),
+            ),
+            ("time=2023-11-14T22:13:20", None),
+            ("time=2023-11-14T22:13:20+01:00", None),
+            ("time=1960-01-01T00:00:00Z", None),
             ("since=10m", Some(Start::Time(NOW - 600_000))),
             ("since=10", None),
             ("last=", None),
