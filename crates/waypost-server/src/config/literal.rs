@@ -101,7 +101,7 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
 }
 
 /// `10s` in milliseconds.
-pub(crate) fn milliseconds(text: &str) -> Option<u64> {
+pub fn milliseconds(text: &str) -> Option<u64> {
     with_unit(text, &MILLISECOND_UNITS)
 }
 

@@ -27,7 +27,7 @@ mod words;
 
 pub use door::{ClientCertificates, ListenConfig, ListenerConfig, Place, Protocol, TlsConfig};
 pub use error::{LoadError, Origin, Problem};
-pub(crate) use literal::milliseconds;
+pub use literal::milliseconds;
 pub use load::{Flag, Sources};
 pub use print::{default_toml, markdown};
 pub use setting::{Reload, Setting};

@@ -231,6 +231,19 @@ pub(crate) fn with_filter<T>(filter: &str, act: impl FnOnce(Filter<'_>) -> T) ->
 impl<D: Disk> Access for OfStore<D> {
     fn list(&self) -> Vec<StreamInfo> {
         let mut all = self.store.streams().list((self.now_ms)());
+        for info in all.iter_mut().filter(|info| info.records > 0) {
+            // The store knows the time of the first record's block, or of what stood before it; here it is asked for.
+            let now_ms = (self.now_ms)();
+            let first = self
+                .store
+                .streams()
+                .read(info.id, info.first, Filter::All, (1, 0), now_ms);
+            if let Ok(Some(read)) = first
+                && let Some(record) = read.records.first()
+            {
+                info.first_ms = Some(record.wall_ms);
+            }
+        }
         all.sort_by(|one, other| one.name.cmp(&other.name));
         all
     }

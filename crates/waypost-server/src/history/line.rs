@@ -63,6 +63,23 @@ impl Record {
             body,
         }
     }
+
+    /// A message with a topic, a payload and a time, and nothing else to say.
+    pub fn plain(topic: &str, payload: &[u8], wall_ms: u64) -> Self {
+        Self {
+            wall_ms: Some(wall_ms),
+            ..Self::made(&KeptMessage {
+                topic,
+                properties: &[],
+                payload,
+                qos: QoS::AtLeastOnce,
+                publisher: 0,
+                address: None,
+                date_wall_ms: wall_ms,
+                expires_wall_ms: u64::MAX,
+            })
+        }
+    }
 }
 
 /// Appends a record and the end of its line.

@@ -29,7 +29,7 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Questions of one shard that may be parked at one stream. The one that waited longest is answered with nothing to make
 /// room: whoever asked may ask again.
-const PARKED_MAX: usize = 1_024;
+pub(super) const PARKED_MAX: usize = 1_024;
 
 /// What is to be tried again, by the time. No more than readers ask for, each one thing at a time.
 type Postponed = VecDeque<(Instant, ShardId, StreamAsk)>;

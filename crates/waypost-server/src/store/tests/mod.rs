@@ -2,6 +2,7 @@
 
 pub(crate) mod disk;
 mod server;
+mod streams;
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -13,6 +14,7 @@ use waypost_core::ShardId;
 use waypost_core::journal::{
     Journal, MessageId, QueueId, QueueRead, Refusal, Stored, Table, Ticket, Until,
 };
+use waypost_core::stream::{ReaderId, StreamAnswer};
 
 use super::clock::ClockTrust;
 use super::open::OpenStore;
@@ -45,6 +47,7 @@ struct Played {
     refused: Vec<(Ticket, Ticket, Refusal)>,
     reads: Vec<(QueueId, QueueRead)>,
     alarms: Vec<String>,
+    answers: Vec<(ReaderId, StreamAnswer)>,
 }
 
 impl Rig {
@@ -53,16 +56,20 @@ impl Rig {
     }
 
     fn with(directory: &TempDir, shards: u16, config: &crate::config::StoreConfig) -> Self {
+        let config = crate::config::Config {
+            store: config.clone(),
+            ..Default::default()
+        };
+        Self::with_config(directory, shards, &config)
+    }
+
+    fn with_config(directory: &TempDir, shards: u16, config: &crate::config::Config) -> Self {
         let disk = FaultyDisk::new(directory);
         let faults = Arc::clone(&disk.faults);
         let stats = Arc::new(Stats::new(shards));
         let store = OpenStore::open(
             Arc::new(disk),
-            open::options(&crate::config::Config {
-                store: config.clone(),
-                ..Default::default()
-            })
-            .unwrap(),
+            open::options(config).unwrap(),
             PENDING_BYTES_MAX,
             ClockTrust::Checked,
             &stats,
@@ -82,6 +89,7 @@ impl Rig {
                     refused: Vec::new(),
                     reads: Vec::new(),
                     alarms: Vec::new(),
+                    answers: Vec::new(),
                 }
             })
             .collect();
@@ -152,6 +160,7 @@ impl Played {
                     refusal,
                 } => self.refused.push((first, last, refusal)),
                 Inbound::QueueRead(queue, read) => self.reads.push((queue, read)),
+                Inbound::StreamAnswer(reader, answer) => self.answers.push((reader, answer)),
                 Inbound::System(messages) => self.alarms.extend(
                     messages
                         .into_iter()
