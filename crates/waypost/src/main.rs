@@ -59,6 +59,8 @@ enum Command {
     Users(commands::users::Args),
     /// Check, repair, measure, back up or restore what a server keeps on disk
     Store(commands::store::Args),
+    /// List, read, export, import or purge streams: the record of what was published
+    Streams(commands::streams::Args),
     /// List the strategies there are, by family
     Strategies(commands::strategies::Args),
     /// Compare cache strategies: what stays in memory
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
         Command::Config(arguments) => commands::config::run(&arguments),
         Command::Users(arguments) => commands::users::run(&arguments),
         Command::Store(arguments) => commands::store::run(&arguments),
+        Command::Streams(arguments) => commands::streams::run(&arguments),
         Command::Strategies(arguments) => commands::strategies::run(&arguments),
         Command::Cache(arguments) => commands::cache::run(&arguments),
         Command::Balance(arguments) => commands::balance::run(&arguments),

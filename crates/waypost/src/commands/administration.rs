@@ -54,7 +54,8 @@ pub struct Running {
 pub struct Answer {
     /// HTTP's; 0 if it was none.
     pub status: u16,
-    body: String,
+    head: String,
+    body: Vec<u8>,
 }
 
 /// The server on that data directory, if one runs there.
@@ -81,44 +82,83 @@ pub fn running(data_dir: &Path) -> Result<Option<Running>, Failure> {
 impl Running {
     /// Asks and waits for the answer.
     pub fn ask(&self, method: &str, path: &str, body: &str) -> io::Result<Answer> {
+        self.exchange(
+            method,
+            path,
+            body.as_bytes(),
+            ANSWER_WITHIN,
+            ANSWER_BYTES_MAX,
+        )
+    }
+
+    /// The same, of more bytes and with more patience.
+    pub fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: &[u8],
+        within: Duration,
+        bytes_max: u64,
+    ) -> io::Result<Answer> {
         let mut stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-        stream.set_write_timeout(Some(ANSWER_WITHIN))?;
+        stream.set_read_timeout(Some(within))?;
+        stream.set_write_timeout(Some(within))?;
         write!(
             stream,
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\
-             Connection: close\r\n\r\n{body}",
+             Connection: close\r\n\r\n",
             body.len()
         )?;
+        stream.write_all(body)?;
         let mut answer = Vec::new();
-        stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
-        Ok(Answer::read(&String::from_utf8_lossy(&answer)))
+        stream.take(bytes_max).read_to_end(&mut answer)?;
+        Ok(Answer::read(&answer))
     }
 }
 
 impl Answer {
-    fn read(answer: &str) -> Self {
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
+    fn read(answer: &[u8]) -> Self {
+        const END_OF_HEAD: &[u8] = b"\r\n\r\n";
+        let end = answer
+            .windows(END_OF_HEAD.len())
+            .position(|bytes| bytes == END_OF_HEAD)
+            .unwrap_or(answer.len());
+        let (head, rest) = answer.split_at_checked(end).unwrap_or((answer, b""));
+        let head = String::from_utf8_lossy(head).into_owned();
         let status = head
             .split(' ')
             .nth(1)
             .and_then(|status| status.parse().ok());
         Self {
             status: status.unwrap_or(0),
-            body: body.trim().to_owned(),
+            body: rest.get(END_OF_HEAD.len()..).unwrap_or_default().to_vec(),
+            head,
         }
+    }
+
+    /// The value of a header, whose name is in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let mut headers = self.head.lines().filter_map(|line| line.split_once(':'));
+        let found = headers.find(|(other, _)| other.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.trim())
+    }
+
+    /// Its bytes.
+    pub fn into_body(self) -> Vec<u8> {
+        self.body
     }
 
     /// Its object.
     pub fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_default()
+        serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
     /// What it says is wrong.
     pub fn error(&self) -> String {
         let json = self.json();
         let why = json.get("error").and_then(Value::as_str);
-        match why.unwrap_or(&self.body) {
+        let body = String::from_utf8_lossy(&self.body);
+        match why.unwrap_or(body.trim()) {
             "" => "it did not say why".to_owned(),
             why => why.to_owned(),
         }
@@ -144,10 +184,12 @@ mod tests {
             ),
             ("", 0, "it did not say why"),
         ] {
-            let read = Answer::read(answer);
+            let read = Answer::read(answer.as_bytes());
             assert_eq!((read.status, read.error().as_str()), (status, error));
         }
-        let answer = Answer::read("HTTP/1.1 200 OK\r\n\r\n{\"reloaded\":true}");
+        let answer =
+            Answer::read(b"HTTP/1.1 200 OK\r\nWaypost-End: true\r\n\r\n{\"reloaded\":true}");
+        assert_eq!(answer.header("waypost-end"), Some("true"));
         assert_eq!(answer.json()["reloaded"], true);
     }
 

@@ -15,5 +15,6 @@ pub mod replay;
 pub mod serve;
 pub mod store;
 pub mod strategies;
+pub mod streams;
 pub mod subscribe;
 pub mod users;

@@ -6,6 +6,8 @@ mod repair;
 mod restore;
 mod stats;
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,15 +80,15 @@ fn store_path(data_dir: &Path) -> PathBuf {
 }
 
 /// The store of a data directory that no server uses, as long as this lives.
-struct Opened {
+pub(super) struct Opened {
     _taken: DataDirectory,
-    path: PathBuf,
-    disk: Arc<RealDisk>,
-    options: StoreOptions,
+    pub(super) path: PathBuf,
+    pub(super) disk: Arc<RealDisk>,
+    pub(super) options: StoreOptions,
 }
 
 impl Opened {
-    fn new(config: &Config) -> Result<Self, Failure> {
+    pub(super) fn new(config: &Config) -> Result<Self, Failure> {
         let data_dir = &config.server.data_dir;
         if !store_path(data_dir).is_dir() {
             return Err(no_store(data_dir));
@@ -107,6 +109,17 @@ impl Opened {
     fn log_options(&self) -> LogOptions {
         self.options.log.clone()
     }
+}
+
+/// Makes the store's directory, where there is none: a store begins in an empty one.
+pub(super) fn make_store(config: &Config) -> Result<(), Failure> {
+    let taken = take(config)?;
+    let path = store_path(taken.path());
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&path)
+        .map_err(|error| Failure::new(format!("cannot make {}: {error}", path.display())))
 }
 
 fn no_store(data_dir: &Path) -> Failure {
@@ -130,7 +143,7 @@ fn timestamp(wall_ms: u64) -> String {
     Timestamp::from_second(second).map_or_else(|_| "at no time".to_owned(), |at| at.to_string())
 }
 
-fn seconds(duration: Duration) -> String {
+pub(super) fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
 
@@ -150,7 +163,7 @@ fn take(config: &Config) -> Result<DataDirectory, Failure> {
 }
 
 /// Bytes done, on a terminal only.
-fn progress() -> ProgressBar {
+pub(super) fn progress() -> ProgressBar {
     let bar = ProgressBar::new(0);
     match ProgressStyle::with_template(
         "{wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}",
