@@ -11,6 +11,7 @@ use crate::{
     disk::Disk,
     log::{BlockPosition, LogDamage, LogError, LogOptions, Recovery, SegmentInfo},
     record::{Op, decode_ops},
+    streams::{self, StreamFiles},
 };
 
 /// How far it is, in bytes read and in bytes of all segments. Says whether to go on.
@@ -33,6 +34,12 @@ pub struct Report {
     pub record_bytes: u64,
     /// The stamp of the last block, in wall time.
     pub last_wall_ms: u64,
+    /// Files of streams,
+    pub stream_files: u64,
+    /// their bytes,
+    pub stream_bytes: u64,
+    /// and the records in them that can be read.
+    pub stream_records: u64,
 }
 
 impl Report {
@@ -65,6 +72,11 @@ pub fn segments<D: Disk>(
     Ok(Recovery::open(disk, options, Some(nowhere))?.segments())
 }
 
+/// What each stream has, from the first and last bytes of its files alone.
+pub fn streams<D: Disk>(disk: Arc<D>, options: LogOptions) -> Result<Vec<StreamFiles>, CheckError> {
+    Ok(streams::summaries(disk, options)?)
+}
+
 /// Reads everything. Changes nothing.
 pub fn check<D: Disk>(
     disk: Arc<D>,
@@ -72,7 +84,26 @@ pub fn check<D: Disk>(
     go_on: GoOn<'_>,
 ) -> Result<Report, CheckError> {
     let mut report = Report::default();
-    let recovery = read_all(disk, options, &mut report, go_on)?;
+    let bytes_streams = streams::file_bytes(&*disk)?;
+    let mut told = (0, 0);
+    let recovery = read_all(
+        disk.clone(),
+        options.clone(),
+        &mut report,
+        &mut |bytes, total| {
+            told = (bytes, total);
+            go_on(bytes, total + bytes_streams)
+        },
+    )?;
+    let checked = streams::check_files(disk, options, &mut |bytes| {
+        told.0 += bytes;
+        go_on(told.0.min(told.1 + bytes_streams), told.1 + bytes_streams)
+    })?;
+    let checked = checked.ok_or(CheckError::Stopped)?;
+    report.stream_files = checked.files;
+    report.stream_bytes = bytes_streams;
+    report.stream_records = checked.records;
+    report.damage.extend(checked.damage);
     report.segments = recovery.segments();
     let found = recovery.found();
     report.damage.extend_from_slice(&found.damage);

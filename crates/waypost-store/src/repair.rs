@@ -14,6 +14,7 @@ use crate::{
     log::{LogDamage, LogError, Mended},
     record::{Batch, Damage, MessageId, QueueId, Table},
     store::{Store, StoreError, StoreOptions, StoreWriter, ViewsAtStart},
+    streams,
 };
 
 /// How many messages of a queue are looked at in one go,
@@ -82,7 +83,10 @@ pub fn repair<D: Disk>(
         &mut Report::default(),
         go_on,
     )?;
-    let mended = recovery.mend()?;
+    let mut mended = recovery.mend()?;
+    let checked = streams::check_files(disk.clone(), options.log.clone(), &mut |_| true)?;
+    let damage = checked.map(|checked| checked.damage).unwrap_or_default();
+    mended.extend(streams::mend_files(&disk, options.log.clone(), damage)?);
     let (store, writer, recovered) = Store::open(disk, options, now_wall_ms)?;
     let mut repair = Repair {
         mended,

@@ -3,14 +3,18 @@
 
 use std::io;
 
-use super::{LogDamage, LogError, Recovery, block::BLOCK_HEADER, segment::of_file_name};
+use super::{
+    LogDamage, LogError, Recovery,
+    block::{BLOCK_HEADER, Cipher},
+    segment::of_file_name,
+};
 use crate::disk::{Disk, DiskFile};
 
 /// How much of a hole is written at once, in bytes.
 const PIECE_BYTES: usize = 1 << 20;
 
 /// What is put behind the name of a file of which nothing can be read.
-const SET_ASIDE: &str = ".damaged";
+pub(crate) const SET_ASIDE: &str = ".damaged";
 
 /// What was done about one damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,29 +53,36 @@ impl<D: Disk> Recovery<D> {
             return Ok(Mended::SetAside);
         };
         let file = disk.open(&damage.file).map_err(io)?;
-        let how = if damage.offset == 0 {
+        if damage.offset == 0 {
             file.write_at(0, &segment.header.encode()).map_err(io)?;
-            Mended::Header
-        } else {
-            let header = usize::try_from(damage.bytes)
-                .ok()
-                .and_then(|bytes| segment.cipher.hole(bytes));
-            // No block is that short: what stands around it is not what it seems.
-            let header = header.ok_or_else(|| io(io::ErrorKind::InvalidData.into()))?;
-            // Its content first: parts of blocks in it must never be found again, and the disk must be able to read it.
-            let zeros = vec![0; PIECE_BYTES];
-            let end = damage.offset + damage.bytes;
-            let mut at = damage.offset + BLOCK_HEADER as u64;
-            while at < end {
-                let rest = usize::try_from(end - at).unwrap_or(PIECE_BYTES);
-                let piece = zeros.get(..rest.min(PIECE_BYTES)).unwrap_or(&zeros);
-                file.write_at(at, piece).map_err(io)?;
-                at += piece.len() as u64;
-            }
-            file.write_at(damage.offset, &header).map_err(io)?;
-            Mended::Hole
-        };
-        file.sync().map_err(io)?;
-        Ok(how)
+            file.sync().map_err(io)?;
+            return Ok(Mended::Header);
+        }
+        write_hole(&file, &segment.cipher, damage).map_err(io)?;
+        Ok(Mended::Hole)
     }
+}
+
+/// Makes a damaged part of a file a hole that outlives a crash.
+pub(crate) fn write_hole<F: DiskFile>(
+    file: &F,
+    cipher: &Cipher,
+    damage: &LogDamage,
+) -> io::Result<()> {
+    let bytes = usize::try_from(damage.bytes).ok();
+    // No block is that short: what stands around it is not what it seems.
+    let header = bytes.and_then(|bytes| cipher.hole(bytes));
+    let header = header.ok_or(io::ErrorKind::InvalidData)?;
+    // Its content first: parts of blocks in it must never be found again, and the disk must be able to read it.
+    let zeros = vec![0; PIECE_BYTES];
+    let end = damage.offset + damage.bytes;
+    let mut at = damage.offset + BLOCK_HEADER as u64;
+    while at < end {
+        let rest = usize::try_from(end - at).unwrap_or(PIECE_BYTES);
+        let piece = zeros.get(..rest.min(PIECE_BYTES)).unwrap_or(&zeros);
+        file.write_at(at, piece)?;
+        at += piece.len() as u64;
+    }
+    file.write_at(damage.offset, &header)?;
+    file.sync()
 }

@@ -29,6 +29,7 @@ mod writer;
 
 pub use error::{LogDamage, LogError};
 pub use mend::Mended;
+pub(crate) use mend::{SET_ASIDE, write_hole};
 pub use reader::{Blocks, LogReader};
 pub use recovery::{Recovered, Recovery};
 pub use scan::LogBlock;

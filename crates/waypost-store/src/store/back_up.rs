@@ -1,13 +1,14 @@
 //! A backup of a store at work.
 
-use super::Store;
+use super::{Store, lock};
 use crate::{
-    backup::{self, BackupError, Contents, GoOn},
+    backup::{self, BackupError, Contents, GoOn, Original},
     disk::Disk,
+    log::LogError,
 };
 
 impl<D: Disk> Store<D> {
-    /// Copies the log as it is now into an empty directory: everything that was synced before the call is in it. Appending,
+    /// Copies the log and the streams as they are now into an empty directory: everything that was synced before the call is in it. Appending,
     /// reading and retiring go on meanwhile.
     pub fn back_up(
         &self,
@@ -15,8 +16,16 @@ impl<D: Disk> Store<D> {
         now_wall_ms: u64,
         go_on: GoOn<'_>,
     ) -> Result<Contents, BackupError> {
-        let originals = self.log.originals()?;
+        let originals = self.all_originals()?;
         backup::back_up(&originals, now_wall_ms, to, go_on)
+    }
+
+    /// Streams first: what came into the log meanwhile is in the copy of the log, and nothing is retired in between.
+    fn all_originals(&self) -> Result<Vec<Original<D::File>>, LogError> {
+        let _retirement = lock(&self.retirement);
+        let mut originals = self.streams.originals()?;
+        originals.extend(self.log.originals()?);
+        Ok(originals)
     }
 }
 

@@ -15,6 +15,7 @@ use waypost_encrypt::SALT_BYTES;
 use super::{
     api::StreamsOptions,
     block::Block,
+    check::is_hole,
     segment::{BEGIN, Begin, END, End, HEADER, Head, Header, TABLE, TOPICS},
     table::{BlockAt, Table, Topics},
     walk::{Step, Walk},
@@ -201,7 +202,7 @@ impl<D: Disk> Files<D> {
     }
 
     /// What a block of this kind holds.
-    fn plain(
+    pub fn plain(
         &self,
         name: &str,
         opened: &Opened<D::File>,
@@ -307,7 +308,9 @@ impl<D: Disk> Files<D> {
                 })
             })
         });
-        if let Err(Unread::Damaged(damage)) = &block {
+        if let Err(Unread::Damaged(damage)) = &block
+            && !is_hole(&*opened, at.at.into())
+        {
             self.is_damaged(damage);
         }
         block

@@ -10,6 +10,7 @@
 mod api;
 mod block;
 mod bring;
+mod check;
 mod compact;
 mod files;
 mod find;
@@ -39,6 +40,8 @@ pub use self::api::{
     Describe, Described, Filter, Found, Imported, Purge, Start, StreamInfo, StreamOptions,
     StreamRead, StreamRecord, StreamsOptions,
 };
+pub use self::check::{StreamFiles, is_stream_file};
+pub(crate) use self::check::{check_files, file_bytes, mend_files, summaries};
 pub use self::find::PICKED_MAX;
 pub(crate) use self::fold::Settled;
 pub use self::parts::{Part, decode_part};
@@ -49,7 +52,8 @@ use self::{
     stream::{Durable, State, Stream, read, write},
 };
 use crate::{
-    disk::Disk,
+    backup::Original,
+    disk::{Disk, DiskFile},
     log::LogError,
     record::StreamId,
     store::{StoreError, lock},
@@ -256,6 +260,33 @@ impl<D: Disk> Streams<D> {
     }
 }
 
+impl<D: Disk> Streams<D> {
+    /// The files of all streams as they are now, open, for a backup. What is in none of them yet, the log has.
+    pub(crate) fn originals(&self) -> Result<Vec<Original<D::File>>, LogError> {
+        let _maintenance = lock(&self.maintenance);
+        // Nobody writes meanwhile.
+        let _fold = lock(&self.fold);
+        let disk = &self.files.disk;
+        let names = disk.list();
+        let names = names.map_err(|error| LogError::io("listing", "the store", error))?;
+        let names = names.into_iter().filter(|name| is_stream_file(name));
+        names
+            .map(|name| {
+                let opened = disk.open(&name).and_then(|file| Ok((file.len()?, file)));
+                let (length, file) =
+                    opened.map_err(|error| LogError::io("opening", &name, error))?;
+                Ok(Original {
+                    name,
+                    file: Arc::new(file),
+                    length,
+                })
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod care_tests;
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation, reason = "small numbers")]
 mod compaction_tests;

@@ -45,7 +45,7 @@ pub(super) const A: StreamId = StreamId(1);
 
 pub(super) struct World {
     pub disk: SimulatedDisk,
-    options: StoreOptions,
+    pub options: StoreOptions,
     pub store: Store<SimulatedDisk>,
     pub writer: StoreWriter<SimulatedDisk>,
     pub next_message: u64,
@@ -87,7 +87,7 @@ impl World {
         self.store.apply(&appended).unwrap();
     }
 
-    fn enter_numbered(&mut self, range: std::ops::Range<u64>) {
+    pub fn enter_numbered(&mut self, range: std::ops::Range<u64>) {
         for number in range {
             self.enter(&[&format!("t/{}:body {number}", number % 5)]);
             self.now_ms += 10;
@@ -142,7 +142,7 @@ pub(super) fn read_all<D: Disk>(
     }
 }
 
-fn expected(range: std::ops::Range<u64>) -> Vec<(u64, String)> {
+pub(super) fn expected(range: std::ops::Range<u64>) -> Vec<(u64, String)> {
     range
         .map(|number| (number, format!("t/{}:body {number}", number % 5)))
         .collect()

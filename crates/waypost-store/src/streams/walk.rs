@@ -5,7 +5,7 @@ use std::io;
 use super::{
     block::Block,
     files::{Files, Opened},
-    segment::RECORDS,
+    segment::{BEGIN, RECORDS},
     table::BlockAt,
 };
 use crate::{
@@ -121,6 +121,8 @@ impl<'a, D: Disk> Walk<'a, D> {
         match header.kind {
             HOLE => return Ok((header, None)),
             RECORDS => {}
+            // A walk begins behind it, unless it cannot be read.
+            BEGIN => return Err(NoBlock::Wrong("a segment's begin is damaged", Some(header))),
             _ => return Err(NoBlock::Other),
         }
         let mut stored = vec![0; header.stored as usize];

@@ -15,6 +15,7 @@ use waypost_server::config::Config;
 use waypost_store::backup::{self, Original};
 use waypost_store::disk::{Disk, DiskFile, RealDisk, RealFile};
 use waypost_store::log::is_segment;
+use waypost_store::streams::is_stream_file;
 
 use super::{no_store, progress, seconds, store_path, take};
 use crate::Failure;
@@ -168,11 +169,11 @@ fn copy(config: &Config, directory: &Path, interrupted: &AtomicBool) -> Result<V
     }))
 }
 
-/// The segments of a store, whole.
+/// The files of a store but its views, whole.
 fn originals(disk: &RealDisk) -> io::Result<Vec<Original<RealFile>>> {
     disk.list()?
         .into_iter()
-        .filter(|name| is_segment(name))
+        .filter(|name| is_segment(name) || is_stream_file(name))
         .map(|name| {
             let file = disk.open(&name)?;
             Ok(Original {

@@ -35,7 +35,8 @@ pub struct Args {
     #[arg(
         long,
         help = "Print one JSON object: store, sound, damage with file, offset, bytes and what, segments, \
-                bytes, record_bytes, blocks, operations, messages, last_wall_ms"
+                bytes, record_bytes, blocks, operations, messages, last_wall_ms, stream_files, stream_bytes, \
+                stream_records"
     )]
     json: bool,
 }
@@ -95,6 +96,9 @@ fn as_json(opened: &Opened, report: &Report) -> Value {
         "operations": report.operations,
         "messages": report.messages,
         "last_wall_ms": report.last_wall_ms,
+        "stream_files": report.stream_files,
+        "stream_bytes": report.stream_bytes,
+        "stream_records": report.stream_records,
     })
 }
 
@@ -117,6 +121,14 @@ fn as_text(report: &Report) -> String {
         HumanCount(report.blocks),
         HumanCount(report.messages)
     ));
+    if report.stream_files > 0 {
+        lines.push(format!(
+            "streams: {} in {} files, {} records",
+            HumanBytes(report.stream_bytes),
+            HumanCount(report.stream_files),
+            HumanCount(report.stream_records)
+        ));
+    }
     lines.join("\n") + "\n"
 }
 
@@ -138,11 +150,14 @@ mod tests {
             what: "the checksum of a block is wrong",
         });
         report.blocks = 1_234;
+        (report.stream_files, report.stream_bytes) = (2, 2_048);
+        report.stream_records = 1_500;
         report.last_wall_ms = 1_790_000_000_000;
         assert_eq!(
             as_text(&report),
             "00000003.log, byte 128: the checksum of a block is wrong; 65536 bytes are lost\n\
-             the rest is sound: 0 B in 0 segments, 1,234 blocks, 0 messages; last written 2026-09-21T14:13:20Z\n"
+             the rest is sound: 0 B in 0 segments, 1,234 blocks, 0 messages; last written 2026-09-21T14:13:20Z\n\
+             streams: 2.00 KiB in 2 files, 1,500 records\n"
         );
     }
 }

@@ -8,6 +8,7 @@ use waypost_server::config::Config;
 use waypost_store::Disk;
 use waypost_store::check;
 use waypost_store::log::{SegmentInfo, SegmentKind};
+use waypost_store::streams::StreamFiles;
 
 use super::{Opened, cannot_read, timestamp};
 use crate::Failure;
@@ -35,7 +36,8 @@ pub struct Args {
     #[arg(
         long,
         help = "Print one JSON object: store, bytes, views_bytes, free_bytes, segments with number, kind, \
-                file, bytes, wall_ms and sealed (null, or blocks, transactions, record_bytes, last_wall_ms)"
+                file, bytes, wall_ms and sealed (null, or blocks, transactions, record_bytes, last_wall_ms), streams \
+                with id, name, files, bytes, first and next"
     )]
     json: bool,
 }
@@ -43,6 +45,8 @@ pub struct Args {
 pub fn run(arguments: &Args, config: &Config) -> Result<(), Failure> {
     let opened = Opened::new(config)?;
     let segments = check::segments(opened.disk.clone(), opened.log_options())
+        .map_err(|error| cannot_read(&opened, &error))?;
+    let streams = check::streams(opened.disk.clone(), opened.log_options())
         .map_err(|error| cannot_read(&opened, &error))?;
     let views_bytes = std::fs::metadata(opened.path.join("views.redb")).map_or(0, |it| it.len());
     let free_bytes = opened.disk.free_bytes()?;
@@ -54,6 +58,7 @@ pub fn run(arguments: &Args, config: &Config) -> Result<(), Failure> {
             "views_bytes": views_bytes,
             "free_bytes": free_bytes,
             "segments": segments.iter().map(as_json).collect::<Vec<_>>(),
+            "streams": streams.iter().map(stream_json).collect::<Vec<_>>(),
         });
         return print(&format!("{stats:#}\n"));
     }
@@ -68,6 +73,16 @@ pub fn run(arguments: &Args, config: &Config) -> Result<(), Failure> {
     ];
     let rows: Vec<_> = segments.iter().map(row).collect();
     print(&table(&head, &rows, colour(&io::stdout())))?;
+    if !streams.is_empty() {
+        let head = [
+            ("stream", Align::Left),
+            ("files", Align::Right),
+            ("size", Align::Right),
+            ("offsets", Align::Left),
+        ];
+        let rows: Vec<_> = streams.iter().map(stream_row).collect();
+        print(&table(&head, &rows, colour(&io::stdout())))?;
+    }
     print(&format!(
         "log {} in {} segments, views {}, free on this disk {}\n",
         HumanBytes(bytes),
@@ -103,6 +118,27 @@ fn row(segment: &SegmentInfo) -> Vec<Cell> {
         .chain([timestamp(segment.wall_ms)])
         .map(Cell::new)
         .collect()
+}
+
+fn stream_row(stream: &StreamFiles) -> Vec<Cell> {
+    let cells = [
+        stream.name.clone(),
+        HumanCount(stream.files).to_string(),
+        HumanBytes(stream.bytes).to_string(),
+        format!("{} to {}", stream.first, stream.next),
+    ];
+    cells.into_iter().map(Cell::new).collect()
+}
+
+fn stream_json(stream: &StreamFiles) -> Value {
+    json!({
+        "id": stream.id.0,
+        "name": stream.name,
+        "files": stream.files,
+        "bytes": stream.bytes,
+        "first": stream.first,
+        "next": stream.next,
+    })
 }
 
 fn as_json(segment: &SegmentInfo) -> Value {
