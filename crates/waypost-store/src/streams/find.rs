@@ -25,6 +25,13 @@ pub const PICKED_MAX: usize = if cfg!(test) { 100 } else { 1_000_000 };
 /// A block, unless it cannot be read, and its first offset: go on before that.
 type Before = (Option<Arc<Block>>, u64);
 
+/// The blocks of one segment that have records that match, so that they are looked up once; `None` if any may.
+#[derive(Debug, Default)]
+struct Matching {
+    uid: u64,
+    blocks: Option<BTreeSet<u32>>,
+}
+
 impl<D: Disk> Streams<D> {
     /// Where reading begins; `None` if there is no such stream.
     pub fn find(
@@ -152,6 +159,7 @@ impl<D: Disk> Streams<D> {
     ) -> Result<u64, StoreError> {
         let mut end = stream.state().next();
         let mut need = count;
+        let mut matching = Matching::default();
         while need > 0 {
             let place = stream.place_before(end);
             if let Place::Past(segment) = &place
@@ -167,7 +175,8 @@ impl<D: Disk> Streams<D> {
                 end = segment.first;
                 continue;
             }
-            let Some((block, first)) = self.block_before(stream, end, filter, window)? else {
+            let before = self.block_before(stream, end, filter, window, &mut matching)?;
+            let Some((block, first)) = before else {
                 return Ok(window.floor);
             };
             for record in block.iter().flat_map(|block| {
@@ -199,11 +208,13 @@ impl<D: Disk> Streams<D> {
     ) -> Result<Vec<u64>, StoreError> {
         let mut left = HashMap::<Box<str>, u64>::new();
         let mut picked = Vec::new();
+        let mut matching = Matching::default();
         while count > 0 && picked.len() < PICKED_MAX {
             // Topics of which there are enough need not be looked for.
             let is_wanted = |topic: &str| filter.matches(topic) && left.get(topic) != Some(&0);
             let wanted = Filter::Topics(&is_wanted);
-            let Some((block, first)) = self.block_before(stream, end, wanted, window)? else {
+            let before = self.block_before(stream, end, wanted, window, &mut matching)?;
+            let Some((block, first)) = before else {
                 break;
             };
             for record in block.iter().flat_map(|block| {
@@ -243,6 +254,7 @@ impl<D: Disk> Streams<D> {
         mut end: u64,
         filter: Filter<'_>,
         window: &Window,
+        matching: &mut Matching,
     ) -> Result<Option<Before>, StoreError> {
         let mut tries = 0;
         loop {
@@ -256,9 +268,12 @@ impl<D: Disk> Streams<D> {
                     return Ok(Some((Some(block), first)));
                 }
                 Place::Current(current, at) => {
-                    let matching = matching_in(&current, filter);
+                    if matching.uid != current.uid {
+                        matching.blocks = matching_in(&current, filter);
+                        matching.uid = current.uid;
+                    }
                     let table = read(&current.table);
-                    let at = match last_before(&table, matching.as_ref(), end) {
+                    let at = match last_before(&table, matching.blocks.as_ref(), end) {
                         Some(at) => at,
                         None => match table.0.first() {
                             Some(first) => {
@@ -275,10 +290,12 @@ impl<D: Disk> Streams<D> {
                         return Ok(None);
                     }
                     let before = end.min(segment.head.next);
-                    let at = self.matching_of(&segment, filter).and_then(|matching| {
-                        let table = self.files.table(&segment)?;
-                        Ok(last_before(&table, matching.as_ref(), before))
-                    });
+                    let at = self
+                        .match_blocks(matching, &segment, filter)
+                        .and_then(|()| {
+                            let table = self.files.table(&segment)?;
+                            Ok(last_before(&table, matching.blocks.as_ref(), before))
+                        });
                     match at {
                         Ok(Some(at)) => ((segment.uid, segment.name.clone(), segment.salt), at),
                         Err(Unread::Gone) if tries < TRIES => {
@@ -305,23 +322,27 @@ impl<D: Disk> Streams<D> {
         }
     }
 
-    /// The blocks of a segment that have records that match; `None` if any may.
-    fn matching_of(
+    fn match_blocks(
         &self,
+        matching: &mut Matching,
         segment: &Segment,
         filter: Filter<'_>,
-    ) -> Result<Option<BTreeSet<u32>>, Unread> {
-        if matches!(filter, Filter::All) {
-            return Ok(None);
+    ) -> Result<(), Unread> {
+        if matching.uid == segment.uid {
+            return Ok(());
         }
-        let topics = self.files.topics(segment)?;
-        Ok(topics.map(|topics| {
+        matching.blocks = None;
+        if !matches!(filter, Filter::All)
+            && let Some(topics) = self.files.topics(segment)?
+        {
             let mut blocks = BTreeSet::new();
             topics.matching(filter, |_, postings| {
                 blocks.extend(postings.iter().map(|(block, _)| block));
             });
-            blocks
-        }))
+            matching.blocks = Some(blocks);
+        }
+        matching.uid = segment.uid;
+        Ok(())
     }
 }
 

@@ -200,14 +200,11 @@ impl<D: Disk> Streams<D> {
                 return Ok(());
             };
             let at = segment.append(&self.files, &block, compress)?;
-            let index = {
-                let mut table = write(&current.table);
-                table.0.push(at);
-                table.0.len() - 1
-            };
             let counts = BlockTopics::of(&block, self.options.describe);
-            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            let index = u32::try_from(read(&current.table).0.len()).unwrap_or(u32::MAX);
+            // Before the table: who finds a block there takes it that its topics are known.
             write(&current.topics).add(index, &counts);
+            write(&current.table).0.push(at);
             self.files.keep(segment.uid, at.at, &block);
             let is_long = segment.len >= segment_bytes;
             writing.newest = (segment.header.number, segment.len);

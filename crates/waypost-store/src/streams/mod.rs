@@ -60,7 +60,7 @@ use crate::{
 };
 
 /// The most streams of a store, those that are not configured any more among them.
-pub const STREAMS_MAX: usize = 1_024;
+pub const STREAMS_MAX: usize = if cfg!(test) { 16 } else { 1_024 };
 
 /// All streams of a store.
 pub struct Streams<D: Disk> {
@@ -285,6 +285,8 @@ impl<D: Disk> Streams<D> {
     }
 }
 
+#[cfg(test)]
+mod bounds_tests;
 #[cfg(test)]
 mod care_tests;
 #[cfg(test)]
