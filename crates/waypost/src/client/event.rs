@@ -30,7 +30,12 @@ pub enum Event<'a> {
         tag: u64,
     },
     /// The server answered SUBSCRIBE.
-    Subscribed(ReasonCodes<'a>),
+    Subscribed {
+        /// For each filter.
+        reasons: ReasonCodes<'a>,
+        /// What it says in words; version 3 says nothing.
+        why: Option<&'a str>,
+    },
     /// The server answered UNSUBSCRIBE; version 3 gives no reasons.
     Unsubscribed(ReasonCodes<'a>),
     /// The connection is gone; nothing follows.

@@ -344,7 +344,10 @@ impl Session {
                 };
                 self.send(&Packet::PubComp(Ack::new(ack.packet_id, reason)));
             }
-            (_, Packet::SubAck(ack)) => self.emit(Event::Subscribed(ack.reasons), on),
+            (_, Packet::SubAck(ack)) => {
+                let (reasons, why) = (ack.reasons, ack.properties.reason_string());
+                self.emit(Event::Subscribed { reasons, why }, on);
+            }
             (_, Packet::PingResp) => self.ping_sent = None,
             (_, Packet::Disconnect(disconnect)) => {
                 let text = disconnect.properties.reason_string().map(str::to_owned);

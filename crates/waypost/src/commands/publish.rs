@@ -330,7 +330,7 @@ impl Progress<'_> {
             Event::Resent => session.debug("sent again"),
             Event::Lost { .. } => self.lost += 1,
             Event::Closed { why, remains } => self.on_closed(why, remains.take()),
-            Event::Message(_) | Event::Subscribed(_) | Event::Unsubscribed(_) => {}
+            Event::Message(_) | Event::Subscribed { .. } | Event::Unsubscribed(_) => {}
         }
         ControlFlow::Continue(())
     }

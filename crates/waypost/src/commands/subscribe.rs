@@ -298,7 +298,7 @@ impl Subscriber<'_> {
                 self.was_connected = true;
                 self.backoff = Backoff::new();
             }
-            Event::Subscribed(reasons) => self.on_subscribed(*reasons),
+            Event::Subscribed { reasons, why } => self.on_subscribed(*reasons, *why),
             Event::Unsubscribed(reasons) => self.on_unsubscribed(*reasons),
             Event::Message(message) => self.on_message(message),
             Event::Closed { why, remains } => {
@@ -332,15 +332,16 @@ impl Subscriber<'_> {
         }
     }
 
-    fn on_subscribed(&mut self, reasons: ReasonCodes<'_>) {
+    fn on_subscribed(&mut self, reasons: ReasonCodes<'_>, why: Option<&str>) {
         let mut granted = false;
         let mut refusal = None;
         for (filter, reason) in self.arguments.topics.iter().zip(reasons.iter()) {
             if reason.is_error() {
                 refusal = Some(reason);
                 eprintln!(
-                    "warning: subscription to `{filter}` refused: {}",
-                    reason.text()
+                    "warning: subscription to `{filter}` refused: {}{}",
+                    reason.text(),
+                    why.map_or_else(String::new, |why| format!(": {why}"))
                 );
             } else {
                 granted = true;

@@ -339,7 +339,7 @@ impl Ledger {
     fn on_event(&mut self, key: Key, event: &Event<'_>) -> ControlFlow<()> {
         match event {
             Event::Connected(_) => self.connected += 1,
-            Event::Subscribed(reasons) => {
+            Event::Subscribed { reasons, .. } => {
                 self.subscribed += 1;
                 if let Some(reason) = reasons.iter().find(|reason| reason.is_error()) {
                     let text = format!("a subscription was refused: {}", reason.text());

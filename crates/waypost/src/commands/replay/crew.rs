@@ -286,7 +286,7 @@ impl Roster {
             Event::Resent => self.tally.resent += 1,
             Event::Lost { tag } => self.tally.lose(*tag),
             Event::Closed { why, remains } => self.on_closed(key, why, remains.take()),
-            Event::Message(_) | Event::Subscribed(_) | Event::Unsubscribed(_) => {}
+            Event::Message(_) | Event::Subscribed { .. } | Event::Unsubscribed(_) => {}
         }
         ControlFlow::Continue(())
     }
