@@ -10,6 +10,7 @@
 )]
 
 mod commands;
+mod history;
 
 use std::path::Path;
 use std::process::Output;
