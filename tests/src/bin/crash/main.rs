@@ -17,6 +17,7 @@ mod plan;
 mod report;
 mod rumq;
 mod scene;
+mod stream;
 mod variant;
 
 use std::{
@@ -143,9 +144,13 @@ impl Life {
             .shards(variant.shards)
             .mqtt_port(port)
             .data_dir(&data_dir);
-        if let Some(toml) = &variant.configuration {
-            server = server.configuration(&variant::with_key(toml, directory.path()));
-        }
+        let toml = variant.configuration.as_deref().unwrap_or_default();
+        let toml = format!(
+            "{}\n{}",
+            variant::with_key(toml, directory.path()),
+            stream::CONFIGURATION
+        );
+        server = server.configuration(&toml);
         let running = server.clone().start();
         let mut scene = Scene::new(port, Arc::new(AtomicU64::new(0)));
         scene.gather();
@@ -205,7 +210,7 @@ impl Life {
         self.scene.look(plan.round);
         self.scene.return_all(plan.wakes_sleeper);
         self.scene.pause();
-        self.scene.judge()
+        self.scene.judge(self.server.as_ref(), plan.round)
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 
 use rumqttc::QoS;
 use waypost_tests::{
-    Program,
+    Program, Server,
     ledger::{Counts, Entry, Event, Ledger, Message},
     required_program,
 };
@@ -22,6 +22,7 @@ use crate::{
     paho::Paho,
     report::{Report, Reports},
     rumq::Rumq,
+    stream,
 };
 
 /// How long everybody may take to be back and to have everything, all of it together.
@@ -42,6 +43,8 @@ const LINES: [(&str, u32); 2] = [("mpub", 0), ("mlater", 1)];
 /// Publishers that repeat what was not acknowledged; rumqttc's count for themselves.
 const REPEATING: &[&str] = &["paho1", "paho2", "keeper"];
 const SUBSCRIBERS: &[&str] = &["steady", "flapper", "sleeper", "rumqs", "msub"];
+/// It reads the stream from its beginning on, in a session that outlives its connections.
+const READER: &str = "reader";
 const GROUP: &str = "group";
 /// Clients that may be told to leave.
 const LEAVING: &[&str] = &["flapper", "member1", "member2"];
@@ -50,7 +53,8 @@ const LEAVING: &[&str] = &["flapper", "member1", "member2"];
 pub struct Scene {
     paho: Paho,
     publishers: [Rumq; 2],
-    _subscribers: [Rumq; 2],
+    _subscribers: [Rumq; 3],
+    stream: stream::Seen,
     _msub: mosquitto::Subscriber,
     mpubs: Vec<mosquitto::Publisher>,
     port: u16,
@@ -98,6 +102,9 @@ impl Scene {
             ledger.subscribe(subscriber, Entry::Subscriber, HEARD);
         }
         ledger.subscribe(GROUP, Entry::Group, &HEARD[..HEARD.len() - 1]);
+        for reader in [READER, stream::ENTRY] {
+            ledger.subscribe(reader, Entry::Subscriber, &HEARD[..HEARD.len() - 1]);
+        }
         let python = required_program(Program::Python).expect("Python with paho");
         Self {
             paho: Paho::start(python, port, to.clone()),
@@ -114,7 +121,15 @@ impl Scene {
                     GROUP,
                     to.clone(),
                 ),
+                Rumq::subscriber(
+                    READER,
+                    port,
+                    &[stream::FROM_THE_BEGINNING],
+                    READER,
+                    to.clone(),
+                ),
             ],
+            stream: stream::Seen::default(),
             _msub: mosquitto::Subscriber::start(
                 "msub",
                 port,
@@ -144,6 +159,7 @@ impl Scene {
     pub fn gather(&mut self) {
         let subscribing = [
             "steady", "flapper", "sleeper", "rumqs", "member1", "member2", "member3", "member4",
+            READER,
         ];
         self.until("everybody to have subscribed", |scene| {
             subscribing.iter().all(|&name| scene.granted.contains(name))
@@ -374,12 +390,12 @@ impl Scene {
     }
 
     /// Waits until everybody has everything, then judges it. Returns what is wrong.
-    pub fn judge(&mut self) -> Vec<String> {
+    pub fn judge(&mut self, server: Option<&Server>, round: u64) -> Vec<String> {
         let hearing: Vec<&str> = SUBSCRIBERS
             .iter()
             .copied()
             .filter(|&name| !self.away.contains(name))
-            .chain([GROUP])
+            .chain([GROUP, READER])
             .collect();
         self.until("clients to come back", |scene| {
             let mut paho = [
@@ -406,7 +422,12 @@ impl Scene {
         });
         self.paho.tell("unlook");
         let mut wrong = std::mem::take(&mut self.wrong);
-        wrong.extend(self.ledger.settle(&hearing));
+        if let Some(server) = server {
+            wrong.extend(self.stream.read(server, round, &self.to));
+            self.hear();
+        }
+        let judged = [&hearing[..], &[stream::ENTRY]].concat();
+        wrong.extend(self.ledger.settle(&judged));
         wrong.extend(self.kept.judge(&self.ledger));
         wrong
     }
