@@ -174,6 +174,24 @@ impl Broker {
         }
     }
 
+    /// As [`Self::settle_debt`], of what may on no account come again.
+    pub(crate) fn settle_for_good(&mut self, slot: u32, id: MessageId, out: &mut impl Effects) {
+        let session = self.sessions.get_mut(slot);
+        let Some((queue, session)) = session.and_then(|it| Some((it.number()?, it))) else {
+            return;
+        };
+        if session.delivery().cursor.settle(id) {
+            out.journal().settle(queue, id);
+            let ticket = self.end(Until::Whenever, out);
+            let settled = Settled {
+                queue,
+                id,
+                packet_id: None,
+            };
+            self.unsettled.write(ticket, settled);
+        }
+    }
+
     /// Reads on in a session's queue, if there is something to read and room for it.
     pub(crate) fn read_queue_on(&mut self, slot: u32, out: &mut impl Effects) {
         let Some(session) = self.sessions.get_mut(slot) else {

@@ -299,11 +299,11 @@ impl Broker {
         let (qos, retain) = (ready.owed.qos, ready.owed.retain);
         if qos == QoS::AtMostOnce {
             // What may have been sent before a start is not sent again.
-            if ready.id > delivery.cursor.again_upto {
+            if ready.id > self.history.restored_upto {
                 let first = DeliveryFlags::default();
                 self.send_owed(slot, id, &ready.owed, 0, first, now, out);
             }
-            self.settle_debt(slot, ready.id, None, out);
+            self.settle_for_good(slot, ready.id, out);
             return Step::Done;
         }
         let packet_id = delivery.inflight.begin(qos, retain, None, None);

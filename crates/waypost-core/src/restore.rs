@@ -233,6 +233,7 @@ impl Broker {
         }
         self.arm_sweep(now);
         let last = self.numbers.last_message();
+        self.history.restored_upto = last;
         for slot in cut_off {
             let Some(session) = self.sessions.get_mut(slot) else {
                 continue;

@@ -26,6 +26,7 @@ use self::tail::{TailKey, Tails};
 use crate::broker::Broker;
 use crate::effects::{Effects, Now};
 use crate::held::Recipient;
+use crate::journal::MessageId;
 use crate::stream::{ReaderId, StreamAnswer, StreamAsk, StreamId, Wanted};
 
 /// What a shard knows of readers beside what is in their sessions.
@@ -39,6 +40,8 @@ pub(crate) struct History {
     /// Readers there are.
     count: usize,
     pub copies: Copies,
+    /// Messages up to this number were written down before the start.
+    pub restored_upto: MessageId,
     /// Where the filters of a packet that is handled anew begin.
     known: Option<Vec<Option<Found>>>,
     labels: Labels,
