@@ -226,7 +226,7 @@ impl DiskStore {
     pub fn views(&self) -> Views {
         let open = self.open.as_ref().expect("open");
         let mut views = Views::default();
-        for table in 1..=8 {
+        for table in 1..=10 {
             let rows = open.store.rows(waypost_store::Table(table)).expect("rows");
             for row in rows {
                 let row = row.expect("a row");

@@ -55,6 +55,10 @@ impl Play {
         if seed % 2 == 1 {
             world.store.on_disk(seed);
         }
+        if seed % 7 > 3 {
+            // Then everything is written down, and every publisher waits.
+            world.configure(&[("all", &["#"]), ("a", &["a/#"])]);
+        }
         let has_refusals = !seed.is_multiple_of(3);
         let may_be_refused = has_refusals || world.store.disk.is_some();
         Self {

@@ -16,6 +16,7 @@ mod durable_sessions;
 mod flow;
 mod group_promises;
 mod history;
+mod history_promises;
 mod promises;
 mod properties;
 mod retained;

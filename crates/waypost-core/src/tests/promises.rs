@@ -79,8 +79,12 @@ impl Play {
             outbox_bytes_max: 4_000,
             ..Limits::default()
         };
+        let mut world = World::seeded(shards, limits, seed);
+        if seed.is_multiple_of(3) {
+            world.configure(&[("all", &["#"])]);
+        }
         Self {
-            world: World::seeded(shards, limits, seed),
+            world,
             subjects: (0..subjects).map(|_| Subject::default()).collect(),
             seed,
         }

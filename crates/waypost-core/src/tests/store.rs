@@ -5,7 +5,7 @@ mod streams;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use self::streams::MemoryStreams;
+pub(in crate::tests) use self::streams::MemoryStreams;
 use super::disk_store::DiskStore;
 use crate::journal::{
     Journal, MessageId, QueueId, QueueRead, ReadEntry, Refusal, Stored, Table, Ticket, Until,

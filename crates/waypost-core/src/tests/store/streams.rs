@@ -65,6 +65,30 @@ impl MemoryStreams {
         shown.collect()
     }
 
+    /// What a reader gets that began when the stream had so many records: offsets, with the QoS of each.
+    pub fn expected(
+        &self,
+        stream: StreamId,
+        start: Start,
+        filter: &str,
+        len: u64,
+    ) -> Vec<(u64, u8)> {
+        let mut then = self.clone();
+        let all = then.all.entry(stream).or_default();
+        all.truncate(usize::try_from(len).unwrap());
+        let (picked, from) = match start {
+            Start::Offset(offset) => (Vec::new(), offset),
+            _ => then.start(stream, start, filter),
+        };
+        let matching = self.matching(stream, 0, filter);
+        let is_meant = |offset: u64| offset >= from || picked.contains(&offset);
+        let meant = matching.filter(|(offset, _)| is_meant(*offset));
+        let qos = |entered: &Entered| decode_message(&entered.body).unwrap().qos.into();
+        meant
+            .map(|(offset, entered)| (offset, qos(entered)))
+            .collect()
+    }
+
     /// Where the next message will be.
     pub fn next(&self, stream: StreamId) -> u64 {
         self.all.get(&stream).map_or(0, Vec::len) as u64
