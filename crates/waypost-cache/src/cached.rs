@@ -60,6 +60,16 @@ impl<V> Cached<V> {
         }
     }
 
+    /// Whether something is under `key`. Nobody wants it: nothing is counted.
+    pub fn contains(&self, key: Key) -> bool {
+        self.values.contains_key(&key)
+    }
+
+    /// Why the strategy does what it does, for people; empty where there is nothing to say.
+    pub fn explain(&self) -> String {
+        self.strategy.explain()
+    }
+
     /// Lets go of what is under `key` and gives it back.
     pub fn remove(&mut self, key: Key) -> Option<V> {
         self.strategy.remove(key);

@@ -21,6 +21,7 @@ pub mod backup;
 pub mod check;
 pub mod disk;
 pub mod log;
+mod message_cache;
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation, reason = "small numbers")]
 mod model;
@@ -31,6 +32,7 @@ pub mod streams;
 mod views;
 
 pub use disk::{Disk, DiskFile};
+pub use message_cache::{FIRST_PARTITION, PARTITIONS_MAX, Partition, PartitionFigures, Partitions};
 pub use record::{
     Batch, Damage, MessageId, Op, Ops, QueueId, Queues, StreamId, StreamIds, TRANSACTION_BYTES_MAX,
     Table, Transaction, Transactions, decode_ops, decode_transactions,

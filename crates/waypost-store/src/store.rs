@@ -17,8 +17,6 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use waypost_cache::Cached;
-
 pub use self::{
     open::{Recovered, ViewsAtStart},
     read::{QueueEntry, QueueRead},
@@ -28,6 +26,7 @@ pub use self::{
 use crate::{
     disk::Disk,
     log::{BlockPosition, LogError, LogOptions, LogReader, LogWriter},
+    message_cache::{MessageCache, Partitions},
     record::{Damage, MessageId, QueueId, StreamId, Table},
     streams::{Imported, Purge, STREAMS_MAX, Settled, Streams, StreamsOptions},
     views::{self, OwedQueues, Rows, Segments, Views, ViewsError},
@@ -45,6 +44,8 @@ pub struct StoreOptions {
     pub cache: &'static waypost_cache::Strategy,
     /// How much of it.
     pub cache_bytes: u64,
+    /// Which of them are kept apart, by a strategy of their own.
+    pub partitions: Partitions,
     /// How streams work, and which there are.
     pub streams: StreamsOptions,
 }
@@ -55,6 +56,7 @@ impl Default for StoreOptions {
             log: LogOptions::default(),
             cache: waypost_cache::default_strategy(),
             cache_bytes: 32 << 20,
+            partitions: Partitions::default(),
             streams: StreamsOptions::default(),
         }
     }
@@ -157,7 +159,7 @@ pub struct Store<D: Disk> {
     options: StoreOptions,
     log: LogReader<D>,
     views: Views,
-    cache: Mutex<Cached<Arc<[u8]>>>,
+    cache: MessageCache,
     trouble: Mutex<Trouble>,
     retirement: Mutex<retire::Retirement<D>>,
     streams: Streams<D>,

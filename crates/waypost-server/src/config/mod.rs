@@ -231,7 +231,9 @@ impl Config {
         } else {
             Reload::AtStart
         };
+        let caches = self.topics.acts_at_start() != other.topics.acts_at_start();
         let arrays = [
+            ("[[topic]] cache and cache_bytes", Reload::AtStart, caches),
             (
                 "[[listener]]",
                 listener,

@@ -1,10 +1,12 @@
 //! `[[topic]]`: policies by filter, and which of them gave a value.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use waypost_balance::Strategy;
 use waypost_core::{Durability, Policies, Policy, PolicyError, TopicPolicy};
-use waypost_mqtt::Filter;
+use waypost_mqtt::{Filter, Topic};
+use waypost_store::{Partition, cache};
 
 use super::array::{Key, Row};
 use super::error::{Origin, Problem};
@@ -16,6 +18,8 @@ use super::literal;
 pub struct Topics {
     rows: Vec<Row<Draft>>,
     policies: Arc<Policies>,
+    /// Some row says something about the store's message cache.
+    has_partitions: bool,
 }
 
 /// One key of a policy, where it is found for one topic or filter.
@@ -50,7 +54,21 @@ impl Topics {
     /// What holds for a group with this filter (or for this topic), key by key, and who says so.
     pub fn explain(&self, filter: Filter<'_>) -> Vec<Explained> {
         let (policy, sources) = self.policies.explain(filter);
-        let resolved = Draft::from(policy);
+        let mut resolved = Draft::from(policy);
+        let covering = self.policies.covering(filter);
+        let said = |key| {
+            covering
+                .iter()
+                .copied()
+                .find(|number| self.says(*number, key))
+        };
+        let (cache, cache_bytes) = (said("cache"), said("cache_bytes"));
+        if let Some(row) = cache.and_then(|number| self.rows.get(number)) {
+            resolved.cache = row.value.cache;
+        }
+        if let Some(row) = cache_bytes.and_then(|number| self.rows.get(number)) {
+            resolved.cache_bytes = row.value.cache_bytes;
+        }
         let explained = |name: &str, source: Option<usize>| {
             let key = TOPIC_KEYS.iter().find(|key| key.name == name)?;
             let row = source.and_then(|number| self.rows.get(number));
@@ -68,20 +86,73 @@ impl Topics {
             explained("max_deliveries", sources.max_deliveries),
             explained("durability", sources.durability),
             explained("dead_letter", sources.dead_letter),
+            // Who says nothing is with what store.cache says.
+            cache.and_then(|_| explained("cache", cache)),
+            cache_bytes.and_then(|_| explained("cache_bytes", cache_bytes)),
         ]
         .into_iter()
         .flatten()
         .collect()
     }
 
+    /// The partition of the store's message cache that messages with this topic are in; `None`: the node's own.
+    pub fn partition(&self, topic: &str, store: &super::StoreConfig) -> Option<Partition> {
+        if !self.has_partitions {
+            return None;
+        }
+        let topic = Topic::parse(topic).ok()?;
+        let covering = self.policies.covering(Filter::parse(topic.as_str()).ok()?);
+        let said = |key| {
+            let number = covering.iter().find(|number| self.says(**number, key))?;
+            self.rows.get(*number).map(|row| &row.value)
+        };
+        let strategy = said("cache").map_or(store.cache, |draft| draft.cache);
+        let sized = said("cache_bytes");
+        if sized.is_none() && strategy == store.cache {
+            return None;
+        }
+        Some(Partition {
+            name: match sized {
+                Some(draft) => draft.filter.as_str().into(),
+                None => strategy.into(),
+            },
+            strategy: cache::find(strategy).ok()?,
+            bytes: sized.map_or(store.cache_bytes, |draft| draft.cache_bytes),
+        })
+    }
+
+    /// What of it acts from the next start on.
+    pub(super) fn acts_at_start(&self) -> Vec<(String, Option<&'static str>, Option<u64>)> {
+        let rows = self.rows.iter().map(|row| {
+            let value = &row.value;
+            let strategy = row.given("cache").map(|_| value.cache);
+            let bytes = row.given("cache_bytes").map(|_| value.cache_bytes);
+            (value.filter.clone(), strategy, bytes)
+        });
+        rows.filter(|(_, strategy, bytes)| strategy.is_some() || bytes.is_some())
+            .collect()
+    }
+
+    fn says(&self, number: usize, key: &str) -> bool {
+        let row = self.rows.get(number);
+        row.is_some_and(|row| row.given(key).is_some())
+    }
+
     /// The rows as policies, and what is wrong with them together.
     pub(super) fn new(rows: Vec<Row<Draft>>, problems: &mut Vec<Problem>) -> Self {
         let mut rows = rows;
         rows.retain(|row| row.check(problems));
+        for (key, value) in CACHE_KEYS {
+            check_agreement(&rows, key, value, problems);
+        }
+        let has_partitions = rows
+            .iter()
+            .any(|row| CACHE_KEYS.iter().any(|(key, _)| row.given(key).is_some()));
         match Policies::new(rows.iter().map(Row::policy).collect()) {
             Ok(policies) => Self {
                 policies: Arc::new(policies),
                 rows,
+                has_partitions,
             },
             Err(errors) => {
                 problems.extend(errors.iter().filter_map(|error| problem(error, &rows)));
@@ -95,7 +166,7 @@ impl Topics {
 impl PartialEq for Topics {
     fn eq(&self, other: &Self) -> bool {
         let policies = |topics: &Self| topics.rows.iter().map(Row::policy).collect::<Vec<_>>();
-        policies(self) == policies(other)
+        policies(self) == policies(other) && self.acts_at_start() == other.acts_at_start()
     }
 }
 
@@ -110,6 +181,8 @@ pub(super) struct Draft {
     max_deliveries: u32,
     durability: Durability,
     dead_letter: Option<Arc<str>>,
+    cache: &'static str,
+    cache_bytes: u64,
 }
 
 impl Default for Draft {
@@ -126,6 +199,8 @@ impl From<Policy> for Draft {
             max_deliveries: policy.max_deliveries,
             durability: policy.durability,
             dead_letter: policy.dead_letter,
+            cache: cache::default_strategy().name,
+            cache_bytes: 0,
         }
     }
 }
@@ -167,6 +242,36 @@ impl Row<Draft> {
             });
         }
         true
+    }
+}
+
+/// The value of a key of a policy, as text.
+type Value = fn(&Draft) -> String;
+
+/// The keys that say where the store's message cache keeps a message.
+const CACHE_KEYS: [(&str, Value); 2] = [
+    ("cache", |draft| draft.cache.to_owned()),
+    ("cache_bytes", |draft| draft.cache_bytes.to_string()),
+];
+
+/// Policies with one filter must not say different things.
+fn check_agreement(rows: &[Row<Draft>], key: &str, value: Value, problems: &mut Vec<Problem>) {
+    let mut first = HashMap::new();
+    for row in rows {
+        let Some(origin) = row.given(key) else {
+            continue;
+        };
+        let (other, said) = *first
+            .entry(&row.value.filter)
+            .or_insert((origin, &row.value));
+        if value(said) != value(&row.value) {
+            problems.push(Problem::Conflict {
+                origin: origin.clone(),
+                key: format!("topic.{key}"),
+                other: other.clone(),
+                filter: row.value.filter.clone(),
+            });
+        }
     }
 }
 
@@ -298,5 +403,29 @@ pub(super) const TOPIC_KEYS: &[Key<Draft>] = &[
               counted.",
         example: r#""orders/dead""#,
         field: Field::OptionalTopic(|draft| &mut draft.dead_letter),
+    },
+    Key {
+        name: "cache",
+        doc: "What stays in memory of these messages when they are read back from disk, see \
+              [cache.md](cache.md). Default: what store.cache says, in memory shared with all others that say \
+              nothing else. Another strategy has memory of its own. Acts from the next start on.",
+        example: r#""s3-fifo""#,
+        field: Field::Word(Word {
+            words: || waypost_names::names(cache::registry()),
+            read: |draft| draft.cache,
+            write: |draft, name| {
+                let found = cache::find(name);
+                found.map(|strategy| draft.cache = strategy.name).is_ok()
+            },
+        }),
+    },
+    Key {
+        name: "cache_bytes",
+        doc: "Memory of its own for the messages that get it from this policy. Default: for a cache other than \
+              store.cache as much as store.cache_bytes, shared by all that say the same. There may be 64 such \
+              parts; what would be in one more is kept with the others and counted. Acts from the next start \
+              on.",
+        example: r#""64MiB""#,
+        field: Field::Bytes(number!(0, 1 << 40, cache_bytes)),
     },
 ];

@@ -8,6 +8,7 @@
 //! Deliberately not here: when anything is counted. That is said beside the code that counts.
 
 mod histogram;
+mod partitions;
 mod prometheus;
 mod streams;
 mod system;
@@ -21,8 +22,10 @@ pub use table::{
     Gauges, Kind, METRICS, Metric, Scope, ServerStats, ShardStats, ShellCounters, Snapshot,
 };
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use waypost_store::PartitionFigures;
 
 /// Everything that is counted in one server.
 #[derive(Debug, Default)]
@@ -35,6 +38,8 @@ pub struct Stats {
     pub streams: StreamStats,
     /// How long the log's syncs took.
     pub store_sync_duration: Histogram,
+    /// What each partition of the store's message cache is good for.
+    cache_partitions: Mutex<Vec<PartitionFigures>>,
 }
 
 impl Stats {
@@ -45,6 +50,7 @@ impl Stats {
             server: ServerStats::default(),
             streams: StreamStats::default(),
             store_sync_duration: Histogram::default(),
+            cache_partitions: Mutex::default(),
         }
     }
 
@@ -58,6 +64,28 @@ impl Stats {
     pub(crate) fn set_certificate_expiry(&self, time_s: u64) {
         let expiry = &self.server.certificate_expiry_time_seconds;
         expiry.store(time_s, Ordering::Relaxed);
+    }
+
+    /// What each partition of the store's message cache is good for now. Where another strategy is at work than before,
+    /// that is said.
+    pub(crate) fn set_cache_partitions(&self, now: Vec<PartitionFigures>) {
+        let mut last = self
+            .cache_partitions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        for part in &now {
+            let before = last.iter().find(|before| before.name == part.name);
+            if let Some(news) = partitions::news(before, part) {
+                log::info!("{news}");
+            }
+        }
+        *last = now;
+    }
+
+    /// What each partition of the store's message cache was good for when it was last asked.
+    pub fn cache_partitions(&self) -> Vec<PartitionFigures> {
+        let partitions = self.cache_partitions.lock();
+        partitions.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The sums over all shards.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::streams::STREAM_METRICS;
 use super::system::{SYSTEM_ALARMS, SYSTEM_TOPICS};
 use super::table::{Kind, METRICS, Scope};
-use super::{Snapshot, Stats};
+use super::{Snapshot, Stats, partitions};
 
 /// What the page says besides the table.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +81,7 @@ pub fn render(stats: &Stats, process: &Process) -> String {
     let (name, help) = SYNC_DURATION;
     head(&mut out, name, HISTOGRAM, help);
     stats.store_sync_duration.render(name, &mut out);
+    partitions::render(&stats.cache_partitions(), &mut out);
     out
 }
 
@@ -115,8 +116,10 @@ pub fn markdown() -> String {
         .map(|(name, kind, help, _)| (*name, kind.as_str(), "per stream", *help));
     let (name, help) = SYNC_DURATION;
     let histogram = [(name, HISTOGRAM, "", help)];
+    let partitions = partitions::PARTITION_METRICS
+        .map(|(name, kind, help, _)| (name, kind, "per partition", help));
     let rows = process.into_iter().chain(table).chain(streams);
-    for (name, kind, per_shard, help) in rows.chain(histogram) {
+    for (name, kind, per_shard, help) in rows.chain(histogram).chain(partitions) {
         let _ = writeln!(out, "| `{name}` | {kind} | {per_shard} | {help} |");
     }
     out.push_str(

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::partitions::hit_ratio;
 use super::{ServerStats, Snapshot};
 
 /// Every topic below `$SYS/broker/`, and what it says; `+` stands for `1min`, `5min` and `15min`.
@@ -42,6 +43,22 @@ pub(super) const SYSTEM_TOPICS: &[(&str, &str)] = &[
         "Messages kept on disk: owed to somebody who is not connected or has not acknowledged them, or retained.",
     ),
     ("store/messages/bytes", "Bytes of their contents."),
+    (
+        "store/cache/hits",
+        "Messages wanted back that were in the message cache.",
+    ),
+    (
+        "store/cache/misses",
+        "Messages wanted back that had to be read from the log.",
+    ),
+    (
+        "store/cache/bytes",
+        "Bytes of messages in the message cache.",
+    ),
+    (
+        "store/cache/hit_ratio",
+        "The part of the messages wanted back that were in the message cache, 0 to 1.",
+    ),
     ("subscriptions/count", "Subscriptions of all sessions."),
     (
         "load/messages/received/+",
@@ -116,6 +133,15 @@ const SERVER_VALUES: &[(&str, ReadServer)] = &[
     ("store/messages/bytes", |server| {
         server.store_message_bytes.load(Ordering::Relaxed)
     }),
+    ("store/cache/hits", |server| {
+        server.store_cache_hits.load(Ordering::Relaxed)
+    }),
+    ("store/cache/misses", |server| {
+        server.store_cache_misses.load(Ordering::Relaxed)
+    }),
+    ("store/cache/bytes", |server| {
+        server.store_cache_bytes.load(Ordering::Relaxed)
+    }),
 ];
 
 /// Averages of what these counters gain.
@@ -172,6 +198,12 @@ impl SystemTopics {
         for (topic, read) in SERVER_VALUES {
             say(topic, read(server).to_string());
         }
+        let [hits, misses] = [&server.store_cache_hits, &server.store_cache_misses]
+            .map(|counter| counter.load(Ordering::Relaxed));
+        say(
+            "store/cache/hit_ratio",
+            format!("{:.4}", hit_ratio(hits, misses)),
+        );
 
         let (last_uptime, last) = self.last.unwrap_or_default();
         self.last = Some((uptime, *now));

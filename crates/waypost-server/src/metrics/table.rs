@@ -341,6 +341,7 @@ metrics! {
         store_reads_failed: "Times something could not be read back because the disk failed; it is tried again every second.",
         store_cache_hits: "Messages wanted back that were in the message cache (store.cache).",
         store_cache_misses: "Messages wanted back that had to be read from the log.",
+        store_cache_crowded_out: "Messages kept in the store's own part of the message cache because there were 64 others.",
         store_views_commits: "Times the views' file was brought up to date with the log.",
         store_segments_retired: "Files of the log taken away: nobody was owed anything of them, or they were rewritten.",
         store_retired_bytes: "Their bytes.",

@@ -29,6 +29,7 @@ pub(super) fn publish<D: Disk>(store: &Store<D>, wall: WallClock, intake: &Intak
             return;
         }
     };
+    stats.set_cache_partitions(figures.cache_partitions);
     let stats = &stats.server;
     for (metric, value) in [
         (&stats.store_messages, figures.messages),
@@ -53,6 +54,7 @@ pub(super) fn publish<D: Disk>(store: &Store<D>, wall: WallClock, intake: &Intak
         (&stats.store_cache_hits, figures.cache.hits),
         (&stats.store_cache_misses, figures.cache.misses),
         (&stats.store_cache_bytes, figures.cache_bytes),
+        (&stats.store_cache_crowded_out, figures.cache_crowded_out),
     ] {
         set(metric, value);
     }

@@ -9,11 +9,12 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use waypost_core::journal::{MessageId, Numbers, QueueId};
+use waypost_core::rows::message::decode_message;
 use waypost_names::UnknownStrategy;
 use waypost_store::disk::RealDisk;
 use waypost_store::log::LogOptions;
 use waypost_store::{
-    Disk, Recovered, Store, StoreError, StoreOptions, StoreWriter, ViewsAtStart, cache,
+    Disk, Partitions, Recovered, Store, StoreError, StoreOptions, StoreWriter, ViewsAtStart, cache,
 };
 
 use super::clock::{ClockTrust, Found, WallClock, system_ms};
@@ -245,6 +246,7 @@ fn make(path: &Path) -> io::Result<()> {
 /// How a configuration says the store works; its keys are read.
 pub fn options(config: &Config) -> Result<StoreOptions, OpenError> {
     let streams = stream_options(config).map_err(OpenError::Compress)?;
+    let partitions = partitions(config);
     let config = &config.store;
     let mut keys = key::read(config, |name| std::env::var_os(name))?;
     Ok(StoreOptions {
@@ -257,8 +259,15 @@ pub fn options(config: &Config) -> Result<StoreOptions, OpenError> {
         },
         cache: cache::find(config.cache).map_err(OpenError::Cache)?,
         cache_bytes: config.cache_bytes,
+        partitions,
         streams,
     })
+}
+
+/// Which messages are kept apart from the others in memory, by their topics.
+fn partitions(config: &Config) -> Partitions {
+    let (topics, store) = (config.topics.clone(), config.store.clone());
+    Partitions::by(move |body| topics.partition(decode_message(body)?.topic, &store))
 }
 
 /// Says what an earlier run left.

@@ -5,12 +5,11 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use waypost_cache::Cached;
-
 use super::{Store, StoreError, StoreOptions, StoreWriter, Trouble};
 use crate::{
     disk::Disk,
     log::{BlockPosition, LogBlock, LogDamage, LogReader, Recovery, SegmentKind},
+    message_cache::MessageCache,
     record::{MessageId, Op, QueueId, decode_ops},
     streams::Streams,
     views::{self, FILES, Segments, Views, ViewsError},
@@ -123,7 +122,11 @@ impl<D: Disk> Store<D> {
             blocks,
         };
         let store = Self {
-            cache: Mutex::new(Cached::new(options.cache, options.cache_bytes)),
+            cache: MessageCache::new(
+                options.cache,
+                options.cache_bytes,
+                options.partitions.clone(),
+            ),
             disk,
             options,
             log,

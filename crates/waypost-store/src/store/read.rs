@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use waypost_cache::Key;
-
-use super::{Store, StoreError, lock};
+use super::{Store, StoreError};
 use crate::{
     disk::Disk,
     log::{BlockPosition, LogError},
@@ -83,16 +81,13 @@ impl<D: Disk> Store<D> {
     /// The contents of messages, each block read once.
     fn bodies(&self, mut wanted: BTreeMap<MessageId, Located>) -> Result<Bodies, StoreError> {
         let mut bodies = Bodies::new();
-        {
-            let mut cache = lock(&self.cache);
-            wanted.retain(|id, _| match cache.get(Key(id.0)) {
-                Some(body) => {
-                    bodies.insert(*id, body.clone());
-                    false
-                }
-                None => true,
-            });
-        }
+        wanted.retain(|id, _| match self.cache.get(*id) {
+            Some(body) => {
+                bodies.insert(*id, body);
+                false
+            }
+            None => true,
+        });
         for _ in 0..TRIES {
             let mut blocks = BTreeMap::<BlockPosition, Vec<MessageId>>::new();
             for (id, located) in &wanted {
@@ -128,17 +123,16 @@ impl<D: Disk> Store<D> {
     /// Takes what is wanted out of a block, and into the cache all that is in it: who reads a queue wants the next ones
     /// next.
     fn take_bodies(&self, records: &[u8], ids: &[MessageId], bodies: &mut Bodies) {
-        let mut cache = lock(&self.cache);
         for op in decode_ops(records) {
             let Ok(Op::Message { id, body, .. }) = op else {
                 continue;
             };
             let body: Arc<[u8]> = body.into();
-            if ids.contains(&id) {
+            let is_wanted = ids.contains(&id);
+            if is_wanted {
                 bodies.insert(id, body.clone());
             }
-            let bytes = body.len() as u64;
-            cache.insert(Key(id.0), body, bytes);
+            self.cache.put(id, body, is_wanted);
         }
     }
 }

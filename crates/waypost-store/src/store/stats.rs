@@ -9,6 +9,7 @@ use crate::{
     backup::Original,
     disk::{Disk, DiskFile},
     log::SegmentKind,
+    message_cache::PartitionFigures,
     streams::StreamInfo,
     views::{self, SegmentFigures, ViewsFigures},
 };
@@ -42,6 +43,10 @@ pub struct StoreFigures {
     pub cache: Counters,
     /// Bytes of messages in it.
     pub cache_bytes: u64,
+    /// The same of each of its partitions.
+    pub cache_partitions: Vec<PartitionFigures>,
+    /// Messages that were put into the first partition because there were as many others as there may be.
+    pub cache_crowded_out: u64,
     /// What the cache of streams' blocks was good for.
     pub stream_cache: Counters,
     /// Bytes in it.
@@ -107,9 +112,14 @@ impl<D: Disk> Store<D> {
         (figures.stream_cache, figures.stream_cache_bytes) = self.streams.cache_figures();
         figures.stream_bytes = self.streams.bytes();
         figures.streams_fell_behind = self.streams.times_behind();
-        let cache = lock(&self.cache);
-        figures.cache = cache.counters();
-        figures.cache_bytes = cache.bytes();
+        figures.cache_partitions = self.cache.figures();
+        for part in &figures.cache_partitions {
+            figures.cache.hits += part.counters.hits;
+            figures.cache.misses += part.counters.misses;
+            figures.cache.evictions += part.counters.evictions;
+            figures.cache_bytes += part.bytes;
+        }
+        figures.cache_crowded_out = self.cache.crowded_out();
         Ok(figures)
     }
 

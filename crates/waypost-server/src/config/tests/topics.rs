@@ -83,6 +83,62 @@ fn each_value_is_explained_by_its_line() {
 }
 
 #[test]
+fn a_message_is_cached_as_its_most_specific_policies_say() {
+    let config = load_file(
+        r#"
+[[topic]]
+filter = "orders/#"
+cache = "S3_FIFO"
+cache_bytes = "64MiB"
+
+[[topic]]
+filter = "orders/eu/+"
+cache = "arc"
+
+[[topic]]
+filter = "logs/#"
+cache = "fifo"
+
+[[topic]]
+filter = "same/#"
+cache = "lru"
+
+[[topic]]
+filter = "small/#"
+cache_bytes = "1KiB"
+"#,
+    )
+    .unwrap();
+    let check = |topic: &str, expect: Option<(&str, &str, u64)>| {
+        let found = config.topics.partition(topic, &config.store);
+        let found = found.as_ref();
+        let found = found.map(|part| (&*part.name, part.strategy.name, part.bytes));
+        assert_eq!(found, expect, "{topic}");
+    };
+    check("mail", None);
+    check("orders/1", Some(("orders/#", "s3-fifo", 64 << 20)));
+    check("orders/eu/1", Some(("orders/#", "arc", 64 << 20)));
+    check("logs/1", Some(("fifo", "fifo", config.store.cache_bytes)));
+    check("same/1", None);
+    check("small/1", Some(("small/#", "lru", 1 << 10)));
+    let explained = explain(&config, "orders/eu/1");
+    let row =
+        |key, value: &str, line, filter: &str| (key, value.to_owned(), line, filter.to_owned());
+    assert_eq!(explained[4], row("cache", "\"arc\"", 9, "orders/eu/+"));
+    assert_eq!(explained[5], row("cache_bytes", "\"64MiB\"", 5, "orders/#"));
+    assert_eq!(explain(&config, "mail").len(), 4);
+    let other = load_file("[[topic]]\nfilter = \"orders/#\"\ncache = \"lfu\"\n").unwrap();
+    assert_eq!(
+        config.changed(&other, Reload::AtStart),
+        ["[[topic]] cache and cache_bytes"]
+    );
+    check_mistakes(&[(
+        "[[topic]]\nfilter = \"a\"\ncache = \"lru\"\n[[topic]]\nfilter = \"a\"\ncache = \"arc\"\n",
+        "waypost.toml:6: topic.cache differs from waypost.toml:3, for the same filter \"a\"; keep one of them",
+    )]);
+}
+
+#[test]
 fn policies_that_say_the_same_elsewhere_are_no_change() {
     let config = load_file(POLICIES).unwrap();
     let moved = load_file(&format!("# a comment\n\n{POLICIES}")).unwrap();
@@ -117,7 +173,7 @@ fn what_is_wrong_with_a_policy_is_told() {
             &format!(
                 "{unknown}\nwaypost.toml:1: [[topic]] would do nothing: it says nothing about \"a\"; add \
                  balance = \"least-connections\" or max_deliveries = 5 or durability = \"sync\" or \
-                 dead_letter = \"orders/dead\""
+                 dead_letter = \"orders/dead\" or cache = \"s3-fifo\" or cache_bytes = \"64MiB\""
             ),
         ),
         (

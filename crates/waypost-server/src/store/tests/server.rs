@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use waypost_core::journal::{QueueId, Table};
 use waypost_core::rows::{SessionRow, WillNumber, queue_key, will_key};
-use waypost_store::{Batch, Store};
+use waypost_store::{Batch, PARTITIONS_MAX, Store};
 
 use super::disk::{Faults, FaultyDisk};
 use super::{LIMIT, open};
@@ -467,6 +467,89 @@ fn settings_of_the_store_act() {
         config.store.key_file = Some(key.clone());
     });
     assert!(!is_found, "store.encrypt");
+}
+
+/// Goal: `cache` and `cache_bytes` of a `[[topic]]` act, and tell. Method: messages are read back by who was away, of one
+/// topic that has a part too small for them, of one that says nothing, and of more with a part than there may be.
+#[test]
+fn a_topic_has_memory_of_its_own() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("waypost.toml");
+    let mut policies =
+        "[[topic]]\nfilter = \"a/own\"\ncache = \"auto\"\ncache_bytes = \"64KiB\"\n".to_owned();
+    for number in 0..PARTITIONS_MAX {
+        policies += &format!("[[topic]]\nfilter = \"a/{number}\"\ncache_bytes = \"1KiB\"\n");
+    }
+    std::fs::write(&file, policies).unwrap();
+    let sources = crate::config::Sources {
+        file: Some(file),
+        ..Default::default()
+    };
+    let loaded = Config::load(&sources).unwrap();
+    let running = Running::start(&directory, |config| config.topics = loaded.topics);
+    running.leave_subscribed("kept", "a/#");
+    let mut publisher = running.publisher();
+    for id in 1..=60 {
+        let topic = if id % 2 == 0 { "a/own" } else { "a/other" };
+        assert_eq!(publisher.publish(topic, id, &[7; 8 << 10]), SUCCESS);
+    }
+    for (number, id) in (0..PARTITIONS_MAX).zip(61..) {
+        let payload = [7; 100];
+        assert_eq!(
+            publisher.publish(&format!("a/{number}"), id, &payload),
+            SUCCESS
+        );
+    }
+    let (mut subscriber, _) = Client::connect(&running, "kept", true);
+    for at in 0..60 + PARTITIONS_MAX {
+        assert!(subscriber.message().len() >= 100, "{at}");
+    }
+    running.until("the figures", |running| {
+        let crowded_out = &running.stats.server.store_cache_crowded_out;
+        crowded_out.load(Ordering::Relaxed) > 0
+    });
+    let parts = running.stats.cache_partitions();
+    assert_eq!(parts.len(), 1 + PARTITIONS_MAX);
+    let part = |name| parts.iter().find(|part| &*part.name == name).unwrap();
+    let (node, own) = (part("store"), part("a/own"));
+    assert_eq!((node.strategy, own.strategy), ("lru", "auto"));
+    assert!(node.bytes >= 30 * (8 << 10), "{node:?}");
+    assert!(own.bytes > 0 && own.bytes <= 64 << 10, "{own:?}");
+    assert!(
+        own.counters.misses > 0 && own.explanation.contains("w-tinylfu"),
+        "{own:?}"
+    );
+    assert_eq!(part("a/0").strategy, "lru");
+    let page = crate::metrics::render(
+        &running.stats,
+        &crate::metrics::Process {
+            version: "",
+            uptime: Duration::ZERO,
+            ready: true,
+        },
+    );
+    for (name, is_more) in [
+        (
+            "waypost_store_cache_partition_hits_total",
+            node.counters.hits > 0,
+        ),
+        ("waypost_store_cache_partition_misses_total", true),
+        ("waypost_store_cache_partition_bytes", true),
+        (
+            "waypost_store_cache_partition_hit_ratio",
+            node.counters.hits > 0,
+        ),
+    ] {
+        let sample = format!("{name}{{partition=\"store\"}} ");
+        let mut lines = page.lines();
+        let value = lines.find_map(|line| line.strip_prefix(&sample)).unwrap();
+        assert_eq!(
+            value.parse::<f64>().unwrap() > 0.0,
+            is_more,
+            "{sample}{value}"
+        );
+    }
+    running.stop();
 }
 
 /// Goal: a group with a member whose session is kept loses nothing that its publisher was told is kept, over more than is
