@@ -158,17 +158,20 @@ impl<D: Disk> OfStore<D> {
             && started.elapsed() < PAGE_TIME_MAX
         {
             let count = PICKED_AT_ONCE.min(ask.count_max - page.records.len());
-            let (now, later) = left.split_at(count.min(left.len()));
-            let Some(last) = now.last() else {
+            let (now, _) = left.split_at(count.min(left.len()));
+            if now.is_empty() {
                 break;
-            };
+            }
             let streams = self.store.streams();
             let Some(read) = streams.pick(id, now, filter, (self.now_ms)())? else {
                 return Ok(None);
             };
             bytes += body_bytes(&read.records);
             page.records.extend(read.records);
-            page.after = Some(*last);
+            // Less is looked at where messages are large.
+            let count = now.partition_point(|offset| *offset < read.next);
+            let (done, later) = left.split_at(count);
+            page.after = done.last().copied().or(page.after);
             left = later;
         }
         page.is_end = left.is_empty();

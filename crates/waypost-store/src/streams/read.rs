@@ -15,6 +15,9 @@ use crate::{disk::Disk, record::StreamId, store::StoreError};
 /// How many bytes of blocks one call looks through, about, before it says where to go on.
 const LOOK_BYTES_MAX: u64 = 4 << 20;
 
+/// Once the bodies that one call picks exceed this, it picks no more.
+pub(super) const PICK_BYTES_MAX: u64 = if cfg!(test) { 1_000 } else { 4 << 20 };
+
 /// After so many blocks without a match the segment's topics are asked which block has the next.
 const BLOCKS_WITHOUT_MATCH: u32 = 4;
 
@@ -111,7 +114,8 @@ impl<D: Disk> Streams<D> {
         }))
     }
 
-    /// The records with these offsets, ascending, as far as they are there and match.
+    /// The records with these offsets, ascending, as far as they are there and match; once their bodies exceed a bound, no
+    /// more: then [`StreamRead::next`] says which were looked at.
     pub fn pick(
         &self,
         stream: StreamId,
@@ -125,7 +129,11 @@ impl<D: Disk> Streams<D> {
         let window = stream.window(now_ms);
         let mut read = StreamRead::default();
         let mut last: Option<Found> = None;
+        let mut bytes = 0;
         for &offset in offsets {
+            if bytes > PICK_BYTES_MAX {
+                break;
+            }
             read.next = offset + 1;
             if offset < window.floor {
                 continue;
@@ -145,6 +153,7 @@ impl<D: Disk> Streams<D> {
                 && window.has(record)
                 && self.is_meant(&found.block, record, filter)
             {
+                bytes += u64::from(record.range().end - record.range().start);
                 read.records.push(record_of(&found.block, record));
             }
         }

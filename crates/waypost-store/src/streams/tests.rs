@@ -571,3 +571,30 @@ fn whatever_happens_offsets_stay() {
         }
     }
 }
+
+/// Whoever picks records has not more of them in memory than fits, and is told where to go on.
+#[test]
+fn picking_is_bounded_in_bytes() {
+    let bound = usize::try_from(read::PICK_BYTES_MAX).unwrap();
+    let (body, within) = (format!("t:{}", "x".repeat(98)), bound / 100);
+    for count in [within, within + 1, 2 * within + 2] {
+        let mut world = World::one();
+        world.enter(&vec![body.as_str(); count]);
+        let offsets: Vec<u64> = (0..count as u64).collect();
+        let streams = world.store.streams();
+        let pick = |from: usize| {
+            let picked = streams.pick(A, &offsets[from..], Filter::All, 0);
+            picked.unwrap().unwrap()
+        };
+        let first = pick(0);
+        // One may go beyond.
+        assert_eq!(first.records.len(), count.min(within + 1));
+        assert_eq!(first.next, first.records.len() as u64);
+        assert_eq!(first.is_end, count <= within + 1);
+        if !first.is_end {
+            let second = pick(first.records.len());
+            assert_eq!(second.records.len(), within + 1);
+            assert!(second.is_end);
+        }
+    }
+}
