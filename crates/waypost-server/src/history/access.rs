@@ -105,11 +105,7 @@ pub trait Access: Send + Sync {
     ) -> Result<Imports, AccessError>;
 
     /// The one of that name.
-    fn find(&self, stream: &str) -> Result<StreamInfo, AccessError> {
-        let mut all = self.list().into_iter();
-        all.find(|info| info.name == stream)
-            .ok_or_else(|| AccessError::NoStream(stream.to_owned()))
-    }
+    fn find(&self, stream: &str) -> Result<StreamInfo, AccessError>;
 }
 
 /// What time it is, in milliseconds since 1970.
@@ -132,6 +128,25 @@ impl<D: Disk> OfStore<D> {
             store,
             now_ms,
             changed,
+        }
+    }
+
+    fn named(&self, stream: &str) -> Result<StreamInfo, AccessError> {
+        let all = self.store.streams().list((self.now_ms)());
+        let mut named = all.into_iter().filter(|info| info.name == stream);
+        named
+            .next()
+            .ok_or_else(|| AccessError::NoStream(stream.to_owned()))
+    }
+
+    /// Says when the first record entered: the store itself knows only when its block did, or what stood before it.
+    fn date(&self, info: &mut StreamInfo) {
+        let streams = self.store.streams();
+        let first = streams.read(info.id, info.first, Filter::All, (1, 0), (self.now_ms)());
+        if let Ok(Some(read)) = first
+            && let Some(record) = read.records.first()
+        {
+            info.first_ms = Some(record.wall_ms);
         }
     }
 
@@ -234,25 +249,21 @@ pub(crate) fn with_filter<T>(filter: &str, act: impl FnOnce(Filter<'_>) -> T) ->
 impl<D: Disk> Access for OfStore<D> {
     fn list(&self) -> Vec<StreamInfo> {
         let mut all = self.store.streams().list((self.now_ms)());
-        for info in all.iter_mut().filter(|info| info.records > 0) {
-            // The store knows the time of the first record's block, or of what stood before it; here it is asked for.
-            let now_ms = (self.now_ms)();
-            let first = self
-                .store
-                .streams()
-                .read(info.id, info.first, Filter::All, (1, 0), now_ms);
-            if let Ok(Some(read)) = first
-                && let Some(record) = read.records.first()
-            {
-                info.first_ms = Some(record.wall_ms);
-            }
+        for info in &mut all {
+            self.date(info);
         }
         all.sort_by(|one, other| one.name.cmp(&other.name));
         all
     }
 
+    fn find(&self, stream: &str) -> Result<StreamInfo, AccessError> {
+        let mut info = self.named(stream)?;
+        self.date(&mut info);
+        Ok(info)
+    }
+
     fn page(&self, stream: &str, ask: &PageAsk) -> Result<Page, AccessError> {
-        let id = self.find(stream)?.id;
+        let id = self.named(stream)?.id;
         let answer = |filter: Filter<'_>| {
             let offset = match (ask.start, ask.after) {
                 (Start::Each(_), _) | (_, None) => {
@@ -278,7 +289,7 @@ impl<D: Disk> Access for OfStore<D> {
     }
 
     fn purge(&self, stream: &str, what: Purge) -> Result<(), AccessError> {
-        let id = self.find(stream)?.id;
+        let id = self.named(stream)?.id;
         let is_there = self.store.purge_stream(id, what, (self.now_ms)())?;
         (self.changed)(id);
         is_there
@@ -302,7 +313,7 @@ impl<D: Disk> Access for OfStore<D> {
         records: &[Record],
         offsets: Offsets,
     ) -> Result<Imports, AccessError> {
-        let info = self.find(stream)?;
+        let info = self.named(stream)?;
         let now_ms = (self.now_ms)();
         let fresh = fresh(records, offsets, info.next);
         let imported = fresh.iter().map(|(offset, record)| Imported {
