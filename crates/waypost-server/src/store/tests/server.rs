@@ -1,5 +1,6 @@
 //! A whole server over a disk that can be told to fail, and clients that speak MQTT 5 to it.
 
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -478,7 +479,10 @@ fn a_topic_has_memory_of_its_own() {
     let mut policies =
         "[[topic]]\nfilter = \"a/own\"\ncache = \"auto\"\ncache_bytes = \"64KiB\"\n".to_owned();
     for number in 0..PARTITIONS_MAX {
-        policies += &format!("[[topic]]\nfilter = \"a/{number}\"\ncache_bytes = \"1KiB\"\n");
+        let _ = write!(
+            policies,
+            "[[topic]]\nfilter = \"a/{number}\"\ncache_bytes = \"1KiB\"\n"
+        );
     }
     std::fs::write(&file, policies).unwrap();
     let sources = crate::config::Sources {
