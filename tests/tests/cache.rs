@@ -112,7 +112,8 @@ fn sizes_count_bytes() {
 #[test]
 fn people_get_a_table_and_a_page() {
     let traces = traces();
-    let words = "--trace loop.txt --capacity 3,4 --strategy lru,auto --html page.html";
+    let words =
+        "--trace loop.txt --capacity 3,4 --strategy lru,auto --html page.html --svg plot.svg";
     let output = simulate(traces.path(), words);
     let text = String::from_utf8(output.stdout).unwrap();
     for part in [
@@ -132,6 +133,11 @@ fn people_get_a_table_and_a_page() {
     ] {
         assert!(page.contains(part), "{part}");
     }
+    let plot = fs::read_to_string(traces.path().join("plot.svg")).unwrap();
+    assert!(
+        plot.starts_with("<svg xmlns=") && plot.contains(">auto</text>"),
+        "{plot}"
+    );
     // Nothing is loaded from elsewhere.
     assert!(!page.contains("http"), "{page}");
 }

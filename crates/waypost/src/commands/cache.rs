@@ -74,6 +74,9 @@ struct SimulateArgs {
     /// Write a page with plots too
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Write the plot alone too, hit ratio over capacity
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
 }
 
 /// What one strategy came to at one capacity.
@@ -114,10 +117,16 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
         ));
     }
     let rows = arguments.play(&trace, &strategies);
+    let write = |file: &Path, text: String| {
+        std::fs::write(file, text)
+            .map_err(|error| Failure::new(format!("{}: {error}", file.display())))
+    };
     if let Some(file) = &arguments.html {
         let page = page::page(&arguments.trace.display().to_string(), &rows);
-        std::fs::write(file, page)
-            .map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
+        write(file, page)?;
+    }
+    if let Some(file) = &arguments.svg {
+        write(file, page::picture(&rows))?;
     }
     if arguments.json {
         let rows: Value = rows.iter().map(as_json).collect();

@@ -1,10 +1,14 @@
-//! The page with plots: hit ratio over capacity, one line for each strategy. Nothing is loaded from elsewhere.
+//! The page with plots, and the plot alone: hit ratio over capacity, one line for each strategy. Nothing is loaded from
+//! elsewhere.
 
 use std::fmt::Write as _;
 
 use super::{Row, named};
 
 const WIDTH: f64 = 640.0;
+/// For the names of the strategies, right of the plot.
+const NAMES: f64 = 120.0;
+const LINE: f64 = 20.0;
 const HEIGHT: f64 = 360.0;
 const LEFT: f64 = 48.0;
 const BOTTOM: f64 = 28.0;
@@ -20,14 +24,31 @@ table{border-collapse:collapse;width:100%}td,th{padding:.2rem .5rem;text-align:r
 td:first-child,th:first-child{text-align:left}.table{overflow-x:auto}
 .key{display:inline-block;width:1rem;height:.25rem;margin-right:.5rem;vertical-align:middle}";
 
-/// One page with everything in it.
-pub(super) fn page(trace: &str, rows: &[Row]) -> String {
-    let mut strategies: Vec<&str> = Vec::new();
+const COLOURS: &str = "\
+:root{color-scheme:light dark;--ink:#1b1f24;--paper:#fff;--rule:#d0d7de}\
+@media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--paper:#0d1117;--rule:#30363d}}\
+svg{background:var(--paper)}text{fill:var(--ink);font:12px system-ui,sans-serif}";
+
+/// The plot alone, as a file of its own.
+pub(super) fn picture(rows: &[Row]) -> String {
+    let plot = plot(&strategies_of(rows), rows);
+    plot.replacen("<svg ", "<svg xmlns=\"http://www.w3.org/2000/svg\" ", 1)
+        .replacen(">\n", &format!("><style>{COLOURS}</style>\n"), 1)
+}
+
+fn strategies_of(rows: &[Row]) -> Vec<&'static str> {
+    let mut strategies = Vec::new();
     for row in rows {
         if !strategies.contains(&row.strategy) {
             strategies.push(row.strategy);
         }
     }
+    strategies
+}
+
+/// One page with everything in it.
+pub(super) fn page(trace: &str, rows: &[Row]) -> String {
+    let strategies = strategies_of(rows);
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>Cache strategies: {0}</title>\
@@ -55,7 +76,8 @@ fn plot(strategies: &[&str], rows: &[Row]) -> String {
     let x = |at: usize| LEFT + (WIDTH - LEFT - RIGHT) * at as f64 / across;
     let y = |ratio: f64| TOP + (HEIGHT - TOP - BOTTOM) * (1.0 - ratio);
     let mut svg = format!(
-        "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"hit ratio over capacity\">\n"
+        "<svg viewBox=\"0 0 {} {HEIGHT}\" role=\"img\" aria-label=\"hit ratio over capacity\">\n",
+        WIDTH + NAMES
     );
     for tenth in 0..=5_u32 {
         let ratio = f64::from(tenth) / 5.0;
@@ -70,7 +92,11 @@ fn plot(strategies: &[&str], rows: &[Row]) -> String {
         );
     }
     for (at, capacity) in capacities.iter().enumerate() {
-        let anchor = if at == 0 { "start" } else { "end" };
+        let anchor = match at {
+            0 => "start",
+            at if at + 1 == capacities.len() => "end",
+            _ => "middle",
+        };
         let (x, y) = (x(at), HEIGHT - 8.0);
         let name = named(*capacity);
         let _ = writeln!(
@@ -78,10 +104,18 @@ fn plot(strategies: &[&str], rows: &[Row]) -> String {
             "<text x=\"{x:.1}\" y=\"{y}\" text-anchor=\"{anchor}\">{name}</text>"
         );
     }
-    for name in strategies {
+    for (line, name) in strategies.iter().enumerate() {
         let mut points = String::new();
         let mut dots = String::new();
         let colour = colour_of(strategies, name);
+        let (left, top) = (WIDTH + RIGHT, TOP + LINE * (line as f64 + 0.5));
+        let _ = writeln!(
+            svg,
+            "<rect x=\"{left}\" y=\"{top}\" width=\"16\" height=\"4\" fill=\"{colour}\"/>\
+             <text x=\"{}\" y=\"{}\">{name}</text>",
+            left + 22.0,
+            top + 6.0
+        );
         for (at, capacity) in capacities.iter().enumerate() {
             let row = rows
                 .iter()
