@@ -171,3 +171,39 @@ fn a_backup_at_any_moment_has_the_streams_at_their_offsets() {
         assert_eq!(read, [(next, "t/0:more".to_owned())], "round {round}");
     }
 }
+
+/// Not even the begin of a stream's only file can be read, or nothing of it: the views know its name and its offsets, and its
+/// readers go past what is lost.
+#[test]
+fn a_stream_whose_begin_is_damaged_stays_the_same_stream() {
+    let name = super::segment::file_name(A, 1);
+    for at in [9, 90, 125] {
+        let mut world = World::one();
+        world.enter_numbered(0..30);
+        world.store.commit(world.now_ms).unwrap();
+        world.disk.kill();
+        assert!(world.disk.flip_bit(&name, at, 2));
+        assert_eq!(world.checked().damage.len(), 1, "{at}");
+        let open = || {
+            let disk = Arc::new(world.disk.clone());
+            Store::open(disk, world.options.clone(), 9_000).unwrap()
+        };
+        let (store, _, recovered) = open();
+        assert_eq!(recovered.damage.len(), 1, "{at}");
+        let streams = store.streams().list(0);
+        assert_eq!((streams.len(), streams[0].id, streams[0].next), (1, A, 30));
+        assert!(streams[0].is_configured);
+        let read = read_all(&store, 0, Filter::All, 0);
+        // Only what is in a file with a good header can be read.
+        assert_eq!(read, expected(0..if at == 9 { 0 } else { 30 }));
+        drop(store);
+        world.disk.kill();
+        assert_eq!(world.repaired().mended.len(), 1, "{at}");
+        world.disk.kill();
+        assert_eq!(world.checked().damage, [], "{at}");
+        world.reopen(false);
+        assert_eq!(world.all(), read);
+        world.enter_numbered(30..35);
+        assert_eq!(world.all()[read.len()..], expected(30..35));
+    }
+}

@@ -162,17 +162,13 @@ fn check_file<D: Disk>(
         let what = "the header is damaged, but not its copy at the end";
         checked.damage.push(damaged(0, HEADER as u64, what));
     }
-    let begin_at = match (files.begin(name, opened), end) {
-        (Ok((_, begin_at)), _) => begin_at,
+    let (begin_at, has_begin) = match files.begin(name, opened) {
+        Ok((_, begin_at)) => (begin_at, true),
         // The walk tells what is wrong there.
-        (Err(LogError::Damaged(_)), Some(_)) => HEADER as u64,
-        (Err(LogError::Damaged(_)), None) => {
-            let what = "neither its begin nor its end can be read";
-            checked.damage.push(damaged(0, len, what));
-            return Ok(true);
-        }
-        (Err(error), _) => return Err(error),
+        Err(LogError::Damaged(_)) => (HEADER as u64, false),
+        Err(error) => return Err(error),
     };
+    let blocks_before = checked.blocks;
     let mut walk = match end {
         Some(end) => Walk::bounded(files, name, opened, begin_at, end.table_at),
         None => Walk::tail(files, name, opened, begin_at, len),
@@ -191,6 +187,10 @@ fn check_file<D: Disk>(
             return Ok(false);
         }
         told = walk.at;
+    }
+    if end.is_none() && !has_begin && checked.blocks == blocks_before {
+        let what = "neither its begin nor its end can be read";
+        checked.damage.push(damaged(0, len, what));
     }
     if let Some(end) = end {
         let end_at = len.saturating_sub(END as u64);

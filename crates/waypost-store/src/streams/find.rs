@@ -262,7 +262,7 @@ impl<D: Disk> Streams<D> {
                 return Ok(None);
             }
             let (place, at) = match stream.place_before(end) {
-                Place::None => return Ok(None),
+                Place::None | Place::Lost(_) => return Ok(None),
                 Place::Memory(block) => {
                     let first = block.first();
                     return Ok(Some((Some(block), first)));

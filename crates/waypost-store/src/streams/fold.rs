@@ -61,11 +61,12 @@ struct Entering<'r> {
 }
 
 /// How far a stream is, as the views have it.
-pub(super) fn encode_row(durable: &Durable) -> Vec<u8> {
+pub(super) fn encode_row(durable: &Durable, name: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(24);
     put(&mut bytes, durable.number.into());
     put(&mut bytes, durable.len);
     durable.head.encode(&mut bytes);
+    bytes.extend_from_slice(name.as_bytes());
     bytes
 }
 
@@ -336,7 +337,7 @@ impl<D: Disk> Streams<D> {
     pub(super) fn rows(&self, fold: &Fold) -> Vec<(u32, Vec<u8>)> {
         let known = fold.unrecorded.iter().filter_map(|id| {
             let stream = self.stream(*id)?;
-            let row = encode_row(&stream.state().durable);
+            let row = encode_row(&stream.state().durable, &stream.name);
             Some((id.0, row))
         });
         let gone = fold.gone.iter().map(|id| (id.0, Vec::new()));

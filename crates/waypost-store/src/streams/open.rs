@@ -15,9 +15,10 @@ use std::{
 use super::{
     Streams,
     api::StreamsOptions,
+    check::is_hole,
     files::{Files, Opened, Segment},
     fold::Fold,
-    segment::{Begin, End, Head, UNFINISHED, of_file_name},
+    segment::{Begin, End, HEADER, Head, UNFINISHED, of_file_name},
     stream::{Durable, State, Stream, write},
     walk::{Step, Walk},
 };
@@ -32,13 +33,15 @@ use crate::{
 /// How far each stream is, as the views have it; `None` if they are made again.
 pub(crate) type Rows = Option<BTreeMap<u32, Vec<u8>>>;
 
-fn decode_row(bytes: &[u8]) -> Result<Durable, Unreadable> {
+fn decode_row(bytes: &[u8]) -> Result<(Durable, String), Unreadable> {
     let mut numbers = Numbers::new(bytes, "state of a stream");
-    Ok(Durable {
+    let durable = Durable {
         number: numbers.small()?,
         len: numbers.next()?,
         head: Head::decode(&mut numbers)?,
-    })
+    };
+    let name = String::from_utf8_lossy(numbers.rest()).into_owned();
+    Ok((durable, name))
 }
 
 /// A file of a stream.
@@ -68,6 +71,10 @@ impl<D: Disk> Streams<D> {
             {
                 disk.remove(&name)?;
             }
+        }
+        // Also those of which no file is left: their numbers and offsets are not given again.
+        for id in rows.iter().flat_map(BTreeMap::keys) {
+            by_stream.entry(StreamId(*id)).or_default();
         }
         let highest = by_stream.keys().map(|id| id.0).max();
         let fold = Fold {
@@ -114,6 +121,7 @@ impl<D: Disk> Streams<D> {
     ) -> Result<(), StoreError> {
         let row = rows.as_ref().and_then(|rows| rows.get(&id.0));
         let row = row.and_then(|row| decode_row(row).ok());
+        let (row, row_name) = row.unzip();
         let newest = names.last().map_or(0, |(number, _)| *number);
         let next_number = newest.max(row.map_or(0, |row| row.number)) + 1;
         let mut found = Vec::with_capacity(names.len());
@@ -121,7 +129,7 @@ impl<D: Disk> Streams<D> {
         let mut left_over = Vec::new();
         for (number, name) in names {
             let is_behind_row = row.is_some_and(|row| number > row.number);
-            match self.find_file(&name) {
+            match self.find_file(&name, damage) {
                 Ok(file) => {
                     floor = floor.max(file.begin.head.floor);
                     if file.begin.is_forgotten {
@@ -134,6 +142,7 @@ impl<D: Disk> Streams<D> {
                             left_over.push(name);
                         }
                         lock(&self.left_over).append(&mut left_over);
+                        lock(&self.fold).gone.push(id);
                         return Ok(());
                     }
                     if is_behind_row {
@@ -152,6 +161,7 @@ impl<D: Disk> Streams<D> {
             .rev()
             .map(|file| file.begin.name.as_str())
             .find(|name| !name.is_empty());
+        let name = name.or(row_name.as_deref().filter(|name| !name.is_empty()));
         let name = name.map_or_else(|| format!("stream-{}", id.0), ToOwned::to_owned);
         let mut durable = if let Some(row) = row {
             cut_to(row, found.last_mut(), damage)?;
@@ -176,7 +186,11 @@ impl<D: Disk> Streams<D> {
         Ok(())
     }
 
-    fn find_file(&self, name: &str) -> Result<FoundFile<D::File>, LogError> {
+    fn find_file(
+        &self,
+        name: &str,
+        damage: &mut Vec<LogDamage>,
+    ) -> Result<FoundFile<D::File>, LogError> {
         let (opened, end) = self.files.open(name)?;
         let len = opened
             .file
@@ -197,7 +211,19 @@ impl<D: Disk> Streams<D> {
                     head,
                     is_forgotten: false,
                 };
-                (begin, super::segment::HEADER as u64)
+                (begin, HEADER as u64)
+            }
+            (Err(LogError::Damaged(found)), None) => {
+                let head = self.head_of_first(name, &opened, len, &found)?;
+                if !is_hole(&opened, HEADER as u64) {
+                    damage.push(found);
+                }
+                let begin = Begin {
+                    name: String::new(),
+                    head,
+                    is_forgotten: false,
+                };
+                (begin, HEADER as u64)
             }
             (Err(error), _) => return Err(error),
         };
@@ -227,6 +253,30 @@ impl<D: Disk> Streams<D> {
             opened,
             len,
         })
+    }
+
+    /// Where a segment begins of which neither begin nor end can be read: with its first block, if it has one.
+    fn head_of_first(
+        &self,
+        name: &str,
+        opened: &Opened<D::File>,
+        len: u64,
+        found: &LogDamage,
+    ) -> Result<Head, LogError> {
+        let mut walk = Walk::tail(&self.files, name, opened, HEADER as u64, len);
+        loop {
+            match walk.next()? {
+                Step::Block(at, _) => {
+                    return Ok(Head {
+                        next: at.first,
+                        last_ms: at.first_ms,
+                        ..Head::default()
+                    });
+                }
+                Step::Damage(_) => {}
+                Step::End => return Err(LogError::Damaged(found.clone())),
+            }
+        }
     }
 
     fn whole(

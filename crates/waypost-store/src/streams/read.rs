@@ -182,6 +182,10 @@ impl<D: Disk> Streams<D> {
         loop {
             let found = match stream.place(*cursor) {
                 Place::None => return Ok(None),
+                Place::Lost(next) => {
+                    *cursor = next;
+                    return Ok(None);
+                }
                 Place::Memory(block) => {
                     let limit = u64::MAX;
                     return Ok(Some(Found { block, limit }));
@@ -279,7 +283,7 @@ impl<D: Disk> Streams<D> {
                 });
                 block.map_or(segment.head.next, |block| block.next.max(cursor + 1))
             }
-            Place::Memory(_) | Place::None => cursor + 1,
+            Place::Memory(_) | Place::Lost(_) | Place::None => cursor + 1,
         }
     }
 }

@@ -94,7 +94,9 @@ pub(super) enum Place {
     Memory(Arc<Block>),
     Current(Arc<Current>, BlockAt),
     Past(Arc<Segment>),
-    /// There is none.
+    /// What there was up to this offset is lost.
+    Lost(u64),
+    /// There is none yet.
     None,
 }
 
@@ -183,7 +185,7 @@ impl State {
             return Ok(Place::Memory(block.clone()));
         }
         if self.open.is_empty() {
-            return Ok(Place::None);
+            return Ok(Place::Lost(self.next()));
         }
         self.open.shared_already().map(Place::Memory).ok_or(())
     }

@@ -135,7 +135,7 @@ impl<'t, 'o> Commit<'t, 'o> {
             if state.is_empty() {
                 streams.remove(stream)?;
             } else {
-                streams.insert(stream, state.as_slice())?;
+                streams.insert(stream, &*self.cloak.seal(state)?)?;
             }
         }
         let header = &mut self.base.header;

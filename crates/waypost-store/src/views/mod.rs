@@ -389,7 +389,11 @@ impl Views {
     /// How far each stream is, as of the last commit.
     pub(crate) fn streams(&self) -> Result<BTreeMap<u32, Vec<u8>>, ViewsError> {
         use redb::{ReadableDatabase, ReadableTable};
-        let db = self.shared().db.clone().ok_or(ViewsError::Closed)?;
+        let (db, cloak) = {
+            let shared = self.shared();
+            let db = shared.db.clone().ok_or(ViewsError::Closed)?;
+            (db, shared.cloak.clone())
+        };
         let table = match db.begin_read()?.open_table(tables::STREAMS) {
             Ok(table) => table,
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
@@ -398,7 +402,7 @@ impl Views {
         let mut streams = BTreeMap::new();
         for row in table.iter()? {
             let (stream, state) = row?;
-            streams.insert(stream.value(), state.value().to_vec());
+            streams.insert(stream.value(), cloak.open(state.value())?.into_owned());
         }
         Ok(streams)
     }
