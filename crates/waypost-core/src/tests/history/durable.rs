@@ -257,3 +257,26 @@ fn messages_at_qos_0_come_in_their_places() {
             .eq((0..9).map(|number| { (number, u8::try_from(number % 3).unwrap()) }))
     );
 }
+
+/// At QoS 0 nothing comes twice, also if the machine stops before it is written down that it was sent.
+#[test]
+fn what_is_at_qos_0_is_not_sent_again_after_a_start() {
+    let (mut world, publisher) = world_with(1, 1, |_| {});
+    let reader = connect(&mut world, &durable());
+    world.subscribe(reader, "$from/offset=0/b/x", 1);
+    world.is_store_held = true;
+    world.publish(publisher, "b/x", "0", 0);
+    let mut got = Vec::new();
+    while got.is_empty() {
+        assert!(world.store_step());
+        got = super::reader::take(&mut world, reader);
+    }
+    world.is_store_held = false;
+    world.crash_and_restore();
+    let reader = connect(&mut world, &durable());
+    assert_eq!(read(&mut world, reader), []);
+    let publisher = world.connect(&v5("publisher"));
+    publish(&mut world, publisher, "b/x", 1..2);
+    assert_eq!(offsets(&read(&mut world, reader)), [1]);
+    assert_eq!(world.broker(0).messages_owed(), 0);
+}

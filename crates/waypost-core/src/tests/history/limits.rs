@@ -150,3 +150,23 @@ fn a_window_of_the_client_is_kept() {
         [3, 4, 5, 6, 7, 8, 9, 10, 11]
     );
 }
+
+/// A client that reads nothing of what was costs no window in memory: its outbox is all there is.
+#[test]
+fn a_client_that_does_not_read_has_no_window() {
+    for qos in 0..=2 {
+        let (mut world, publisher) = world_with(1, 1, |limits| limits.outbox_bytes_max = 2_000);
+        publish(&mut world, publisher, "b/x", 0..300);
+        let reader = world.connect(&v5("r"));
+        world.stall(reader, true);
+        world.subscribe(reader, "$from/offset=0/b/x", qos);
+        let slot = world.broker(0).sessions.find("r").unwrap();
+        let session = world.broker(0).sessions.get(slot).unwrap();
+        let readers = &session.delivery.as_ref().unwrap().readers;
+        assert_eq!(readers.iter().next().unwrap().in_memory(), (0, 0));
+        assert_eq!(world.broker(0).history_reads_waiting(), 0);
+        world.stall(reader, false);
+        let got = offsets(&read(&mut world, reader));
+        assert!(got.iter().copied().eq(0..300), "QoS {qos}: {got:?}");
+    }
+}
