@@ -65,6 +65,12 @@ cargo xtask TASK: everything a developer runs
                                --one-in N messages for it (20)
   bench durable                QoS 1 between sessions that outlive their connections, with syncs and without, and beside
                                mosquitto and nats-server with theirs; --rounds N (3), --seconds N (5)
+  bench history                what live traffic feels while a stream's past is read; --readers N (100), --bytes N of the
+                               stream (10,000,000,000), --payload BYTES (1,024), --rounds N (6), --seconds N per phase (10)
+  bench history-warm           how fast one subscriber gets what is in memory; --bytes N (1,000,000,000),
+                               --payload BYTES (4,096), --rounds N (5)
+  bench stream-seek            how soon the first message comes by offset and by time; --records N (100,000,000),
+                               --payload BYTES (16), --seeks N (100)
   help                         this text
 
 One test only:                 cargo test -p waypost-tests --test conformance_5 will

@@ -1,4 +1,4 @@
-//! `cargo xtask bench store-…`, `bench durable`: the goals of storage, one JSON line a run to `docs/evidence/bench.jsonl`.
+//! `cargo xtask bench store-…`, `bench durable`, `bench history…`, `bench stream-seek`: the goals of storage, one JSON line a run to `docs/evidence/bench.jsonl`.
 //!
 //! The measuring is done by `waypost-storage`, in the crate of the end-to-end tests, which has the clients for it.
 
@@ -27,6 +27,12 @@ const SCENARIOS: &[(&str, &[&str])] = &[
     ),
     ("store-segments", &["--segments", "--one-in"]),
     ("durable", &["--rounds", "--seconds"]),
+    (
+        "history",
+        &["--readers", "--bytes", "--payload", "--rounds", "--seconds"],
+    ),
+    ("history-warm", &["--bytes", "--payload", "--rounds"]),
+    ("stream-seek", &["--records", "--payload", "--seeks"]),
 ];
 
 /// Takes the name of a scenario from the front, if there is one.

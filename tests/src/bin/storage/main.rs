@@ -15,6 +15,7 @@
 mod crowd;
 mod drain;
 mod durable;
+mod history;
 mod owed;
 mod segments;
 mod start;
@@ -34,8 +35,14 @@ fn main() -> ExitCode {
         "store-drain" => drain::run(),
         "store-segments" => segments::run(),
         "durable" => durable::run(),
+        "history" => history::many_readers(),
+        "history-warm" => history::one_warm_reader(),
+        "stream-seek" => history::seek(),
         _ => {
-            eprintln!("scenarios: store-start, store-owed, store-drain, store-segments, durable");
+            eprintln!(
+                "scenarios: store-start, store-owed, store-drain, store-segments, durable, history, history-warm, \
+                 stream-seek"
+            );
             return ExitCode::from(2);
         }
     };
