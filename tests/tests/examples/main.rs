@@ -8,3 +8,4 @@
 )]
 
 mod chat;
+mod orders;

@@ -116,8 +116,8 @@ pub fn many_readers() -> Value {
         let threads: Vec<_> = (0..readers)
             .map(|number| {
                 // Everybody begins somewhere else.
-                let from =
-                    (number * rounds as u64 + round) * past.records / (readers * rounds as u64);
+                let from = (number * u64::from(rounds) + round) * past.records
+                    / (readers * u64::from(rounds));
                 let name = format!("reader-{number}");
                 let stream = reader(&past.server, &name, &format!("offset={from}"));
                 let (read, stop) = (Arc::clone(&read), Arc::clone(&stop));

@@ -1,13 +1,5 @@
 //! `examples/orders`, run as its page says.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
-
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
