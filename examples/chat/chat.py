@@ -18,8 +18,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-# Which subscription a message came by: subscription identifiers, one of the things MQTT 5 has.
-NOW, OLDER = 1, 2
+# Which subscription a message came by: subscription identifiers, one of the things MQTT 5 has. Each /older has the next
+# one, so that what is still on its way for the last is not taken for it.
+NOW = 1
 
 
 class Room:
@@ -31,6 +32,7 @@ class Room:
         self.first = None
         # Lines asked for by /older, until all of them are there.
         self.older = None
+        self.identifier = NOW
         self.shown = 0
 
     def enter(self):
@@ -46,11 +48,12 @@ class Room:
         offset = int(dict(message.properties.UserProperty)["waypost-offset"])
         line = json.loads(message.payload)
         text = f"{line['user']}: {line['text']}"
-        if message.properties.SubscriptionIdentifier == [NOW]:
+        identifiers = message.properties.SubscriptionIdentifier
+        if identifiers == [NOW]:
             self.first = offset if self.first is None else self.first
             self.shown += 1
             print(text, flush=True)
-        elif self.older is None:
+        elif self.older is None or identifiers != [self.identifier]:
             return
         elif offset < self.first:
             self.older["lines"].append((offset, text))
@@ -63,7 +66,8 @@ class Room:
             return
         topic_filter = f"$from/last={self.shown + self.lines}/{self.topic}"
         self.older = {"filter": topic_filter, "lines": []}
-        self.subscribe(topic_filter, OLDER)
+        self.identifier += 1
+        self.subscribe(topic_filter, self.identifier)
 
     def show_older(self):
         """The first line on the screen came again: everything before it is there."""
