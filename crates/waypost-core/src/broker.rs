@@ -329,7 +329,8 @@ impl Broker {
     pub fn next_timeout(&self) -> Option<u64> {
         if self.moving.to_yield.is_empty() && self.recheck.is_none() {
             let dead_ms = self.dead.next_ms();
-            self.timers.next().into_iter().chain(dead_ms).min()
+            let next = self.timers.next().into_iter().chain(dead_ms);
+            next.chain(self.next_burst_ms()).min()
         } else {
             Some(0)
         }
@@ -360,6 +361,7 @@ impl Broker {
             }
         }
         self.publish_dead_letters(now, out);
+        self.send_burst(now, out);
         self.compact_timers();
     }
 

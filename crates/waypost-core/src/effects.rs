@@ -182,6 +182,9 @@ pub trait Effects {
     /// Bytes that wait in a connection's outbox.
     fn outbox_bytes(&self, connection: ConnectionId) -> usize;
 
+    /// `handle_writable` follows once something of this connection's outbox was written, however much waits in it.
+    fn tell_when_written(&mut self, connection: ConnectionId);
+
     /// Flush what is queued, then close. The core has forgotten the connection: no `handle_closed` follows.
     fn close(&mut self, connection: ConnectionId);
 

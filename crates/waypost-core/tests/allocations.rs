@@ -69,6 +69,8 @@ impl Effects for Nowhere {
         0
     }
 
+    fn tell_when_written(&mut self, _: ConnectionId) {}
+
     fn close(&mut self, _: ConnectionId) {}
 
     fn read(&mut self, _: ConnectionId, _: bool) {}

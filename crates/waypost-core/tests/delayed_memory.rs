@@ -44,6 +44,8 @@ impl Effects for Nowhere {
     fn outbox_bytes(&self, _: ConnectionId) -> usize {
         0
     }
+    fn tell_when_written(&mut self, _: ConnectionId) {}
+
     fn close(&mut self, _: ConnectionId) {}
     fn read(&mut self, _: ConnectionId, _: bool) {}
     fn mailbox(&mut self, _: ShardId) -> &mut MailBatch {

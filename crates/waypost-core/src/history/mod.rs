@@ -2,7 +2,7 @@
 //!
 //! Such a subscription is not in the topic index: it is a *reader* of a stream and never of the live fan-out, so that
 //! what was and what comes are one sequence. `from.rs` reads what is asked for, `start.rs` finds where that begins before
-//! the SUBACK goes, `reader.rs` is one reader, `sending.rs` sends what it read, `tail.rs` is where readers wait together
+//! the SUBACK goes, `reader.rs` is one reader, `sending.rs` sends what it read, `turns.rs` is how little of that goes at once, `tail.rs` is where readers wait together
 //! at the end of a stream, `copying.rs` puts what a session has to get for sure into its own queue. Not here: the streams
 //! themselves (`stream.rs`, `streams.rs`), and who is asked whether somebody may read them.
 
@@ -13,6 +13,7 @@ mod sending;
 mod start;
 mod subscribing;
 mod tail;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub(crate) use self::reader::{Place, Reader, Readers, State};
 use self::sending::Labels;
 pub(crate) use self::start::Found;
 use self::tail::{TailKey, Tails};
+use self::turns::Turns;
 use crate::broker::Broker;
 use crate::effects::{Effects, Now};
 use crate::held::Recipient;
@@ -42,6 +44,7 @@ pub(crate) struct History {
     pub copies: Copies,
     /// Messages up to this number were written down before the start.
     pub restored_upto: MessageId,
+    turns: Turns,
     /// Where the filters of a packet that is handled anew begin.
     known: Option<Vec<Option<Found>>>,
     labels: Labels,

@@ -19,6 +19,8 @@ pub(crate) struct Readers {
     all: Vec<Reader>,
     /// Whose turn it is to send.
     turn: usize,
+    /// The session waits for the next burst.
+    pub is_in_line: bool,
 }
 
 /// A subscription that reads a stream.
@@ -333,6 +335,11 @@ impl Readers {
     pub fn is_waiting(&self) -> bool {
         let mut all = self.all.iter();
         all.any(|reader| reader.front().is_some() || reader.wants_read())
+    }
+
+    /// Whether one has something to send.
+    pub fn has_some(&self) -> bool {
+        self.all.iter().any(|reader| reader.front().is_some())
     }
 
     /// The next one that has something to send: they take turns.

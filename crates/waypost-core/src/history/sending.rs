@@ -120,6 +120,12 @@ impl Broker {
             return Step::Stop;
         };
         let delivery = session.delivery.as_mut();
+        let has_some = delivery.is_some_and(|delivery| delivery.readers.has_some());
+        if !has_some || !self.is_turn_of(slot, id, out) {
+            return Step::Stop;
+        }
+        let session = self.sessions.get_mut(slot);
+        let delivery = session.and_then(|session| session.delivery.as_mut());
         let Some(reader) = delivery.and_then(|delivery| delivery.readers.next_to_send()) else {
             return Step::Stop;
         };
@@ -141,6 +147,7 @@ impl Broker {
                 Aim::At(target) => {
                     self.counters.history_sent += 1;
                     self.counters.deliveries += 1;
+                    self.history.turns.spend(&message);
                     out.deliver_many(&message, &[target], &identifiers);
                 }
             }

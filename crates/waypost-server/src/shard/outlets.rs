@@ -341,6 +341,12 @@ impl Effects for Outlets {
         len
     }
 
+    fn tell_when_written(&mut self, connection: ConnectionId) {
+        if let Some(connection) = self.connections.get(connection.0 as usize) {
+            connection.congested.set(true);
+        }
+    }
+
     fn close(&mut self, connection: ConnectionId) {
         let index = connection.0 as usize;
         if let Some(connection) = self.connections.get_mut(index)

@@ -184,6 +184,9 @@ impl Effects for Net<'_> {
         }
     }
 
+    /// Clients that are not stalled have read everything at once, and those that were are told anyway.
+    fn tell_when_written(&mut self, _connection: ConnectionId) {}
+
     fn close(&mut self, connection: ConnectionId) {
         let wire = self.wire(connection);
         assert!(wire.is_open, "closed twice");

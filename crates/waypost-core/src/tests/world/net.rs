@@ -112,6 +112,10 @@ impl Effects for Net<'_> {
         wire.unwrap().outbox_bytes
     }
 
+    fn tell_when_written(&mut self, connection: ConnectionId) {
+        self.wire(connection).was_above = true;
+    }
+
     fn close(&mut self, connection: ConnectionId) {
         self.wire(connection).is_closed = true;
     }
