@@ -1,8 +1,10 @@
 //! The bounds of readers, at N, N + 1 and 2 N; and clients that read slowly.
 
+use waypost_mqtt::{Filter, Packet, PacketId, Properties, Subscribe, SubscriptionRequest};
+
 use super::{offsets, publish, read, world_with};
 use crate::stream::Wanted;
-use crate::tests::world::v5;
+use crate::tests::world::{options, v5};
 
 /// Beyond `history_readers_per_session_max`: SUBACK 0x97. One that is subscribed to again does not count twice.
 #[test]
@@ -151,6 +153,7 @@ fn a_window_of_the_client_is_kept() {
     );
 }
 
+<<<<<<< HEAD
 /// A client that reads nothing of what was costs no window in memory: its outbox is all there is.
 #[test]
 fn a_client_that_does_not_read_has_no_window() {
@@ -170,3 +173,69 @@ fn a_client_that_does_not_read_has_no_window() {
         assert!(got.iter().copied().eq(0..300), "QoS {qos}: {got:?}");
     }
 }
+=======
+/// Goal: readers make way for what is live: between two calls they send one burst, all of them together. Method: ten that
+/// read as fast as they can, and a store that answers without a time-out of the shard in between.
+#[test]
+fn all_readers_together_send_a_burst_at_a_time() {
+    const PAYLOAD: usize = 2_000;
+    const COUNT: u32 = 100;
+    let (mut world, publisher) = world_with(1, 1, |_| {});
+    let payload = "x".repeat(PAYLOAD);
+    for _ in 0..COUNT {
+        world.publish(publisher, "b/x", &payload, 0);
+    }
+    let readers: Vec<_> = (0..10)
+        .map(|at| world.connect(&v5(&format!("r{at}"))))
+        .collect();
+    world.is_store_held = true;
+    for reader in &readers {
+        let filter = Filter::parse("$from/offset=0/b/x").unwrap();
+        let requests = [SubscriptionRequest {
+            filter,
+            options: options(0),
+        }];
+        let packet_id = PacketId::new(1).unwrap();
+        let subscribe = Subscribe::new(packet_id, Properties::EMPTY, &requests);
+        world.send(*reader, &Packet::Subscribe(subscribe));
+    }
+    while world.store_step() {}
+    let publishes =
+        |lines: Vec<String>| lines.iter().filter(|it| it.starts_with("PUBLISH")).count();
+    let mut counts = Vec::new();
+    for reader in &readers {
+        counts.push(publishes(world.take(*reader)));
+    }
+    let sent: usize = counts.iter().sum();
+    assert!(
+        (10..=40).contains(&sent),
+        "{sent} records of 2 kB before the first turn is over"
+    );
+    world.is_store_held = false;
+    world.settle();
+    for (reader, count) in readers.iter().zip(&mut counts) {
+        *count += publishes(world.take(*reader));
+        assert_eq!(*count, COUNT as usize);
+    }
+}
+
+/// What a client does not read lies in the stream, not in its outbox.
+#[test]
+fn little_of_a_stream_waits_in_an_outbox() {
+    let (mut world, publisher) = world_with(1, 1, |_| {});
+    let payload = "x".repeat(10_000);
+    for _ in 0..100 {
+        world.publish(publisher, "b/x", &payload, 0);
+    }
+    let reader = world.connect(&v5("r"));
+    world.stall(reader, true);
+    world.subscribe(reader, "$from/offset=0/b/x", 0);
+    let got = read(&mut world, reader).len();
+    assert!(
+        (13..=14).contains(&got),
+        "{got} records of 10 kB in an outbox of 128 KiB"
+    );
+    world.stall(reader, false);
+    assert_eq!(got + read(&mut world, reader).len(), 100);
+}
+>>>>>>> ef31ec5 (Test that readers of streams send a burst at a time, and how little waits for a client that does not read)
