@@ -153,7 +153,6 @@ fn a_window_of_the_client_is_kept() {
     );
 }
 
-<<<<<<< HEAD
 /// A client that reads nothing of what was costs no window in memory: its outbox is all there is.
 #[test]
 fn a_client_that_does_not_read_has_no_window() {
@@ -173,7 +172,7 @@ fn a_client_that_does_not_read_has_no_window() {
         assert!(got.iter().copied().eq(0..300), "QoS {qos}: {got:?}");
     }
 }
-=======
+
 /// Goal: readers make way for what is live: between two calls they send one burst, all of them together. Method: ten that
 /// read as fast as they can, and a store that answers without a time-out of the shard in between.
 #[test]
@@ -238,4 +237,3 @@ fn little_of_a_stream_waits_in_an_outbox() {
     world.stall(reader, false);
     assert_eq!(got + read(&mut world, reader).len(), 100);
 }
->>>>>>> ef31ec5 (Test that readers of streams send a burst at a time, and how little waits for a client that does not read)
