@@ -199,11 +199,10 @@ fn all_readers_together_send_a_burst_at_a_time() {
         world.send(*reader, &Packet::Subscribe(subscribe));
     }
     while world.store_step() {}
-    let publishes =
-        |lines: Vec<String>| lines.iter().filter(|it| it.starts_with("PUBLISH")).count();
+    let count_of = |lines: Vec<String>| lines.iter().filter(|it| it.starts_with("PUBLISH")).count();
     let mut counts = Vec::new();
     for reader in &readers {
-        counts.push(publishes(world.take(*reader)));
+        counts.push(count_of(world.take(*reader)));
     }
     let sent: usize = counts.iter().sum();
     assert!(
@@ -213,7 +212,7 @@ fn all_readers_together_send_a_burst_at_a_time() {
     world.is_store_held = false;
     world.settle();
     for (reader, count) in readers.iter().zip(&mut counts) {
-        *count += publishes(world.take(*reader));
+        *count += count_of(world.take(*reader));
         assert_eq!(*count, COUNT as usize);
     }
 }
