@@ -6,6 +6,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -62,6 +63,7 @@ fn past(directory: &Path, records: u64, payload: u64) -> Result<Past, Value> {
         .arg(&configuration)
         .arg("--data-dir")
         .arg(data_dir(directory))
+        .stdout(Stdio::null())
         .status();
     assert!(status.expect("waypost runs").success(), "the import failed");
     let import_seconds = begun.elapsed().as_secs_f64();
