@@ -21,8 +21,9 @@ use crate::history::with_filter;
 use crate::mailbox::{Inbound, Mailbox};
 use crate::metrics::Stats;
 
-/// How nice this thread is: whoever reads history is behind whoever catches up with a queue.
-pub(super) const NICENESS: i32 = 7;
+/// How nice this thread is: whoever reads history is behind everybody else. Where shards have all cores to themselves, live
+/// traffic would wait for it; where they wait for what it reads, it has their time.
+pub(super) const NICENESS: i32 = 19;
 
 /// What could not be read is tried again after this time.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -54,6 +55,7 @@ enum Outcome {
 impl<D: Disk> StreamReader<D> {
     /// Reads until the indexer has ended.
     pub(super) fn run(self) {
+        self.look_at_ends();
         let mut parked = Parked::default();
         let mut postponed = Postponed::new();
         loop {
@@ -77,6 +79,18 @@ impl<D: Disk> StreamReader<D> {
                 self.serve(shard, ask, &mut parked, &mut postponed);
             }
             set(&self.stats.server.stream_reads_waiting, parked.count());
+        }
+    }
+
+    /// A segment that an earlier run did not finish has no table of its blocks: the first search makes it. Now, so that no
+    /// subscriber waits for that.
+    fn look_at_ends(&self) {
+        let now_ms = self.wall.now_ms();
+        let (streams, all) = (self.store.streams(), streams::Filter::All);
+        for stream in streams.list(now_ms) {
+            let end = stream.next.saturating_sub(1);
+            // What cannot be read now is told to whoever reads it.
+            drop(streams.read(stream.id, end, all, (1, 1), now_ms));
         }
     }
 
