@@ -13,7 +13,7 @@ pub(super) const PARTITION_METRICS: [(&str, &str, &str, Show); 4] = [
     (
         "waypost_store_cache_partition_hits_total",
         "counter",
-        "Messages wanted back that were in this part of the message cache; the label is the filter of the [[topic]] that has memory of its own, or a strategy, or store for all the others.",
+        "Messages wanted back that were in this part of the message cache; the label is the filter of the [[topic]] that has memory of its own, or a strategy, streams for what their readers share, or store for all the others.",
         |part| part.counters.hits.to_string(),
     ),
     (

@@ -13,6 +13,7 @@ use waypost_core::rows::message::decode_message;
 use waypost_names::UnknownStrategy;
 use waypost_store::disk::RealDisk;
 use waypost_store::log::LogOptions;
+use waypost_store::streams::StreamsOptions;
 use waypost_store::{
     Disk, Partitions, Recovered, Store, StoreError, StoreOptions, StoreWriter, ViewsAtStart, cache,
 };
@@ -249,6 +250,7 @@ pub fn options(config: &Config) -> Result<StoreOptions, OpenError> {
     let partitions = partitions(config);
     let config = &config.store;
     let mut keys = key::read(config, |name| std::env::var_os(name))?;
+    let cache = cache::find(config.cache).map_err(OpenError::Cache)?;
     Ok(StoreOptions {
         log: LogOptions {
             segment_bytes: config.segment_bytes,
@@ -257,10 +259,10 @@ pub fn options(config: &Config) -> Result<StoreOptions, OpenError> {
             older_keys: keys.older.into_iter().map(Arc::new).collect(),
             ..LogOptions::default()
         },
-        cache: cache::find(config.cache).map_err(OpenError::Cache)?,
+        cache,
         cache_bytes: config.cache_bytes,
         partitions,
-        streams,
+        streams: StreamsOptions { cache, ..streams },
     })
 }
 

@@ -83,6 +83,7 @@ impl Run {
                 block_bytes: 100 + random.below(200) as usize,
                 cache_bytes: 2_000,
                 tables_bytes: 2_000,
+                ..StreamsOptions::default()
             },
             ..StoreOptions::default()
         };

@@ -43,14 +43,10 @@ pub struct StoreFigures {
     pub cache: Counters,
     /// Bytes of messages in it.
     pub cache_bytes: u64,
-    /// The same of each of its partitions.
+    /// The same of each of its partitions, and last of the blocks of streams that readers share.
     pub cache_partitions: Vec<PartitionFigures>,
     /// Messages that were put into the first partition because there were as many others as there may be.
     pub cache_crowded_out: u64,
-    /// What the cache of streams' blocks was good for.
-    pub stream_cache: Counters,
-    /// Bytes in it.
-    pub stream_cache_bytes: u64,
     /// Bytes of streams' files.
     pub stream_bytes: u64,
     /// How often a stream fell behind, because its files could not be written.
@@ -109,7 +105,6 @@ impl<D: Disk> Store<D> {
         figures.retired = lock(&self.retirement).done;
         figures.rows = segments.values().map(|figures| figures.rows).sum();
         figures.queues = self.views.queue_count()?;
-        (figures.stream_cache, figures.stream_cache_bytes) = self.streams.cache_figures();
         figures.stream_bytes = self.streams.bytes();
         figures.streams_fell_behind = self.streams.times_behind();
         figures.cache_partitions = self.cache.figures();
@@ -119,6 +114,7 @@ impl<D: Disk> Store<D> {
             figures.cache.evictions += part.counters.evictions;
             figures.cache_bytes += part.bytes;
         }
+        figures.cache_partitions.push(self.streams.cache_figures());
         figures.cache_crowded_out = self.cache.crowded_out();
         Ok(figures)
     }

@@ -67,7 +67,9 @@ pub struct StreamsOptions {
     pub segment_bytes_max: u64,
     /// When a block is full, in bytes.
     pub block_bytes: usize,
-    /// How much memory decoded blocks may take that readers share, in bytes,
+    /// What stays in memory of the decoded blocks that readers share;
+    pub cache: &'static waypost_cache::Strategy,
+    /// how much memory these may take, in bytes,
     pub cache_bytes: u64,
     /// and tables of segments.
     pub tables_bytes: u64,
@@ -80,6 +82,7 @@ impl Default for StreamsOptions {
             configured: Vec::new(),
             segment_bytes_max: 64 << 20,
             block_bytes: 64 << 10,
+            cache: waypost_cache::default_strategy(),
             cache_bytes: 16 << 20,
             tables_bytes: 32 << 20,
         }

@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use waypost_cache::{Cached, Counters, ENTRY_BYTES, Key};
+use waypost_cache::{Cached, ENTRY_BYTES, Key, Strategy};
 use waypost_encrypt::SALT_BYTES;
 
 use super::{
@@ -27,6 +27,7 @@ use crate::{
         block::{BLOCK_HEADER, BlockHeader, Cipher, Packers},
         segment::NoHeader,
     },
+    message_cache::PartitionFigures,
     store::lock,
 };
 
@@ -103,6 +104,7 @@ pub(super) struct Files<D: Disk> {
     pub log: LogOptions,
     pub packers: Packers,
     next_uid: AtomicU64,
+    cache: &'static Strategy,
     blocks: Cache<Arc<Block>>,
     tables: Cache<Kept>,
     open: Cache<Arc<Opened<D::File>>>,
@@ -119,13 +121,13 @@ impl<D: Disk> std::fmt::Debug for Files<D> {
 impl<D: Disk> Files<D> {
     pub fn new(disk: Arc<D>, log: LogOptions, options: &StreamsOptions) -> Self {
         let lru = waypost_cache::default_strategy();
-        let cached = |bytes| Cached::new(lru, bytes);
         Self {
             disk,
             log,
             packers: Packers::default(),
             next_uid: AtomicU64::new(1),
-            blocks: Mutex::new(cached(options.cache_bytes)),
+            cache: options.cache,
+            blocks: Mutex::new(Cached::new(options.cache, options.cache_bytes)),
             tables: Mutex::new(Cached::new(lru, options.tables_bytes)),
             open: Mutex::new(Cached::new(lru, FILES_OPEN_MAX * ENTRY_BYTES)),
             damaged: Mutex::default(),
@@ -409,10 +411,16 @@ impl<D: Disk> Files<D> {
         }
     }
 
-    /// What the cache of blocks was good for, and how many bytes are in it.
-    pub fn cache_figures(&self) -> (Counters, u64) {
+    /// What the cache of blocks was good for.
+    pub fn cache_figures(&self) -> PartitionFigures {
         let blocks = lock(&self.blocks);
-        (blocks.counters(), blocks.bytes())
+        PartitionFigures {
+            name: "streams".into(),
+            strategy: self.cache.name,
+            counters: blocks.counters(),
+            bytes: blocks.bytes(),
+            explanation: blocks.explain(),
+        }
     }
 }
 

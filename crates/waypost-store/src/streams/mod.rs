@@ -34,8 +34,6 @@ use std::{
     },
 };
 
-use waypost_cache::Counters;
-
 pub use self::api::{
     Describe, Described, Filter, Found, Imported, Purge, Start, StreamInfo, StreamOptions,
     StreamRead, StreamRecord, StreamsOptions,
@@ -55,6 +53,7 @@ use crate::{
     backup::Original,
     disk::{Disk, DiskFile},
     log::LogError,
+    message_cache::PartitionFigures,
     record::StreamId,
     store::{StoreError, lock},
 };
@@ -157,8 +156,8 @@ impl<D: Disk> Streams<D> {
         Ok(stream)
     }
 
-    /// What the cache of blocks was good for, and how many bytes are in it.
-    pub(crate) fn cache_figures(&self) -> (Counters, u64) {
+    /// What the cache of blocks was good for.
+    pub(crate) fn cache_figures(&self) -> PartitionFigures {
         self.files.cache_figures()
     }
 

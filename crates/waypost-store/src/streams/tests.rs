@@ -36,6 +36,7 @@ fn options(configured: Vec<StreamOptions>) -> StoreOptions {
             block_bytes: 200,
             cache_bytes: 2_000,
             tables_bytes: 4_000,
+            ..StreamsOptions::default()
         },
         ..StoreOptions::default()
     }
@@ -263,6 +264,25 @@ fn a_rare_topic_is_found_without_reading_everything() {
     let whole = world.disk.steps() - before;
     assert!(narrow * 3 < whole, "{narrow} steps against {whole}");
     assert!(read_all(&world.store, 0, Filter::Topics(&never), 0).is_empty());
+}
+
+/// What stays in memory of streams is what the options say, and tells what it was good for.
+#[test]
+fn blocks_are_kept_by_the_strategy_that_is_asked_for() {
+    let mut world = World::one();
+    world.options.streams.cache = waypost_cache::find("sieve").unwrap();
+    world.options.streams.cache_bytes = 1 << 20;
+    world.enter_numbered(0..100);
+    world.store.commit(world.now_ms).unwrap();
+    world.reopen(false);
+    for _ in 0..2 {
+        assert_eq!(read_all(&world.store, 0, Filter::All, 0).len(), 100);
+    }
+    let figures = world.store.figures().unwrap();
+    let streams = figures.cache_partitions.last().unwrap();
+    assert_eq!((&*streams.name, streams.strategy), ("streams", "sieve"));
+    assert!(streams.counters.hits > 0 && streams.counters.misses > 0);
+    assert!(streams.bytes > 5_000, "{}", streams.bytes);
 }
 
 #[test]

@@ -513,7 +513,7 @@ fn a_topic_has_memory_of_its_own() {
         crowded_out.load(Ordering::Relaxed) > 0
     });
     let parts = running.stats.cache_partitions();
-    assert_eq!(parts.len(), 1 + PARTITIONS_MAX);
+    assert_eq!(parts.len(), 2 + PARTITIONS_MAX, "and that of streams");
     let part = |name| parts.iter().find(|part| &*part.name == name).unwrap();
     let (node, own) = (part("store"), part("a/own"));
     assert_eq!((node.strategy, own.strategy), ("lru", "auto"));
