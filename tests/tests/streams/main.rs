@@ -11,6 +11,7 @@
 
 mod commands;
 mod history;
+mod large;
 
 use std::path::Path;
 use std::process::Output;
