@@ -117,6 +117,11 @@ pub fn targets() -> &'static [Target] {
             decoder: "waypost_store::Streams",
         },
         Target {
+            name: "stream_line",
+            run: targets::stream_line::run,
+            decoder: "waypost_server::history::decode_line",
+        },
+        Target {
             name: "stream_parts",
             run: targets::stream_parts::run,
             decoder: "waypost_store::streams::decode_part",

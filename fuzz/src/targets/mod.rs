@@ -16,5 +16,6 @@ pub mod store_backup;
 pub mod store_log;
 pub mod store_records;
 pub mod stream_file;
+pub mod stream_line;
 pub mod stream_parts;
 pub mod websocket;
