@@ -1,0 +1,1 @@
+//! The key directory: whose keys this user has, and whom they trust.
