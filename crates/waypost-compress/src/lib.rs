@@ -14,8 +14,10 @@
     )
 )]
 
+mod stages;
 mod strategies;
 
+pub use stages::{STAGES_MAX, Stages, StagesAtWork, StagesError};
 pub use strategies::{by_number, default_strategy, registry};
 pub use waypost_names::UnknownStrategy;
 
@@ -73,6 +75,12 @@ pub enum DecompressError {
         /// The caller's limit in bytes.
         limit: usize,
     },
+    /// They were packed with a dictionary that is not here.
+    #[error("packed with dictionary {id}, which is not known here")]
+    NoDictionary {
+        /// The dictionary's id, as the frame names it.
+        id: u32,
+    },
 }
 
 impl CompressError {
@@ -103,6 +111,9 @@ pub struct Strategy {
     pub aliases: &'static [&'static str],
     /// What stands for it on disk and on links. Never changed, never given to another.
     pub number: u8,
+    /// What stands for it in `content-encoding`: HTTP's name where it has one, else one that begins with `waypost-`. Never
+    /// changed, never given to another.
+    pub encoding: &'static str,
     /// What it does, in one line.
     pub summary: &'static str,
     /// Where its definition comes from.
@@ -114,6 +125,17 @@ pub struct Strategy {
 /// Finds a strategy by name or alias; case, `_` and `-` do not matter.
 pub fn find(name: &str) -> Result<&'static Strategy, UnknownStrategy> {
     waypost_names::find("compress", registry(), name)
+}
+
+/// Finds a strategy by what stands for it in `content-encoding`. Case does not matter, and `x-compress` is `compress`
+/// (RFC 9110, 8.4.1).
+pub fn find_encoding(encoding: &str) -> Option<&'static Strategy> {
+    let encoding = match encoding {
+        old if old.eq_ignore_ascii_case("x-compress") => "compress",
+        encoding => encoding,
+    };
+    let is_it = |strategy: &&Strategy| strategy.encoding.eq_ignore_ascii_case(encoding);
+    registry().iter().find(is_it)
 }
 
 waypost_names::named!(Strategy);
@@ -145,5 +167,18 @@ mod tests {
         let error = find("no such thing").unwrap_err();
         assert_eq!(error.names.len(), registry().len());
         assert_eq!(error.family, "compress");
+    }
+
+    #[test]
+    fn an_encoding_stands_for_one_strategy_in_any_case() {
+        for strategy in registry() {
+            assert_eq!(find_encoding(strategy.encoding), Some(strategy));
+            assert_eq!(
+                find_encoding(&strategy.encoding.to_uppercase()),
+                Some(strategy)
+            );
+        }
+        assert_eq!(find_encoding("gzip"), None);
+        assert_eq!(find_encoding(""), None);
     }
 }

@@ -6,6 +6,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     name: "identity",
     aliases: &["none", "off", "raw", "store"],
     number: 0,
+    encoding: "identity",
     summary: "the bytes as they are",
     source: "textbook",
     new: || Box::new(Identity),

@@ -11,6 +11,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     name: "lz4",
     aliases: &["lz4-block"],
     number: 1,
+    encoding: "waypost-lz4",
     summary: "fast both ways, saves half of what is text",
     source: "Collet 2011; the LZ4 block format, by lz4_flex",
     new: || Box::new(Lz4),

@@ -12,6 +12,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     name: "zstd",
     aliases: &["zstandard"],
     number: 2,
+    encoding: "zstd",
     summary: "saves more than lz4, at some three times its cost",
     source: "RFC 8878, by the reference implementation",
     new: || Box::new(Zstandard::default()),
