@@ -129,7 +129,7 @@ pub fn targets() -> &'static [Target] {
         Target {
             name: "websocket",
             run: targets::websocket::run,
-            decoder: "waypost_server::stream::websocket::Decoder",
+            decoder: "waypost_mqtt::websocket::Decoder",
         },
     ]
 }

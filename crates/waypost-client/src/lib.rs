@@ -13,4 +13,6 @@
     )
 )]
 
+pub mod door;
 pub mod keys;
+pub mod protocol;

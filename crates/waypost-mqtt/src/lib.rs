@@ -5,6 +5,8 @@
 //! [`PublishHead`] is the way out for a message with many receivers: everything before the payload,
 //! written once, with the place of the packet identifier returned so that it can be patched.
 //!
+//! [`websocket`] is the framing that MQTT may be carried in (5 §6, RFC 6455).
+//!
 //! Decoding checks every rule that one packet alone can break and answers with a [`DecodeError`] that
 //! names offset, field and statement. Decoding never allocates.
 //!
@@ -33,6 +35,7 @@ mod protocol;
 mod reason;
 mod rules;
 mod topic;
+pub mod websocket;
 
 pub use decode::decode;
 pub use encode::{PublishHead, encode, encode_publish_head, publish_len};

@@ -2,7 +2,7 @@
 //!
 //! Input: a byte for the sender and the length of the pieces, then the bytes of the stream.
 
-use waypost_server::stream::websocket::{Decoder, End, FrameHeader, Opcode, Sender};
+use waypost_mqtt::websocket::{Decoder, End, FrameHeader, Opcode, Sender};
 
 /// Runs the target.
 pub fn run(input: &[u8]) {

@@ -13,8 +13,8 @@ use super::outbox::{BufferPool, Outbox, SLICES_MAX};
 use crate::socket::Framing;
 use crate::stream::Outgoing;
 use crate::stream::tls::Tls;
-use crate::stream::websocket;
-use crate::stream::websocket::{
+use waypost_mqtt::websocket;
+use waypost_mqtt::websocket::{
     CloseCode, Decoder, FrameHeader, Masked, Opcode, Sender, close_frame,
 };
 

@@ -33,12 +33,12 @@ use crate::client_report::{ClientQuestion, ClientReport};
 use crate::mailbox::{Handover, Inbound, Mailbox};
 use crate::metrics::{Gauges, ShardStats};
 use crate::store::StorePort;
-use crate::stream::websocket::CloseCode;
 use clock::Clock;
 use connection::Connection;
 use journal::ShardJournal;
 use layers::Layers;
 use outlets::{OutboxBounds, Outlets};
+use waypost_mqtt::websocket::CloseCode;
 
 /// The waker's token; connections have theirs from 0 up.
 const WAKER: Token = Token(usize::MAX);

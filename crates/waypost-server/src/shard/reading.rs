@@ -9,7 +9,7 @@ use waypost_mqtt::{DecodeError, DecodeErrorKind, Packet, ReasonCode, Role, decod
 use super::connection::{Connection, ConnectionState, LargePacket, OWN_BUFFER_BYTES_MIN, ReadOnce};
 use super::layers::{End, Plain};
 use super::{NEWCOMERS_PER_TICK, Shard};
-use crate::stream::websocket::{CloseCode, Masked};
+use waypost_mqtt::websocket::{CloseCode, Masked};
 
 /// Packets sent in one tick, over all connections, after which nothing more is read in it: what one
 /// client's bytes set off must not keep the others waiting for long.

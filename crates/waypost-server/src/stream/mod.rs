@@ -7,6 +7,5 @@ mod outgoing;
 #[cfg(test)]
 pub(crate) mod peer;
 pub(crate) mod tls;
-pub mod websocket;
 
 pub(crate) use outgoing::Outgoing;

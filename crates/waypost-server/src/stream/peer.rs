@@ -15,8 +15,8 @@ use rustls::{
 
 use super::Outgoing;
 use super::tls::Tls;
-use super::websocket::{Decoder, End, Masked, Sender};
 use crate::socket::Framing;
+use waypost_mqtt::websocket::{Decoder, End, Masked, Sender};
 
 /// What lies between a test's client and the server.
 #[derive(Clone, Copy, Debug)]

@@ -1,21 +1,12 @@
 //! The sockets a client connects with.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
-use std::path::PathBuf;
+use std::net::Shutdown;
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
-
-/// Where a socket goes.
-#[derive(Debug, Clone)]
-pub enum Address {
-    /// Over TCP.
-    Tcp(SocketAddr),
-    /// On this machine.
-    Unix(PathBuf),
-}
+use waypost_client::door::Address;
 
 /// One connection's socket.
 #[derive(Debug)]

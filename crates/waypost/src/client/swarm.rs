@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token, Waker};
+use waypost_client::door::wire::Wire;
+use waypost_client::door::{Door, DoorError};
+use waypost_client::protocol::event::{Closed, Event};
+use waypost_client::protocol::options::{Options, Outgoing};
+use waypost_client::protocol::remains::Remains;
+use waypost_client::protocol::session::Session;
 use waypost_mqtt::ReasonCode;
 
-use super::door::{Door, DoorError};
-use super::event::{Closed, Event};
-use super::options::{Options, Outgoing};
-use super::remains::Remains;
-use super::session::Session;
 use super::socket::Socket;
-use super::wire::Wire;
 
 /// Bytes read at a time, shared by all connections.
 const READ_BYTES: usize = 64 * 1024;

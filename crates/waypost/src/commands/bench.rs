@@ -16,7 +16,7 @@ use self::load::{Faults, Load, PAYLOAD_BYTES_MIN, Phase, Shape, Tempo};
 use super::connection::{ServerArgs, parse_qos};
 use super::replay::connections_max;
 use crate::Failure;
-use crate::client::endpoint::Scheme;
+use waypost_client::door::endpoint::Scheme;
 
 const EXAMPLES: &str = "\
 Examples:

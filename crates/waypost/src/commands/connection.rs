@@ -6,11 +6,11 @@ use waypost_mqtt::{Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode, T
 
 use super::property::{self, Carrier};
 use crate::Failure;
-use crate::client::door::{Door, DoorError, NoWay};
-use crate::client::endpoint::{Endpoint, Scheme};
-use crate::client::event::Closed;
-use crate::client::options::{Options, WillOptions};
-use crate::client::tls::TlsOptions;
+use waypost_client::door::endpoint::{Endpoint, Scheme};
+use waypost_client::door::tls::TlsOptions;
+use waypost_client::door::{Door, DoorError, NoWay};
+use waypost_client::protocol::event::Closed;
+use waypost_client::protocol::options::{Acknowledge, Options, WillOptions};
 
 /// mosquitto's exit code for a lost connection.
 pub const CODE_LOST: u8 = 7;
@@ -194,6 +194,7 @@ impl ServerArgs {
             properties: PropertyBuffer::new(),
             in_flight_max: IN_FLIGHT_DEFAULT,
             resume_seconds: 0,
+            acknowledge: Acknowledge::AtOnce,
         }
     }
 }

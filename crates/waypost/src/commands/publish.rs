@@ -13,10 +13,10 @@ use super::connection::{CODE_LOST, Server, ServerArgs, SessionArgs, check_topic,
 use super::property::Carrier;
 use super::reconnect::{Backoff, FRUITLESS_MAX, PATIENCE, RESUME_SECONDS};
 use crate::Failure;
-use crate::client::event::{Closed, Event};
-use crate::client::options::Outgoing;
-use crate::client::remains::Remains;
 use crate::client::swarm::{Key, Swarm};
+use waypost_client::protocol::event::{Closed, Event};
+use waypost_client::protocol::options::Outgoing;
+use waypost_client::protocol::remains::Remains;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -330,7 +330,7 @@ impl Progress<'_> {
             Event::Resent => session.debug("sent again"),
             Event::Lost { .. } => self.lost += 1,
             Event::Closed { why, remains } => self.on_closed(why, remains.take()),
-            Event::Message(_) | Event::Subscribed { .. } | Event::Unsubscribed(_) => {}
+            Event::Message(_) | Event::Subscribed { .. } | Event::Unsubscribed { .. } => {}
         }
         ControlFlow::Continue(())
     }

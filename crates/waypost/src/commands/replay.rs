@@ -24,8 +24,8 @@ use self::template::{FieldError, Template};
 use super::connection::{ServerArgs, check_topic, parse_qos, random};
 use super::reconnect::RESUME_SECONDS;
 use crate::Failure;
-use crate::client::options::Outgoing;
 use crate::failure::interrupted;
+use waypost_client::protocol::options::Outgoing;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -21,10 +21,10 @@ use super::connection::{Server, ServerArgs, SessionArgs, parse_qos};
 use super::property::Carrier;
 use super::reconnect::Backoff;
 use crate::Failure;
-use crate::client::event::{Closed, Event};
-use crate::client::remains::Remains;
 use crate::client::swarm::Swarm;
 use crate::failure::{colour, interrupted};
+use waypost_client::protocol::event::{Closed, Event};
+use waypost_client::protocol::remains::Remains;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -298,8 +298,8 @@ impl Subscriber<'_> {
                 self.was_connected = true;
                 self.backoff = Backoff::new();
             }
-            Event::Subscribed { reasons, why } => self.on_subscribed(*reasons, *why),
-            Event::Unsubscribed(reasons) => self.on_unsubscribed(*reasons),
+            Event::Subscribed { reasons, why, .. } => self.on_subscribed(*reasons, *why),
+            Event::Unsubscribed { reasons, .. } => self.on_unsubscribed(*reasons),
             Event::Message(message) => self.on_message(message),
             Event::Closed { why, remains } => {
                 self.remains = remains.take();

@@ -11,10 +11,10 @@ use waypost_mqtt::{
 use super::histogram::Histogram;
 use super::sequence::Sequence;
 use crate::Failure;
-use crate::client::event::{Closed, Event};
-use crate::client::options::{Options, Outgoing};
 use crate::client::swarm::{Key, Swarm};
 use crate::commands::connection::{Server, random};
+use waypost_client::protocol::event::{Closed, Event};
+use waypost_client::protocol::options::{Options, Outgoing};
 
 /// Publisher, number and the time it was due, at the beginning of each payload.
 pub const PAYLOAD_BYTES_MIN: usize = 20;
@@ -356,7 +356,7 @@ impl Ledger {
             }
             Event::Lost { .. } => self.unfinished -= 1,
             Event::Resent
-            | Event::Unsubscribed(_)
+            | Event::Unsubscribed { .. }
             | Event::Closed {
                 why: Closed::Finished,
                 ..

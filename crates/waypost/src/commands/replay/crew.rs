@@ -14,12 +14,12 @@ use waypost_mqtt::ReasonCode;
 
 use super::tally::Tally;
 use crate::Failure;
-use crate::client::event::{Closed, Event};
-use crate::client::options::{Options, Outgoing};
-use crate::client::remains::Remains;
 use crate::client::swarm::{Key, Swarm};
 use crate::commands::connection::Server;
 use crate::commands::reconnect::{Backoff, FRUITLESS_MAX, PATIENCE};
+use waypost_client::protocol::event::{Closed, Event};
+use waypost_client::protocol::options::{Options, Outgoing};
+use waypost_client::protocol::remains::Remains;
 
 /// Connections being made at once: a server's backlog is often 128.
 const OPENING_MAX: usize = 100;
@@ -286,7 +286,7 @@ impl Roster {
             Event::Resent => self.tally.resent += 1,
             Event::Lost { tag } => self.tally.lose(*tag),
             Event::Closed { why, remains } => self.on_closed(key, why, remains.take()),
-            Event::Message(_) | Event::Subscribed { .. } | Event::Unsubscribed(_) => {}
+            Event::Message(_) | Event::Subscribed { .. } | Event::Unsubscribed { .. } => {}
         }
         ControlFlow::Continue(())
     }

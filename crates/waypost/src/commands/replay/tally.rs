@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use waypost_mqtt::{QoS, ReasonCode};
 
-use crate::client::event::Closed;
+use waypost_client::protocol::event::Closed;
 
 /// The counts of one replay. At its end `published` = `sent` + `lost` and, beyond QoS 0,
 /// `sent` = `acked` + `refused`.

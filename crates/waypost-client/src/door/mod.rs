@@ -1,16 +1,34 @@
-//! The way to a server, found once and used by every connection; and why a door stays shut.
+//! The doors of a server: the way there, found once and used by every connection, and why one stays
+//! shut.
+//!
+//! [`endpoint`] reads URLs, [`tls`] files into a TLS configuration, [`wire`] is what lies between a
+//! socket and MQTT, bytes in and bytes out; [`websocket`] the part of it that is RFC 6455.
+
+pub mod endpoint;
+pub mod tls;
+pub mod websocket;
+pub mod wire;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError, ClientConfig};
 
-use super::endpoint::{Endpoint, Scheme};
-use super::socket::Address;
-use super::tls::{self, TlsError, TlsOptions};
-use super::websocket::Request;
+use self::endpoint::{Endpoint, Scheme};
+use self::tls::{TlsError, TlsOptions};
+use self::websocket::Request;
+
+/// Where a socket goes.
+#[derive(Debug, Clone)]
+pub enum Address {
+    /// Over TCP.
+    Tcp(SocketAddr),
+    /// On this machine.
+    Unix(PathBuf),
+}
 
 /// What a connection needs to reach MQTT behind a door.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@
 //! of a binary frame is handed on, unmasked while it is copied, as it comes. Control frames are
 //! answered between, a wrong frame ends the connection with the status the RFC names for it.
 //!
-//! Deliberately not here: the HTTP Upgrade before the first frame (`door`), and what is in them.
+//! Deliberately not here: the HTTP Upgrade before the first frame, and what is in them.
 
 /// The payload of a control frame at most, RFC 6455 §5.5.
 const CONTROL_BYTES_MAX: usize = 125;

@@ -5,8 +5,8 @@ use std::io::Read;
 
 use rustls::ClientConnection;
 
-use super::door::{Door, DoorError};
 use super::websocket::{self, WebSocket};
+use super::{Door, DoorError};
 
 /// MQTT's bytes put into one frame, and so into what the socket has not taken, at most.
 const WRAP_BYTES_MAX: usize = 64 * 1024;

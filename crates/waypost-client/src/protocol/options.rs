@@ -27,6 +27,20 @@ pub struct Options {
     /// what is not acknowledged is kept, to be sent again. MQTT 3.x cannot say seconds: there the
     /// server forgets.
     pub resume_seconds: u32,
+    /// Who acknowledges what is received.
+    pub acknowledge: Acknowledge,
+}
+
+/// Who acknowledges messages of QoS 1 and 2 that are received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledge {
+    /// The session, as they come.
+    AtOnce,
+    /// The caller, once it has dealt with them ([`Session::acknowledge`]); until then they count
+    /// against the Receive Maximum.
+    ///
+    /// [`Session::acknowledge`]: super::session::Session::acknowledge
+    ByCaller,
 }
 
 /// A will.

@@ -3,10 +3,10 @@
 use std::cell::RefCell;
 use std::io;
 
-use waypost_mqtt::{ConnAck, Publish, ReasonCode, ReasonCodes};
+use waypost_mqtt::{ConnAck, PacketId, Publish, ReasonCode, ReasonCodes};
 
-use super::door::DoorError;
 use super::remains::Remains;
+use crate::door::DoorError;
 
 /// What happened on a connection.
 #[derive(Debug)]
@@ -31,13 +31,20 @@ pub enum Event<'a> {
     },
     /// The server answered SUBSCRIBE.
     Subscribed {
+        /// Which SUBSCRIBE.
+        packet_id: PacketId,
         /// For each filter.
         reasons: ReasonCodes<'a>,
         /// What it says in words; version 3 says nothing.
         why: Option<&'a str>,
     },
     /// The server answered UNSUBSCRIBE; version 3 gives no reasons.
-    Unsubscribed(ReasonCodes<'a>),
+    Unsubscribed {
+        /// Which UNSUBSCRIBE.
+        packet_id: PacketId,
+        /// For each filter.
+        reasons: ReasonCodes<'a>,
+    },
     /// The connection is gone; nothing follows.
     Closed {
         /// Why.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use waypost_mqtt::{PacketId, Properties, QoS};
+use waypost_mqtt::{PacketId, PropertyBuffer, QoS};
 
 use super::options::Outgoing;
 
@@ -27,14 +27,21 @@ pub(super) struct InFlight {
     pub message: Option<Waiting>,
 }
 
+/// A message to publish, with its own bytes.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub struct Waiting {
+    /// Comes back in events.
     pub tag: u64,
-    topic: String,
-    payload: Vec<u8>,
+    /// A valid topic name.
+    pub topic: String,
+    /// What it says.
+    pub payload: Vec<u8>,
+    /// How surely.
     pub qos: QoS,
-    retain: bool,
-    properties: Vec<u8>,
+    /// Whether the server keeps it.
+    pub retain: bool,
+    /// Version 5 properties.
+    pub properties: PropertyBuffer,
 }
 
 impl Remains {
@@ -43,27 +50,45 @@ impl Remains {
         let in_flight = self.in_flight.iter().map(|message| message.tag);
         in_flight.chain(self.waiting.iter().map(|message| message.tag))
     }
+
+    /// A message to be published once there is a connection, after those before it.
+    pub fn publish(&mut self, message: Waiting) {
+        self.waiting.push_back(message);
+    }
+
+    /// A message of QoS 2 was dealt with after its connection was lost: it must not come again.
+    pub fn acknowledge(&mut self, qos: QoS, packet_id: PacketId) {
+        if qos == QoS::ExactlyOnce {
+            self.received.insert(packet_id);
+        }
+    }
 }
 
 impl Waiting {
+    /// A copy of `message`.
     pub fn new(message: &Outgoing<'_>, tag: u64) -> Self {
+        let mut properties = PropertyBuffer::new();
+        for property in message.properties.iter() {
+            properties.push(property);
+        }
         Self {
             tag,
             topic: message.topic.to_owned(),
             payload: message.payload.to_owned(),
             qos: message.qos,
             retain: message.retain,
-            properties: message.properties.as_bytes().to_owned(),
+            properties,
         }
     }
 
+    /// The same, borrowed.
     pub fn message(&self) -> Outgoing<'_> {
         Outgoing {
             topic: &self.topic,
             payload: &self.payload,
             qos: self.qos,
             retain: self.retain,
-            properties: Properties::from_validated(&self.properties),
+            properties: self.properties.as_properties(),
         }
     }
 }

@@ -7,7 +7,6 @@ use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Error, Message, WebSocket};
 
 use super::*;
-use crate::stream::peer::frame;
 
 /// What came of a stream.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -174,6 +173,30 @@ fn every_wrong_byte_is_handled() {
 }
 
 /// A frame of a client, right or not.
+fn frame(is_last: bool, opcode: u8, mask: [u8; 4], payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![u8::from(is_last) << 7 | opcode];
+    match payload.len() {
+        len @ ..126 => bytes.push(0x80 | u8::try_from(len).unwrap()),
+        len @ 126..0x1_0000 => {
+            bytes.push(0x80 | 0x7E);
+            bytes.extend(u16::try_from(len).unwrap().to_be_bytes());
+        }
+        len => {
+            bytes.push(0x80 | 0x7F);
+            bytes.extend((len as u64).to_be_bytes());
+        }
+    }
+    bytes.extend(mask);
+    bytes.extend(
+        payload
+            .iter()
+            .zip(mask.iter().cycle())
+            .map(|(byte, mask)| byte ^ mask),
+    );
+    bytes
+}
+
+/// Any such frame.
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let payload = prop_oneof![
         8 => prop::collection::vec(any::<u8>(), 0..20),

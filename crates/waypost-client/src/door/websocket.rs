@@ -1,17 +1,15 @@
 //! The client's side of RFC 6455: the upgrade, and MQTT in binary frames. Bytes in, bytes out.
 //!
 //! Deliberately not here: how frames are laid out and checked, which is the server's code too
-//! ([`waypost_server::stream::websocket`]), extensions (none is offered, so none may be used), and
+//! ([`waypost_mqtt::websocket`]), extensions (none is offered, so none may be used), and
 //! waiting for the server's Close: MQTT's own DISCONNECT has been said by then.
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use waypost_server::stream::websocket::{
-    CloseCode, Decoder, End, FrameHeader, Masked, Opcode, Sender,
-};
+use waypost_mqtt::websocket::{CloseCode, Decoder, End, FrameHeader, Masked, Opcode, Sender};
 
-use super::door::DoorError;
+use super::DoorError;
 
 /// The longest answer to the upgrade, and its headers.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
