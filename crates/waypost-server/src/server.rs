@@ -25,7 +25,7 @@ use crate::metrics::Stats;
 use crate::shard::restore::Past;
 use crate::shard::{Shard, ShardPort, ShellLimits};
 use crate::socket::{Framing, Socket};
-use crate::store::{self, ClockTrust, OpenError, OpenStore, ServedStreams};
+use crate::store::{self, ClockTrust, OpenError, OpenStore, ServedStreams, StorePort};
 use crate::threads::Threads;
 
 /// Why a server did not start.
@@ -188,12 +188,13 @@ pub(crate) fn start_over<D: Disk>(
     .map_err(cannot_start("the listener"))?;
     let mut threads = Threads::new();
     let back_up = store.back_up();
-    let streams = store.streams();
+    let store_port = store.port(usize::from(config.server.shard_count()));
+    let streams = store.streams(&store_port.intake);
     let catalogue = streams.configure(config).map_err(StartError::Streams)?;
     start_shards(
         config,
         ports,
-        store,
+        (store, &store_port),
         (&users, &catalogue),
         seed,
         &stats,
@@ -238,7 +239,7 @@ pub(crate) fn start_over<D: Disk>(
 fn start_shards<D: Disk>(
     config: &Config,
     ports: Vec<ShardPort>,
-    store: OpenStore<D>,
+    (store, store_port): (OpenStore<D>, &StorePort),
     (users, streams): (&Users, &Arc<Streams>),
     seed: u64,
     stats: &Arc<Stats>,
@@ -247,7 +248,6 @@ fn start_shards<D: Disk>(
     let mailboxes: Arc<[_]> = ports.iter().map(|port| Arc::clone(&port.mailbox)).collect();
     let shards = config.server.shard_count();
     let clock = RetainedClock::default();
-    let store_port = store.port(usize::from(shards));
     let (tell_restored, restored) = std::sync::mpsc::channel();
     let mut waiting = Vec::new();
     let (past, portions) = Past::new(shards);

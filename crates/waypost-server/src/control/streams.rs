@@ -65,8 +65,8 @@ fn json_page(status: StatusCode, answer: &Value) -> Response {
 pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Answer {
     let streams = streams(&shared)?;
     let configured = shared.streams_configured();
-    let all: Vec<_> = streams
-        .list()
+    let all = off_this_thread(move || Ok(streams.list())).await?;
+    let all: Vec<_> = all
         .iter()
         .map(|info| {
             let configured = configured.iter().find(|stream| stream.name == info.name);
@@ -78,8 +78,10 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Answer {
 
 /// One.
 pub(super) async fn info(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Answer {
-    let info = streams(&shared)?.find(&name)?;
+    let streams = streams(&shared)?;
     let configured = shared.streams_configured();
+    let wanted = name.clone();
+    let info = off_this_thread(move || Ok(streams.find(&wanted)?)).await?;
     let configured = configured.iter().find(|stream| stream.name == name);
     Ok(json_page(StatusCode::OK, &describe(&info, configured)))
 }

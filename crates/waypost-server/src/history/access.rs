@@ -111,23 +111,38 @@ pub trait Access: Send + Sync {
 /// What time it is, in milliseconds since 1970.
 pub type Clock = Box<dyn Fn() -> u64 + Send + Sync>;
 
-/// Who is told that a stream is not as it was.
-pub type Changed = Box<dyn Fn(StreamId) + Send + Sync>;
+/// What is at work around an open store.
+pub struct Around {
+    /// Is told that a stream is not as it was.
+    pub changed: Box<dyn Fn(StreamId) + Send + Sync>,
+    /// Waits until the streams have all that was acknowledged.
+    pub catch_up: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Around {
+    /// Nothing: the store is open for this alone.
+    pub fn nothing() -> Self {
+        Self {
+            changed: Box::new(|_| {}),
+            catch_up: Box::new(|| {}),
+        }
+    }
+}
 
 /// The streams of an open store.
 pub struct OfStore<D: Disk> {
     store: Arc<Store<D>>,
     now_ms: Clock,
-    changed: Changed,
+    around: Around,
 }
 
 impl<D: Disk> OfStore<D> {
     /// Those of this store.
-    pub fn new(store: Arc<Store<D>>, now_ms: Clock, changed: Changed) -> Self {
+    pub fn new(store: Arc<Store<D>>, now_ms: Clock, around: Around) -> Self {
         Self {
             store,
             now_ms,
-            changed,
+            around,
         }
     }
 
@@ -248,6 +263,7 @@ pub(crate) fn with_filter<T>(filter: &str, act: impl FnOnce(Filter<'_>) -> T) ->
 
 impl<D: Disk> Access for OfStore<D> {
     fn list(&self) -> Vec<StreamInfo> {
+        (self.around.catch_up)();
         let mut all = self.store.streams().list((self.now_ms)());
         for info in &mut all {
             self.date(info);
@@ -257,12 +273,16 @@ impl<D: Disk> Access for OfStore<D> {
     }
 
     fn find(&self, stream: &str) -> Result<StreamInfo, AccessError> {
+        (self.around.catch_up)();
         let mut info = self.named(stream)?;
         self.date(&mut info);
         Ok(info)
     }
 
     fn page(&self, stream: &str, ask: &PageAsk) -> Result<Page, AccessError> {
+        if ask.after.is_none() {
+            (self.around.catch_up)();
+        }
         let id = self.named(stream)?.id;
         let answer = |filter: Filter<'_>| {
             let offset = match (ask.start, ask.after) {
@@ -291,7 +311,7 @@ impl<D: Disk> Access for OfStore<D> {
     fn purge(&self, stream: &str, what: Purge) -> Result<(), AccessError> {
         let id = self.named(stream)?.id;
         let is_there = self.store.purge_stream(id, what, (self.now_ms)())?;
-        (self.changed)(id);
+        (self.around.changed)(id);
         is_there
             .then_some(())
             .ok_or_else(|| AccessError::NoStream(stream.to_owned()))
@@ -303,7 +323,7 @@ impl<D: Disk> Access for OfStore<D> {
             return Err(AccessError::Configured(info.name));
         }
         self.store.streams().forget(stream)?;
-        (self.changed)(info.id);
+        (self.around.changed)(info.id);
         Ok(())
     }
 
@@ -323,7 +343,7 @@ impl<D: Disk> Access for OfStore<D> {
             body: &record.body,
         });
         let next = self.store.import(info.id, imported, now_ms)?;
-        (self.changed)(info.id);
+        (self.around.changed)(info.id);
         Ok(Imports {
             imported: fresh.len() as u64,
             skipped: (records.len() - fresh.len()) as u64,

@@ -11,7 +11,7 @@ mod start;
 
 pub(crate) use access::with_filter;
 pub use access::{
-    Access, AccessError, Changed, Clock, Imports, OfStore, Offsets, Page, PageAsk, describe,
+    Access, AccessError, Around, Clock, Imports, OfStore, Offsets, Page, PageAsk, describe,
 };
 pub use line::{LINE_BYTES_MAX, LineError, Record, decode_line, encode_line};
 pub use paging::page_asked;

@@ -98,6 +98,8 @@ impl<D: Disk> Indexer<D> {
             match ask {
                 Ask::Log(ask) => of_log.push((shard, ask)),
                 Ask::Stream(ask) => of_streams.push((shard, ask)),
+                // Who does not wait any more needs no answer.
+                Ask::Own(caught_up) => drop(caught_up.try_send(())),
             }
         }
         if !of_log.is_empty() {

@@ -5,6 +5,7 @@
 //! is taken beyond the bound.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,13 +35,15 @@ pub(crate) struct HandIn {
     pub(crate) asks: Vec<Ask>,
 }
 
-/// Something to be read for a shard.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Something to be read, once the views know of all that was handed in before.
+#[derive(Debug)]
 pub(crate) enum Ask {
-    /// Something of the log.
+    /// Something of the log, for a shard.
     Log(LogAsk),
-    /// Something of a stream.
+    /// Something of a stream, for a shard.
     Stream(StreamAsk),
+    /// Nothing: somebody reads for himself, and is to hear when he may.
+    Own(SyncSender<()>),
 }
 
 /// Something of the log to be read back for a shard.
@@ -128,6 +131,24 @@ impl Intake {
         if wake {
             self.came.notify_one();
         }
+    }
+
+    /// Waits until the views know of everything that was handed in before, at most for `patience`. So whoever reads them
+    /// from outside finds what was acknowledged before he asked.
+    pub(crate) fn catch_up(&self, patience: Duration) {
+        let (caught_up, wait) = sync_channel(1);
+        self.hand_in(HandIn {
+            shard: ShardId(0),
+            records: Vec::new(),
+            transactions: 0,
+            first: Ticket::default(),
+            last: Ticket::default(),
+            is_awaited_written: false,
+            is_awaited_durable: false,
+            asks: vec![Ask::Own(caught_up)],
+        });
+        // Late, or at an end: he reads what is there.
+        let _ = wait.recv_timeout(patience);
     }
 
     /// A shard ended: it hands in nothing more.
@@ -235,6 +256,31 @@ pub(crate) mod tests {
         assert_eq!(intake.take(&mut taken, None), Taken::Some);
         taken.clear();
         assert_eq!(intake.take(&mut taken, None), Taken::Ended);
+    }
+
+    #[test]
+    fn who_reads_for_himself_waits_for_what_came_before() {
+        let intake = Intake::new(1, 1);
+        intake.hand_in(handed_in(1));
+        let reading = {
+            let intake = Arc::clone(&intake);
+            std::thread::spawn(move || intake.catch_up(Duration::from_mins(1)))
+        };
+        let mut taken = Vec::new();
+        let mut asks = Vec::new();
+        while asks.is_empty() {
+            intake.take(&mut taken, None);
+            asks.extend(taken.drain(..).flat_map(|one| one.asks));
+        }
+        assert!(!reading.is_finished(), "nobody said that it is known");
+        for ask in asks {
+            let Ask::Own(caught_up) = ask else {
+                panic!("{ask:?}");
+            };
+            caught_up.send(()).unwrap();
+        }
+        reading.join().unwrap();
+        intake.catch_up(Duration::ZERO);
     }
 
     #[test]

@@ -143,10 +143,11 @@ impl<D: Disk> OpenStore<D> {
     }
 
     /// The streams, for whoever changes or looks after them.
-    pub(crate) fn streams(&self) -> Arc<dyn Served> {
+    pub(crate) fn streams(&self, intake: &Arc<Intake>) -> Arc<dyn Served> {
         Arc::new(OfServer {
             store: Arc::clone(&self.store),
             desk: Arc::clone(&self.desk),
+            intake: Arc::clone(intake),
             wall: self.wall,
         })
     }

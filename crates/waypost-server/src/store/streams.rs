@@ -1,6 +1,7 @@
 //! Streams between the configuration, the store and the shards.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use waypost_core::rows::message::decode_message;
 use waypost_core::stream::StreamId;
@@ -11,9 +12,10 @@ use waypost_store::streams::{Described, StreamOptions, StreamsOptions};
 use waypost_store::{Disk, Store, StoreError};
 
 use super::clock::WallClock;
+use super::intake::Intake;
 use super::stream_desk::StreamDesk;
 use crate::config::{Config, StreamConfig};
-use crate::history::{Access, OfStore};
+use crate::history::{Access, Around, OfStore};
 
 /// The User Property that says under which key a message is the last value.
 const KEY: &str = "waypost-key";
@@ -62,9 +64,13 @@ pub(crate) trait Served: Send + Sync {
     fn access(&self) -> Arc<dyn Access>;
 }
 
+/// How long a request waits until what came before it can be read.
+const CATCH_UP_WITHIN: Duration = Duration::from_secs(5);
+
 pub(super) struct OfServer<D: Disk> {
     pub(super) store: Arc<Store<D>>,
     pub(super) desk: Arc<StreamDesk>,
+    pub(super) intake: Arc<Intake>,
     pub(super) wall: WallClock,
 }
 
@@ -96,10 +102,14 @@ impl<D: Disk> Served for OfServer<D> {
 
     fn access(&self) -> Arc<dyn Access> {
         let (wall, desk) = (self.wall, Arc::clone(&self.desk));
+        let intake = Arc::clone(&self.intake);
         Arc::new(OfStore::new(
             Arc::clone(&self.store),
             Box::new(move || wall.now_ms()),
-            Box::new(move |stream| desk.changed([StreamId(stream.0)])),
+            Around {
+                changed: Box::new(move |stream| desk.changed([StreamId(stream.0)])),
+                catch_up: Box::new(move || intake.catch_up(CATCH_UP_WITHIN)),
+            },
         ))
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use waypost_server::config::Config;
 use waypost_server::history::{
-    Access, AccessError, Imports, OfStore, Offsets, Record, describe, page_asked,
+    Access, AccessError, Around, Imports, OfStore, Offsets, Record, describe, page_asked,
 };
 use waypost_store::Store;
 use waypost_store::disk::RealDisk;
@@ -216,7 +216,7 @@ impl Stopped {
         let access = OfStore::new(
             Arc::new(store),
             Box::new(move || now_ms() + behind_ms),
-            Box::new(|_| ()),
+            Around::nothing(),
         );
         Ok(Self {
             access,
