@@ -3,7 +3,7 @@
 //! [`Compress`] is what a strategy is, [`registry`] lists them all. Deliberately not here: which strategy packed some bytes
 //! (whoever writes them notes its [`Strategy::number`]), checksums (the log's blocks carry one) and encryption, which comes
 //! after.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![cfg_attr(
     test,
     allow(
@@ -14,11 +14,12 @@
     )
 )]
 
+pub mod dictionary;
 mod stages;
 mod strategies;
 
 pub use stages::{STAGES_MAX, Stages, StagesAtWork, StagesError};
-pub use strategies::{by_number, default_strategy, registry};
+pub use strategies::{by_number, default_strategy, registry, zstd_dict};
 pub use waypost_names::UnknownStrategy;
 
 /// Longest input that is packed: 1 GiB, more than any block of the log or payload of MQTT (256 MiB).

@@ -178,7 +178,10 @@ fn a_number_stands_for_one_strategy_for_ever() {
         .iter()
         .map(|strategy| (strategy.number, strategy.name))
         .collect();
-    assert_eq!(numbers, [(0, "identity"), (1, "lz4"), (2, "zstd")]);
+    assert_eq!(
+        numbers,
+        [(0, "identity"), (1, "lz4"), (2, "zstd"), (3, "zstd-dict")]
+    );
     for strategy in registry() {
         assert_eq!(by_number(strategy.number), Some(strategy));
     }

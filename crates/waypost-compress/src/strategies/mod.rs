@@ -3,6 +3,7 @@
 mod identity;
 mod lz4;
 mod zstandard;
+pub mod zstd_dict;
 
 use crate::Strategy;
 
@@ -13,7 +14,12 @@ pub fn default_strategy() -> &'static Strategy {
 
 /// Every compress strategy there is.
 pub fn registry() -> &'static [Strategy] {
-    &[identity::STRATEGY, lz4::STRATEGY, zstandard::STRATEGY]
+    &[
+        identity::STRATEGY,
+        lz4::STRATEGY,
+        zstandard::STRATEGY,
+        zstd_dict::STRATEGY,
+    ]
 }
 
 /// The strategy with this number; none if a later version wrote it.
