@@ -32,6 +32,13 @@ impl Key {
         Self(Box::new(Zeroizing::new(bytes)))
     }
 
+    /// A key of these bytes, copied straight to where they are wiped.
+    pub(crate) fn copied(bytes: &[u8; KEY_BYTES]) -> Self {
+        let mut key = Box::new(Zeroizing::new([0; KEY_BYTES]));
+        key.copy_from_slice(bytes);
+        Self(key)
+    }
+
     /// HMAC-SHA-256 of `data`: the same for the same key and data, and only for them; whoever lacks the key learns nothing.
     pub fn hash(&self, data: &[u8]) -> [u8; 32] {
         keyed_hash(self.bytes(), data)

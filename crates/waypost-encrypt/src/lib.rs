@@ -1,8 +1,10 @@
-//! The encrypt family: how bytes are sealed with a key, on disk and on links, and how keys come from a master key.
+//! The encrypt family: how bytes are sealed with a key, on disk and on links, how keys come from a master key, and how
+//! messages are sealed from end to end.
 //!
-//! [`Encrypt`] is what a strategy is, [`registry`] lists them all; [`MasterKey`] gives the keys. Deliberately not here: where
-//! keys come from (files, environment: the server), randomness (salts are the caller's), and nonces: who seals says which
-//! number it is, and never gives one twice under one key.
+//! [`Encrypt`] is what a strategy is, [`registry`] lists them all; [`MasterKey`] gives the keys. [`check_sealed`] says whether
+//! a payload is sealed; [`PrivateKey`], [`PublicKey`] and [`SymmetricKey`] are those of people. Deliberately not here: where
+//! keys come from (files, environment: the server and the client), and nonces at rest: who seals says which number it is, and
+//! never gives one twice under one key.
 #![forbid(unsafe_code)]
 #![cfg_attr(
     test,
@@ -15,9 +17,20 @@
 )]
 
 mod key;
+#[allow(dead_code, reason = "the envelopes that use them follow")]
+mod keys;
+mod random;
+#[allow(dead_code, reason = "the envelopes that use them follow")]
+mod sealing;
 mod strategies;
 
 pub use key::{KEY_BYTES, Key, KeyError, KeyId, MasterKey, SALT_BYTES, segment_key};
+pub use keys::{
+    JWK_BYTES_MAX, Jwk, JwkError, KeyKind, KeyRing, KeySet, KeySpent, MESSAGES_MAX, PrivateKey,
+    PublicKey, SymmetricKey,
+};
+pub use random::{NoRandomness, Random, SystemRandom};
+pub use sealing::{HEADER_LABELS_MAX, NotSealed, RECIPIENTS_MAX, check_sealed};
 pub use strategies::{by_number, default_strategy, registry};
 pub use waypost_names::UnknownStrategy;
 
