@@ -738,7 +738,7 @@ mod tests {
         assert_eq!(index.filter_string(ids[1]), wild);
         assert_eq!(matches(&index, &deep), [1]);
         assert_eq!(matches(&index, &"/".repeat(32_767)), [1]);
-        assert_eq!(matches(&index, &"/".repeat(32_768)), []);
+        assert!(matches(&index, &"/".repeat(32_768)).is_empty());
         for id in ids {
             index.remove(id, SubscriberId(1));
         }

@@ -149,7 +149,7 @@ fn what_is_beyond_the_window_is_read_when_it_is_needed() {
                 let away = member(world, &options, qos);
                 world.cut(away);
                 publish(world, publisher, 0..count, qos);
-                assert_eq!(owed(world), count.into());
+                assert_eq!(owed(world), usize::from(count));
                 // At QoS 2 nothing is sent that was not written down: it is read.
                 let expected = if qos == 1 { N.into() } else { 0 };
                 assert_eq!(in_memory(world), expected);
