@@ -101,16 +101,25 @@ pub enum DoorError {
 impl Door {
     /// Finds the way to `endpoint`.
     pub fn find(endpoint: &Endpoint, options: &TlsOptions) -> Result<Self, NoWay> {
+        let mut door = Self::at(
+            Address::Unix(PathBuf::from(&endpoint.host)),
+            endpoint,
+            options,
+        )?;
+        if endpoint.scheme != Scheme::Unix {
+            door.address = Address::Tcp(endpoint.resolve()?);
+        }
+        Ok(door)
+    }
+
+    /// The door of `endpoint` at an address that is known.
+    pub fn at(address: Address, endpoint: &Endpoint, options: &TlsOptions) -> Result<Self, NoWay> {
         let tls = if endpoint.scheme.is_tls() {
             let name = ServerName::try_from(endpoint.host.clone())
                 .map_err(|_| NoWay::Name(endpoint.host.clone()))?;
             Some((tls::client_config(options)?, name))
         } else {
             None
-        };
-        let address = match endpoint.scheme {
-            Scheme::Unix => Address::Unix(PathBuf::from(&endpoint.host)),
-            _ => Address::Tcp(endpoint.resolve()?),
         };
         let websocket = endpoint
             .scheme

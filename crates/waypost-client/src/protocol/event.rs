@@ -21,6 +21,8 @@ pub enum Event<'a> {
         tag: u64,
         /// 0x80 and above: the server refused it.
         reason: ReasonCode,
+        /// What it says in words.
+        why: Option<&'a str>,
     },
     /// A message that an earlier connection did not finish is sent again.
     Resent,

@@ -28,7 +28,7 @@ impl Session {
 
     pub(super) fn on_pubrec(&mut self, ack: &Ack<'_>, on: Sink<'_>) {
         if ack.reason.is_error() {
-            self.finish(ack.packet_id, ack.reason, on);
+            self.finish(ack, ack.reason, on);
             return;
         }
         let sent = self
@@ -45,16 +45,17 @@ impl Session {
         self.send(&Packet::PubRel(Ack::new(ack.packet_id, reason)));
     }
 
-    pub(super) fn finish(&mut self, packet_id: PacketId, reason: ReasonCode, on: Sink<'_>) {
+    pub(super) fn finish(&mut self, ack: &Ack<'_>, reason: ReasonCode, on: Sink<'_>) {
         let at = self
             .in_flight
             .iter()
-            .position(|message| message.packet_id == packet_id);
+            .position(|message| message.packet_id == ack.packet_id);
         if let Some(message) = at.and_then(|at| self.in_flight.remove(at)) {
             self.emit(
                 Event::Done {
                     tag: message.tag,
                     reason,
+                    why: ack.properties.reason_string(),
                 },
                 on,
             );
@@ -136,7 +137,14 @@ impl Session {
     fn send_first(&mut self, message: &Outgoing<'_>, tag: u64, on: Sink<'_>) -> Option<PacketId> {
         if message.qos > self.qos_max {
             let reason = ReasonCode::QoSNotSupported;
-            self.emit(Event::Done { tag, reason }, on);
+            self.emit(
+                Event::Done {
+                    tag,
+                    reason,
+                    why: None,
+                },
+                on,
+            );
             return None;
         }
         let packet_id = (message.qos > QoS::AtMostOnce).then(|| self.take_packet_id());
@@ -146,7 +154,14 @@ impl Session {
             // 5 [MQTT-3.2.2-15]: nothing beyond the server's Maximum Packet Size is sent.
             self.outbox.truncate(start);
             let reason = ReasonCode::PacketTooLarge;
-            self.emit(Event::Done { tag, reason }, on);
+            self.emit(
+                Event::Done {
+                    tag,
+                    reason,
+                    why: None,
+                },
+                on,
+            );
             return None;
         }
         if packet_id.is_none() {

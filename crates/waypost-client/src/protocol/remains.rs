@@ -51,6 +51,11 @@ impl Remains {
         in_flight.chain(self.waiting.iter().map(|message| message.tag))
     }
 
+    /// The messages that were never sent, in order.
+    pub fn into_waiting(self) -> impl Iterator<Item = Waiting> {
+        self.waiting.into_iter()
+    }
+
     /// A message to be published once there is a connection, after those before it.
     pub fn publish(&mut self, message: Waiting) {
         self.waiting.push_back(message);

@@ -228,6 +228,7 @@ impl Session {
             let _ = on(Event::Done {
                 tag,
                 reason: ReasonCode::Success,
+                why: None,
             });
         }
         if self.outbox_written * 2 > self.outbox.len() {
@@ -313,6 +314,11 @@ impl Session {
         }
     }
 
+    /// Reads on after a sink said `Break`.
+    pub fn read_on(&mut self) {
+        self.halted = false;
+    }
+
     /// Nothing is read from the server: it cannot be blamed for silence.
     pub fn excuse_silence(&mut self, now: Instant) {
         if let Some(sent) = &mut self.ping_sent {
@@ -364,7 +370,7 @@ impl Session {
                 )));
             }
             (_, Packet::Publish(publish)) => self.on_publish(publish, on)?,
-            (_, Packet::PubAck(ack)) => self.finish(ack.packet_id, ack.reason, on),
+            (_, Packet::PubAck(ack)) => self.finish(ack, ack.reason, on),
             (_, Packet::PubComp(ack)) => {
                 // 5 §3.7.2.1: not an error during recovery; the PUBCOMP before it was lost.
                 let done = ack.reason == ReasonCode::PacketIdentifierNotFound;
@@ -373,7 +379,7 @@ impl Session {
                 } else {
                     ack.reason
                 };
-                self.finish(ack.packet_id, reason, on);
+                self.finish(ack, reason, on);
             }
             (_, Packet::PubRec(ack)) => self.on_pubrec(ack, on),
             (_, Packet::PubRel(ack)) => {

@@ -99,7 +99,7 @@ impl Pair {
 
 fn tell(told: &mut Vec<String>, event: &Event<'_>) -> ControlFlow<()> {
     told.push(match event {
-        Event::Done { tag, reason } => format!("{tag} {}", reason.text()),
+        Event::Done { tag, reason, .. } => format!("{tag} {}", reason.text()),
         Event::Lost { tag } => format!("{tag} lost"),
         Event::Resent => "again".into(),
         Event::Message(publish) => String::from_utf8_lossy(publish.payload).into_owned(),

@@ -277,7 +277,7 @@ impl Roster {
                     member.connected = true;
                 }
             }
-            Event::Done { tag, reason } => {
+            Event::Done { tag, reason, .. } => {
                 self.tally.finish(*tag, *reason);
                 if let Some(member) = self.members.get_mut(&key) {
                     member.fruitless = 0;

@@ -1,0 +1,102 @@
+//! A message to be published.
+
+use std::time::Duration;
+
+use waypost_mqtt::{Property, PropertyBuffer, QoS};
+
+/// A message to be published: a topic, a payload, and what is asked for beyond QoS 0.
+///
+/// ```
+/// use std::time::Duration;
+/// use waypost_client::{Publish, QoS};
+///
+/// let order = Publish::new("orders/17", r#"{"item": 4}"#)
+///     .qos(QoS::AtLeastOnce)
+///     .content_type("application/json")
+///     .expires_in(Duration::from_secs(3600))
+///     .user_property("shop", "north");
+/// let state = Publish::new("door/1", "open").retain();
+/// let later = Publish::new("lamp", "off").delay(Duration::from_secs(600));
+/// # let _ = (order, state, later);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Publish {
+    pub(crate) topic: String,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) properties: PropertyBuffer,
+}
+
+impl Publish {
+    /// A message of QoS 0.
+    pub fn new(topic: impl Into<String>, payload: impl Into<Vec<u8>>) -> Self {
+        Self {
+            topic: topic.into(),
+            payload: payload.into(),
+            qos: QoS::AtMostOnce,
+            retain: false,
+            properties: PropertyBuffer::new(),
+        }
+    }
+
+    /// How surely it arrives.
+    #[must_use]
+    pub fn qos(mut self, qos: QoS) -> Self {
+        self.qos = qos;
+        self
+    }
+
+    /// The server keeps it and shows it to later subscribers.
+    #[must_use]
+    pub fn retain(mut self) -> Self {
+        self.retain = true;
+        self
+    }
+
+    /// A property of MQTT 5; 3.1.1 has none.
+    #[must_use]
+    pub fn property(mut self, property: Property<'_>) -> Self {
+        self.properties.push(property);
+        self
+    }
+
+    /// A name and a value of the application's own (MQTT 5).
+    #[must_use]
+    pub fn user_property(self, name: &str, value: &str) -> Self {
+        self.property(Property::UserProperty(name, value))
+    }
+
+    /// What the payload is, such as `application/json` (MQTT 5).
+    #[must_use]
+    pub fn content_type(self, content_type: &str) -> Self {
+        self.property(Property::ContentType(content_type))
+    }
+
+    /// Where an answer is expected, and what it should carry (MQTT 5).
+    #[must_use]
+    pub fn response(self, topic: &str, correlation_data: &[u8]) -> Self {
+        self.property(Property::ResponseTopic(topic))
+            .property(Property::CorrelationData(correlation_data))
+    }
+
+    /// It is of no use later, in whole seconds (MQTT 5).
+    #[must_use]
+    pub fn expires_in(self, time: Duration) -> Self {
+        let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+        self.property(Property::MessageExpiryInterval(seconds))
+    }
+
+    /// The server keeps it and publishes it after so long, in whole seconds (MQTT 5; in 3.1.1 write
+    /// the topic as `$delayed/SECONDS/TOPIC`).
+    #[must_use]
+    pub fn delay(self, time: Duration) -> Self {
+        self.user_property("waypost-delay", &time.as_secs().to_string())
+    }
+
+    /// What `ordered` groups keep in order and compacted streams keep the last of (MQTT 5).
+    #[must_use]
+    pub fn key(self, key: &str) -> Self {
+        self.user_property("waypost-key", key)
+    }
+}

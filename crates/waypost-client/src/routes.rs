@@ -1,0 +1,380 @@
+//! Which subscription gets a message, and the bounded queues between the connection and whoever
+//! takes messages.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+
+use waypost_mqtt::{Filter, PacketId, PropertyBuffer, Publish, QoS, SubscriptionOptions, Topic};
+
+use crate::message::Message;
+use crate::spec::History;
+
+/// Messages that no subscription asks for, kept for one that will (a session's from before), at
+/// most; beyond, the oldest are dropped and counted.
+const UNCLAIMED_MAX: usize = 1_000;
+/// Subscription identifiers on one message, at most: beyond, its filters decide.
+const IDENTIFIERS_MAX: usize = 64;
+
+/// A queue's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct QueueId(u32);
+
+/// A route's key; the subscription identifier where it has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RouteId(pub(crate) u32);
+
+/// What to do about a connection's message when a queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenFull {
+    /// Nothing more is read from the server, so that its flow control acts; other subscriptions of
+    /// the client wait too. While the program itself waits for an answer of the server, reading
+    /// goes on up to twice the capacity, and beyond that the oldest messages of QoS 0 are dropped
+    /// and counted: otherwise it would wait for itself.
+    #[default]
+    Wait,
+    /// The oldest message of QoS 0 is dropped and counted; those of QoS 1 and 2 are bounded by the
+    /// Receive Maximum and wait.
+    DropOldest,
+}
+
+/// What acknowledges a message when it is first taken.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    pub(crate) connection: u64,
+    pub(crate) packet_id: PacketId,
+    pub(crate) qos: QoS,
+    is_used: AtomicBool,
+}
+
+impl Ticket {
+    /// True once, for whoever comes first.
+    pub(crate) fn take(&self) -> bool {
+        !self.is_used.swap(true, Ordering::Relaxed)
+    }
+
+    fn is_open(&self) -> bool {
+        !self.is_used.load(Ordering::Relaxed)
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Queued {
+    pub(crate) message: Message,
+    pub(crate) ticket: Option<Arc<Ticket>>,
+}
+
+/// Messages on their way to whoever takes them.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    id: QueueId,
+    messages: VecDeque<Queued>,
+    capacity: usize,
+    when_full: WhenFull,
+    pub(crate) waker: Option<Waker>,
+    pub(crate) dropped: u64,
+    /// Nobody takes from it any more.
+    is_abandoned: bool,
+    /// Nothing more comes.
+    pub(crate) is_ended: bool,
+}
+
+/// A subscription, as it is repeated when a session is lost.
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) id: RouteId,
+    /// As the program named them, in order.
+    pub(crate) filters: Vec<String>,
+    pub(crate) options: SubscriptionOptions,
+    pub(crate) properties: PropertyBuffer,
+    pub(crate) history: Option<History>,
+    /// It carries its id as subscription identifier.
+    pub(crate) is_identified: bool,
+    /// The server has answered.
+    pub(crate) is_confirmed: bool,
+    pub(crate) queue: QueueId,
+}
+
+/// All subscriptions and queues of a client.
+#[derive(Debug, Default)]
+pub(crate) struct Routes {
+    all: Vec<Route>,
+    queues: Vec<Queue>,
+    inbox: Option<QueueId>,
+    unclaimed: VecDeque<Queued>,
+    unclaimed_dropped: u64,
+    next_id: u32,
+}
+
+impl Queue {
+    fn is_full(&self) -> bool {
+        self.when_full == WhenFull::Wait && self.messages.len() >= self.capacity
+    }
+
+    fn push(&mut self, queued: Queued) {
+        let bound = match self.when_full {
+            WhenFull::Wait => self.capacity * 2,
+            WhenFull::DropOldest => self.capacity,
+        };
+        if self.messages.len() >= bound {
+            let oldest = self
+                .messages
+                .iter()
+                .position(|queued| queued.ticket.is_none());
+            if let Some(at) = oldest {
+                self.messages.remove(at);
+                self.dropped += 1;
+            } else if queued.ticket.is_none() {
+                self.dropped += 1;
+                return;
+            }
+        }
+        self.messages.push_back(queued);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Nothing more comes: whoever waits is told.
+    pub(crate) fn end(&mut self) {
+        self.is_ended = true;
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// The next message, and whether there was no room before.
+    pub(crate) fn pop(&mut self) -> Option<(Queued, bool)> {
+        let was_full = self.is_full();
+        self.messages.pop_front().map(|queued| (queued, was_full))
+    }
+}
+
+impl Route {
+    /// What to send in SUBSCRIBE.
+    pub(crate) fn wire_filters(&self) -> Vec<String> {
+        match &self.history {
+            None => self.filters.clone(),
+            Some(history) => history.filters(&self.filters),
+        }
+    }
+
+    fn matches(&self, topic: Topic<'_>) -> bool {
+        let mut filters = self.filters.iter();
+        filters.any(|filter| effective(filter).is_some_and(|filter| filter.matches(topic)))
+    }
+}
+
+/// The filter that decides which messages come: without what a server reads before it.
+fn effective(filter: &str) -> Option<Filter<'_>> {
+    let mut rest = filter;
+    while let Some((first, after)) = rest.split_once('/') {
+        rest = match first {
+            "$queue" => after,
+            "$share" | "$from" => after.split_once('/')?.1,
+            _ => break,
+        };
+    }
+    Filter::parse(rest).ok()
+}
+
+impl Routes {
+    /// A queue for messages.
+    pub(crate) fn add_queue(&mut self, capacity: usize, when_full: WhenFull) -> QueueId {
+        let id = QueueId(self.next());
+        self.queues.push(Queue {
+            id,
+            messages: VecDeque::new(),
+            capacity: capacity.max(1),
+            when_full,
+            waker: None,
+            dropped: 0,
+            is_abandoned: false,
+            is_ended: false,
+        });
+        id
+    }
+
+    /// From now on messages that no other subscription asks for go there.
+    pub(crate) fn set_inbox(&mut self, inbox: QueueId) {
+        self.inbox = Some(inbox);
+    }
+
+    /// The inbox.
+    pub(crate) fn inbox(&self) -> Option<QueueId> {
+        self.inbox
+    }
+
+    /// A new subscription's key, which is its identifier too.
+    pub(crate) fn next_route(&mut self) -> RouteId {
+        RouteId(self.next())
+    }
+
+    /// Subscription identifiers go from 1 to 268,435,455.
+    fn next(&mut self) -> u32 {
+        self.next_id = self.next_id % 268_435_455 + 1;
+        self.next_id
+    }
+
+    /// A subscription; what came for it before it was made is its first.
+    pub(crate) fn add(&mut self, route: Route) {
+        let (claimed, rest): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut self.unclaimed)
+            .into_iter()
+            .partition(|queued| route.matches(Topic::from_validated(queued.message.topic())));
+        self.unclaimed = rest;
+        if let Some(queue) = self.queue(route.queue) {
+            for queued in claimed {
+                queue.push(queued);
+            }
+        }
+        self.all.push(route);
+    }
+
+    pub(crate) fn route(&mut self, id: RouteId) -> Option<&mut Route> {
+        self.all.iter_mut().find(|route| route.id == id)
+    }
+
+    pub(crate) fn all_mut(&mut self) -> &mut [Route] {
+        &mut self.all
+    }
+
+    /// Takes a subscription away; gives the filters that no other one has.
+    pub(crate) fn remove(&mut self, id: RouteId) -> Vec<String> {
+        let Some(at) = self.all.iter().position(|route| route.id == id) else {
+            return Vec::new();
+        };
+        let gone = self.all.remove(at);
+        let others = &self.all;
+        let is_shared = |filter: &String| others.iter().any(|route| route.filters.contains(filter));
+        gone.filters
+            .into_iter()
+            .filter(|filter| !is_shared(filter))
+            .collect()
+    }
+
+    pub(crate) fn queue(&mut self, id: QueueId) -> Option<&mut Queue> {
+        self.queues.iter_mut().find(|queue| queue.id == id)
+    }
+
+    /// Nobody takes from this queue any more: what is in it stays unacknowledged, and so stays with
+    /// the server, if that keeps the session.
+    pub(crate) fn abandon(&mut self, id: QueueId) {
+        let is_used = self.all.iter().any(|route| route.queue == id);
+        if is_used {
+            if let Some(queue) = self.queue(id) {
+                queue.is_abandoned = true;
+                queue.messages.clear();
+            }
+        } else {
+            self.queues.retain(|queue| queue.id != id);
+        }
+        if self.inbox == Some(id) {
+            self.inbox = None;
+        }
+    }
+
+    /// Whether nothing more should be read from the server.
+    pub(crate) fn is_full(&self, awaits_answer: bool) -> bool {
+        !awaits_answer && self.queues.iter().any(Queue::is_full)
+    }
+
+    /// Messages dropped because nobody took them.
+    pub(crate) fn dropped(&self) -> u64 {
+        let dropped = self.queues.iter().map(|queue| queue.dropped);
+        dropped.sum::<u64>() + self.unclaimed_dropped
+    }
+
+    /// Nothing more comes for anybody.
+    pub(crate) fn end_all(&mut self) {
+        for queue in &mut self.queues {
+            queue.end();
+        }
+    }
+
+    /// What is not taken comes again: the server goes on with the session.
+    pub(crate) fn forget_unacknowledged(&mut self, connection: u64) {
+        let is_stale = |queued: &Queued| {
+            let ticket = queued.ticket.as_ref();
+            ticket.is_some_and(|ticket| ticket.connection < connection && ticket.is_open())
+        };
+        for queue in &mut self.queues {
+            queue.messages.retain(|queued| !is_stale(queued));
+        }
+        self.unclaimed.retain(|queued| !is_stale(queued));
+    }
+
+    /// A message came by the connection of this number.
+    pub(crate) fn deliver(&mut self, publish: &Publish<'_>, connection: u64) {
+        let ticket = publish.packet_id.map(|packet_id| {
+            Arc::new(Ticket {
+                connection,
+                packet_id,
+                qos: publish.qos,
+                is_used: AtomicBool::new(false),
+            })
+        });
+        let message = Message::new(publish);
+        let queued = Queued { message, ticket };
+        let mut receivers = self.queues_of(publish);
+        if let Some(inbox) = self.inbox.filter(|_| receivers.is_empty()) {
+            receivers.push(inbox);
+        }
+        let Some(last) = receivers.pop() else {
+            return self.keep_unclaimed(queued);
+        };
+        for id in receivers {
+            self.push(id, queued.clone());
+        }
+        self.push(last, queued);
+    }
+
+    fn push(&mut self, id: QueueId, queued: Queued) {
+        if let Some(queue) = self.queue(id)
+            && !queue.is_abandoned
+        {
+            queue.push(queued);
+        }
+    }
+
+    fn keep_unclaimed(&mut self, queued: Queued) {
+        if self.unclaimed.len() >= UNCLAIMED_MAX {
+            self.unclaimed.pop_front();
+            self.unclaimed_dropped += 1;
+        }
+        self.unclaimed.push_back(queued);
+    }
+
+    /// The queues of all subscriptions that a message is for, each once. Who is meant is said by the
+    /// subscription identifiers, or else by the filters.
+    fn queues_of(&mut self, publish: &Publish<'_>) -> Vec<QueueId> {
+        let mut queues = Vec::new();
+        let identifiers = publish.properties.subscription_identifiers();
+        for identifier in identifiers.take(IDENTIFIERS_MAX) {
+            let found = self
+                .all
+                .iter_mut()
+                .find(|route| route.is_identified && route.id.0 == identifier);
+            note(found, publish, &mut queues);
+        }
+        if queues.is_empty() {
+            let topic = Topic::from_validated(publish.topic);
+            for route in &mut self.all {
+                if route.matches(topic) {
+                    note(Some(route), publish, &mut queues);
+                }
+            }
+        }
+        queues
+    }
+}
+
+fn note(route: Option<&mut Route>, publish: &Publish<'_>, queues: &mut Vec<QueueId>) {
+    let Some(route) = route else { return };
+    if let Some(history) = &mut route.history {
+        history.note(publish);
+    }
+    if !queues.contains(&route.queue) {
+        queues.push(route.queue);
+    }
+}

@@ -1,0 +1,253 @@
+//! Subscriptions: what to ask for, and the stream of what comes.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use waypost_mqtt::{
+    Filter, Property, PropertyBuffer, QoS, ReasonCode, RetainHandling, SubscriptionOptions,
+};
+
+use crate::core::Next;
+use crate::desk::{Granted, Unsubscribing};
+use crate::error::SubscribeError;
+use crate::message::Message;
+use crate::routes::{QueueId, RouteId, WhenFull};
+use crate::shared::Handle;
+use crate::spec::Spec;
+
+/// Messages between the connection and whoever takes them, unless asked otherwise.
+pub(crate) const CAPACITY_DEFAULT: usize = 1_000;
+
+/// What to subscribe to, and how.
+///
+/// ```
+/// use waypost_client::{QoS, Spec, Subscribe, WhenFull};
+///
+/// let chat = Subscribe::to("chat/#").qos(QoS::AtLeastOnce).from(Spec::last(50));
+/// let prices = Subscribe::to("prices/+").capacity(100).when_full(WhenFull::DropOldest);
+/// let several = Subscribe::to("orders/+").and("returns/+");
+/// # let _ = (chat, prices, several);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Subscribe {
+    pub(crate) filters: Vec<String>,
+    pub(crate) options: SubscriptionOptions,
+    pub(crate) properties: PropertyBuffer,
+    pub(crate) from: Option<Spec>,
+    pub(crate) capacity: usize,
+    pub(crate) when_full: WhenFull,
+}
+
+impl Subscribe {
+    /// The messages of a filter, at QoS 0 at most.
+    pub fn to(filter: impl Into<String>) -> Self {
+        Self {
+            filters: vec![filter.into()],
+            options: SubscriptionOptions::default(),
+            properties: PropertyBuffer::new(),
+            from: None,
+            capacity: CAPACITY_DEFAULT,
+            when_full: WhenFull::default(),
+        }
+    }
+
+    /// Those of another filter too.
+    #[must_use]
+    pub fn and(mut self, filter: impl Into<String>) -> Self {
+        self.filters.push(filter.into());
+        self
+    }
+
+    /// The highest QoS to receive with.
+    #[must_use]
+    pub fn qos(mut self, qos: QoS) -> Self {
+        self.options.qos = qos;
+        self
+    }
+
+    /// Begins with what a stream has; then what is published follows. When a connection is made
+    /// again and the server has lost the session, a subscription to one filter goes on behind the
+    /// last message that came (MQTT 5); one to several begins anew.
+    #[must_use]
+    pub fn from(mut self, spec: Spec) -> Self {
+        self.from = Some(spec);
+        self
+    }
+
+    /// Which retained messages come first (MQTT 5).
+    #[must_use]
+    pub fn retain_handling(mut self, handling: RetainHandling) -> Self {
+        self.options.retain_handling = handling;
+        self
+    }
+
+    /// Without what this client publishes itself (MQTT 5).
+    #[must_use]
+    pub fn no_local(mut self) -> Self {
+        self.options.no_local = true;
+        self
+    }
+
+    /// A property of SUBSCRIBE (MQTT 5).
+    #[must_use]
+    pub fn property(mut self, property: Property<'_>) -> Self {
+        self.properties.push(property);
+        self
+    }
+
+    /// Messages between the connection and whoever takes them; 1 at least.
+    #[must_use]
+    pub fn capacity(mut self, messages: usize) -> Self {
+        self.capacity = messages;
+        self
+    }
+
+    /// What to do when that many wait.
+    #[must_use]
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.when_full = when_full;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), SubscribeError> {
+        if self.filters.is_empty() {
+            return Err(SubscribeError::NoFilter);
+        }
+        check_filters(&self.filters)
+    }
+}
+
+impl From<&str> for Subscribe {
+    fn from(filter: &str) -> Self {
+        Self::to(filter)
+    }
+}
+
+impl From<String> for Subscribe {
+    fn from(filter: String) -> Self {
+        Self::to(filter)
+    }
+}
+
+pub(crate) fn check_filters(filters: &[String]) -> Result<(), SubscribeError> {
+    for filter in filters {
+        Filter::parse(filter).map_err(|error| SubscribeError::Filter {
+            filter: filter.clone(),
+            error,
+        })?;
+    }
+    Ok(())
+}
+
+/// The messages of a subscription, as a stream.
+///
+/// A message of QoS 1 or 2 is acknowledged when it is taken: what the program has not taken stays
+/// with the server and comes again. Between the connection and whoever takes them wait at most
+/// [`Subscribe::capacity`] messages; [`WhenFull`] says what happens then.
+///
+/// When it is dropped the server is told, unless the session is to outlive the program
+/// ([`Builder::session_expiry`](crate::Builder::session_expiry)): then it stays subscribed, and
+/// [`Self::unsubscribe`] ends that. What comes until the program ends is not acknowledged.
+#[derive(Debug)]
+pub struct Subscription {
+    handle: Arc<Handle>,
+    queue: QueueId,
+    route: Option<RouteId>,
+    granted: Granted,
+}
+
+impl Subscription {
+    pub(crate) fn new(
+        handle: Arc<Handle>,
+        queue: QueueId,
+        route: Option<RouteId>,
+        granted: Granted,
+    ) -> Self {
+        Self {
+            handle,
+            queue,
+            route,
+            granted,
+        }
+    }
+
+    /// The next message; nothing: the client has ended, or the server has taken the subscription
+    /// away. If the future is dropped, nothing is lost.
+    pub async fn next(&mut self) -> Option<Message> {
+        poll_fn(|cx| self.poll_message(cx)).await
+    }
+
+    /// The next message, if one is there.
+    pub fn try_next(&mut self) -> Option<Message> {
+        match self.handle.shared.with(|core| core.take(self.queue)) {
+            Next::Message(message) => Some(*message),
+            Next::Nothing | Next::Ended => None,
+        }
+    }
+
+    pub(crate) fn set_granted(&mut self, granted: Granted) {
+        self.granted = granted;
+    }
+
+    /// What the server said to each filter.
+    pub fn granted(&self) -> &Granted {
+        &self.granted
+    }
+
+    /// Ends the subscription, with the server too; gives what that said.
+    pub async fn unsubscribe(mut self) -> Vec<ReasonCode> {
+        let Some(route) = self.route.take() else {
+            return Vec::new();
+        };
+        let answer = self.handle.shared.with(|core| {
+            let filters = core.desk.routes.remove(route);
+            let (sender, answer) = tokio::sync::oneshot::channel();
+            core.unsubscribe(Unsubscribing {
+                filters,
+                answer: Some(sender),
+            });
+            answer
+        });
+        answer.await.unwrap_or_default()
+    }
+
+    fn poll_message(&self, cx: &Context<'_>) -> Poll<Option<Message>> {
+        self.handle.shared.with(|core| match core.take(self.queue) {
+            Next::Message(message) => Poll::Ready(Some(*message)),
+            Next::Ended => Poll::Ready(None),
+            Next::Nothing => {
+                if let Some(queue) = core.desk.routes.queue(self.queue) {
+                    queue.waker = Some(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+        })
+    }
+}
+
+impl Stream for Subscription {
+    type Item = Message;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.poll_message(cx)
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.handle.shared.with(|core| {
+            if let Some(route) = self.route
+                && !core.outlives()
+            {
+                let filters = core.desk.routes.remove(route);
+                let answer = None;
+                core.unsubscribe(Unsubscribing { filters, answer });
+            }
+            core.desk.routes.abandon(self.queue);
+            core.desk.after.driver = true;
+        });
+    }
+}
