@@ -35,104 +35,111 @@ pub struct Target {
 
 /// Every target.
 pub fn targets() -> &'static [Target] {
-    &[
-        Target {
-            name: "broker",
-            run: targets::broker::run,
-            decoder: "waypost_core::Broker",
-        },
-        Target {
-            name: "cache",
-            run: targets::cache::run,
-            decoder: "waypost_cache::Cache",
-        },
-        Target {
-            name: "decompress",
-            run: targets::decompress::run,
-            decoder: "waypost_compress::Compress",
-        },
-        Target {
-            name: "encrypt_key",
-            run: targets::encrypt_key::run,
-            decoder: "waypost_encrypt::MasterKey",
-        },
-        Target {
-            name: "encrypt_open",
-            run: targets::encrypt_open::run,
-            decoder: "waypost_encrypt::Encrypt",
-        },
-        Target {
-            name: "kept_rows",
-            run: targets::kept_rows::run,
-            decoder: "waypost_core::rows::message::decode_message",
-        },
-        Target {
-            name: "mqtt_packet",
-            run: targets::mqtt_packet::run,
-            decoder: "waypost_mqtt::decode",
-        },
-        Target {
-            name: "mqtt_stream",
-            run: targets::mqtt_stream::run,
-            decoder: "waypost_mqtt::decode_header",
-        },
-        Target {
-            name: "mqtt_properties",
-            run: targets::mqtt_properties::run,
-            decoder: "waypost_mqtt::Properties",
-        },
-        Target {
-            name: "mqtt_topic",
-            run: targets::mqtt_topic::run,
-            decoder: "waypost_mqtt::Filter",
-        },
-        Target {
-            name: "proxy_header",
-            run: targets::proxy_header::run,
-            decoder: "waypost_server::decode_proxy_header",
-        },
-        Target {
-            name: "store_log",
-            run: targets::store_log::run,
-            decoder: "waypost_store::log::Recovery",
-        },
-        Target {
-            name: "store_records",
-            run: targets::store_records::run,
-            decoder: "waypost_store::decode_ops",
-        },
-        Target {
-            name: "session_rows",
-            run: targets::session_rows::run,
-            decoder: "waypost_core::rows",
-        },
-        Target {
-            name: "store_backup",
-            run: targets::store_backup::run,
-            decoder: "waypost_store::backup::decode_contents",
-        },
-        Target {
-            name: "stream_file",
-            run: targets::stream_file::run,
-            decoder: "waypost_store::Streams",
-        },
-        Target {
-            name: "stream_line",
-            run: targets::stream_line::run,
-            decoder: "waypost_server::history::decode_line",
-        },
-        Target {
-            name: "stream_parts",
-            run: targets::stream_parts::run,
-            decoder: "waypost_store::streams::decode_part",
-        },
-        Target {
-            name: "websocket",
-            run: targets::websocket::run,
-            decoder: "waypost_mqtt::websocket::Decoder",
-        },
-    ]
+    TARGETS
 }
+
+const TARGETS: &[Target] = &[
+    Target {
+        name: "broker",
+        run: targets::broker::run,
+        decoder: "waypost_core::Broker",
+    },
+    Target {
+        name: "cache",
+        run: targets::cache::run,
+        decoder: "waypost_cache::Cache",
+    },
+    Target {
+        name: "decompress",
+        run: targets::decompress::run,
+        decoder: "waypost_compress::Compress",
+    },
+    Target {
+        name: "decompress_stages",
+        run: targets::decompress_stages::run,
+        decoder: "waypost_compress::Stages",
+    },
+    Target {
+        name: "encrypt_key",
+        run: targets::encrypt_key::run,
+        decoder: "waypost_encrypt::MasterKey",
+    },
+    Target {
+        name: "encrypt_open",
+        run: targets::encrypt_open::run,
+        decoder: "waypost_encrypt::Encrypt",
+    },
+    Target {
+        name: "kept_rows",
+        run: targets::kept_rows::run,
+        decoder: "waypost_core::rows::message::decode_message",
+    },
+    Target {
+        name: "mqtt_packet",
+        run: targets::mqtt_packet::run,
+        decoder: "waypost_mqtt::decode",
+    },
+    Target {
+        name: "mqtt_stream",
+        run: targets::mqtt_stream::run,
+        decoder: "waypost_mqtt::decode_header",
+    },
+    Target {
+        name: "mqtt_properties",
+        run: targets::mqtt_properties::run,
+        decoder: "waypost_mqtt::Properties",
+    },
+    Target {
+        name: "mqtt_topic",
+        run: targets::mqtt_topic::run,
+        decoder: "waypost_mqtt::Filter",
+    },
+    Target {
+        name: "proxy_header",
+        run: targets::proxy_header::run,
+        decoder: "waypost_server::decode_proxy_header",
+    },
+    Target {
+        name: "store_log",
+        run: targets::store_log::run,
+        decoder: "waypost_store::log::Recovery",
+    },
+    Target {
+        name: "store_records",
+        run: targets::store_records::run,
+        decoder: "waypost_store::decode_ops",
+    },
+    Target {
+        name: "session_rows",
+        run: targets::session_rows::run,
+        decoder: "waypost_core::rows",
+    },
+    Target {
+        name: "store_backup",
+        run: targets::store_backup::run,
+        decoder: "waypost_store::backup::decode_contents",
+    },
+    Target {
+        name: "stream_file",
+        run: targets::stream_file::run,
+        decoder: "waypost_store::Streams",
+    },
+    Target {
+        name: "stream_line",
+        run: targets::stream_line::run,
+        decoder: "waypost_server::history::decode_line",
+    },
+    Target {
+        name: "stream_parts",
+        run: targets::stream_parts::run,
+        decoder: "waypost_store::streams::decode_part",
+    },
+    Target {
+        name: "websocket",
+        run: targets::websocket::run,
+        decoder: "waypost_mqtt::websocket::Decoder",
+    },
+];
 
 #[cfg(test)]
 mod tests {

@@ -17,6 +17,8 @@
 pub mod dictionary;
 mod stages;
 mod strategies;
+mod unpacked;
+mod varint;
 
 pub use stages::{STAGES_MAX, Stages, StagesAtWork, StagesError};
 pub use strategies::{by_number, default_strategy, registry, zstd_dict};

@@ -1,8 +1,8 @@
 //! Bytes unpacked by every strategy: some bytes within the limit, or an error.
 //!
-//! Input: a byte for the strategy, two for the limit, then what is unpacked; the same bytes are packed as well.
+//! Input: the strategy's number, a byte; two for the limit; then what is unpacked. The same bytes are packed as well.
 
-use waypost_compress::registry;
+use waypost_compress::{by_number, registry};
 
 /// Runs the target.
 pub fn run(input: &[u8]) {
@@ -10,7 +10,8 @@ pub fn run(input: &[u8]) {
         return;
     };
     let strategies = registry();
-    let Some(strategy) = strategies.get(usize::from(selector) % strategies.len()) else {
+    let by_place = || strategies.get(usize::from(selector) % strategies.len());
+    let Some(strategy) = by_number(selector).or_else(by_place) else {
         return;
     };
     let limit = usize::from(u16::from_be_bytes([high, low]));

@@ -3,6 +3,7 @@
 pub mod broker;
 pub mod cache;
 pub mod decompress;
+pub mod decompress_stages;
 pub mod encrypt_key;
 pub mod encrypt_open;
 pub mod kept_rows;

@@ -1,7 +1,13 @@
 //! The strategies, one file each.
 
+mod arithmetic;
+mod brotli;
+mod huffman;
 mod identity;
 mod lz4;
+mod lz77;
+mod lz78;
+mod rle;
 mod zstandard;
 pub mod zstd_dict;
 
@@ -16,9 +22,15 @@ pub fn default_strategy() -> &'static Strategy {
 pub fn registry() -> &'static [Strategy] {
     &[
         identity::STRATEGY,
+        rle::STRATEGY,
+        huffman::STRATEGY,
+        arithmetic::STRATEGY,
+        lz77::STRATEGY,
+        lz78::STRATEGY,
         lz4::STRATEGY,
         zstandard::STRATEGY,
         zstd_dict::STRATEGY,
+        brotli::STRATEGY,
     ]
 }
 

@@ -1,10 +1,11 @@
-//! Zstandard at its fastest positive level: matches over the whole block, then entropy coding.
+//! Zstandard at the level that its tool takes by itself: matches over the whole block, then entropy coding.
 //!
-//! One frame that says how long it unpacks to, without a checksum: the log's blocks have one. Frames that do not say it, and
-//! several in a row, are refused: this strategy writes neither.
+//! Framing: frames of RFC 8878, HTTP's `zstd`. Written: one, which says how long it unpacks to, without a checksum: what needs one
+//! has its own. Read: one or several, whether they say their length or not; frames that need a dictionary are refused.
 
-use zstd::bulk::{Compressor, Decompressor};
-use zstd::zstd_safe;
+use zstd::bulk::Compressor;
+use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall;
+use zstd::zstd_safe::{self, DCtx};
 
 use crate::{Compress, CompressError, DecompressError, Strategy, check_length};
 
@@ -18,14 +19,20 @@ pub(super) const STRATEGY: Strategy = Strategy {
     new: || Box::new(Zstandard::default()),
 };
 
-/// The library's own level: above it, each level costs more than it saves on blocks of 64 KiB.
-const LEVEL: i32 = 1;
+/// The reference tool's own.
+const LEVEL: i32 = 3;
+
+/// Memory taken before it is known how much comes out: this much at least, and so many times the packed bytes.
+const FIRST_BYTES: usize = 64 * 1024;
+const FIRST_RATIO: usize = 16;
+/// How much more is taken when that was too little.
+const GROWTH: usize = 4;
 
 /// The contexts are some hundred KiB each: made when first needed, kept for the next call.
 #[derive(Default)]
 struct Zstandard {
     compressor: Option<Compressor<'static>>,
-    decompressor: Option<Decompressor<'static>>,
+    decompressor: Option<DCtx<'static>>,
 }
 
 impl Compress for Zstandard {
@@ -59,42 +66,52 @@ impl Compress for Zstandard {
         limit: usize,
         into: &mut Vec<u8>,
     ) -> Result<(), DecompressError> {
-        let length = match zstd_safe::get_frame_content_size(packed) {
+        let declared = match zstd_safe::get_frame_content_size(packed) {
             Ok(Some(length)) => usize::try_from(length).unwrap_or(usize::MAX),
-            Ok(None) => return Err(DecompressError::damaged("it does not say its length")),
+            Ok(None) => usize::MAX,
             Err(_) => return Err(DecompressError::damaged("not a frame of zstd")),
         };
-        if length > limit {
+        if declared != usize::MAX && declared > limit {
             return Err(DecompressError::TooLong { limit });
         }
-        match zstd_safe::find_frame_compressed_size(packed) {
-            Ok(size) if size == packed.len() => {}
-            Ok(_) => return Err(DecompressError::damaged("more than one frame")),
-            Err(code) => return Err(DecompressError::damaged(zstd_safe::get_error_name(code))),
+        if let Some(id) = zstd_safe::get_dict_id_from_frame(packed) {
+            return Err(DecompressError::NoDictionary { id: id.get() });
         }
-        let decompressor = match &mut self.decompressor {
-            Some(decompressor) => decompressor,
-            none => none
-                .insert(Decompressor::new().map_err(|error| DecompressError::damaged_by(&error))?),
-        };
+        let decompressor = self.decompressor.get_or_insert_with(DCtx::create);
         let before = into.len();
-        into.resize(before + length, 0);
-        let end = into.get_mut(before..).unwrap_or_default();
-        let outcome = match decompressor.decompress_to_buffer(packed, end) {
-            Ok(written) if written == length => Ok(()),
-            Ok(_) => Err(DecompressError::damaged("not as long as it says")),
-            Err(error) => Err(DecompressError::damaged_by(&error)),
-        };
-        if outcome.is_err() {
-            into.truncate(before);
+        // What a frame says is a bound, not a reason: memory is taken for what so many bytes usually hold, then for more.
+        let first = packed.len().saturating_mul(FIRST_RATIO).max(FIRST_BYTES);
+        let mut room = first.min(declared).min(limit);
+        loop {
+            into.reserve_exact(room);
+            into.resize(before + room, 0);
+            let end = into.get_mut(before..).unwrap_or_default();
+            match decompressor.decompress(end, packed) {
+                Ok(written) => {
+                    into.truncate(before + written);
+                    return Ok(());
+                }
+                Err(code) => {
+                    into.truncate(before);
+                    if !zstd_safe::is_error_kind(code, ZSTD_error_dstSize_tooSmall) {
+                        return Err(DecompressError::damaged(zstd_safe::get_error_name(code)));
+                    }
+                    if room >= limit {
+                        return Err(DecompressError::TooLong { limit });
+                    }
+                    room = room.max(1).saturating_mul(GROWTH).min(limit);
+                }
+            }
         }
-        outcome
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Magic, one segment that says 5, one raw block that is the last.
+    const FRAME: [u8; 14] = *b"\x28\xb5\x2f\xfd\x20\x05\x29\x00\x00hello";
 
     fn unpacked(packed: &[u8], limit: usize) -> Result<Vec<u8>, DecompressError> {
         let mut into = Vec::new();
@@ -103,36 +120,70 @@ mod tests {
             .map(|()| into)
     }
 
-    /// Goal: the format on disk is RFC 8878's, so that other tools read it. Method: a frame by hand: magic, one segment
-    /// that says 5, one raw block that is the last.
+    /// Goal: the format is RFC 8878's, so that other tools read it.
     #[test]
     fn a_frame_written_by_hand_is_read() {
-        let frame = *b"\x28\xb5\x2f\xfd\x20\x05\x29\x00\x00hello";
-        assert_eq!(unpacked(&frame, 5).unwrap(), b"hello");
+        assert_eq!(unpacked(&FRAME, 5).unwrap(), b"hello");
         assert_eq!(
-            unpacked(&frame, 4),
+            unpacked(&FRAME, 4),
             Err(DecompressError::TooLong { limit: 4 })
         );
     }
 
+    /// What others write: frames that do not say their length, several in a row, what is to be skipped between them.
     #[test]
-    fn what_this_strategy_does_not_write_is_refused() {
-        let frame = *b"\x28\xb5\x2f\xfd\x20\x05\x29\x00\x00hello";
-        let twice = [frame, frame].concat();
+    fn what_a_stranger_may_write_is_read() {
         let silent = *b"\x28\xb5\x2f\xfd\x00\x00\x29\x00\x00hello";
         let skippable = *b"\x50\x2a\x4d\x18\x01\x00\x00\x00x";
-        for (bytes, reason) in [
-            (&twice[..], "more than one frame"),
-            (&silent[..], "does not say its length"),
-            (&skippable[..], ""),
-            (&[], "not a frame"),
+        let all = [&FRAME[..], &skippable, &silent].concat();
+        assert_eq!(unpacked(&silent, 5).unwrap(), b"hello");
+        assert_eq!(unpacked(&all, 10).unwrap(), b"hellohello");
+        for (bytes, limit) in [(&silent[..], 4), (&all, 9), (&silent, 0)] {
+            assert_eq!(
+                unpacked(bytes, limit),
+                Err(DecompressError::TooLong { limit })
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_frame_is_refused() {
+        for bytes in [
+            &[][..],
+            b"hello",
+            &FRAME[..13],
+            &[&FRAME[..], b"x"].concat(),
         ] {
             let error = unpacked(bytes, 1 << 20);
             assert!(
-                matches!(&error, Err(DecompressError::Damaged { reason: r }) if r.contains(reason))
-                    || error == Ok(Vec::new()) && bytes == skippable,
-                "{error:?}, expected {reason}"
+                matches!(error, Err(DecompressError::Damaged { .. })),
+                "{error:?}"
             );
         }
+        let named = *b"\x28\xb5\x2f\xfd\x21\x07\x05\x29\x00\x00hello";
+        assert_eq!(
+            unpacked(&named, 100),
+            Err(DecompressError::NoDictionary { id: 7 })
+        );
+    }
+
+    /// Goal: what a frame says takes no memory. Method: one that says 1 GiB and has five bytes, then one of blocks of one
+    /// repeated byte, which holds 128 KiB for each four.
+    #[test]
+    fn a_frame_takes_memory_for_what_is_in_it() {
+        let boast = *b"\x28\xb5\x2f\xfd\xa0\x00\x00\x00\x40\x29\x00\x00hello";
+        let mut into = Vec::new();
+        let outcome = Zstandard::default().decompress(&boast, usize::MAX, &mut into);
+        assert!(matches!(outcome, Err(DecompressError::Damaged { .. })));
+        assert!(into.capacity() <= FIRST_BYTES, "{}", into.capacity());
+        let mut bomb = b"\x28\xb5\x2f\xfd\x00\x38".to_vec();
+        bomb.extend(b"\x02\x00\x10\x00".repeat(1000));
+        bomb.extend(b"\x03\x00\x10\x00");
+        assert_eq!(unpacked(&bomb, 1001 << 17).unwrap().len(), 1001 << 17);
+        let limit = 100_000;
+        let mut into = Vec::new();
+        let outcome = Zstandard::default().decompress(&bomb, limit, &mut into);
+        assert_eq!(outcome, Err(DecompressError::TooLong { limit }));
+        assert!(into.capacity() <= limit);
     }
 }
