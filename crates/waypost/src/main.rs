@@ -61,6 +61,8 @@ enum Command {
     Store(commands::store::Args),
     /// List, read, export, import or purge streams: the record of what was published
     Streams(commands::streams::Args),
+    /// Make, list, give away and take keys for sealing messages end to end
+    Keys(commands::keys::Args),
     /// List the strategies there are, by family
     Strategies(commands::strategies::Args),
     /// Compare cache strategies: what stays in memory
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
         Command::Users(arguments) => commands::users::run(&arguments),
         Command::Store(arguments) => commands::store::run(&arguments),
         Command::Streams(arguments) => commands::streams::run(&arguments),
+        Command::Keys(arguments) => commands::keys::run(&arguments),
         Command::Strategies(arguments) => commands::strategies::run(&arguments),
         Command::Cache(arguments) => commands::cache::run(&arguments),
         Command::Balance(arguments) => commands::balance::run(&arguments),

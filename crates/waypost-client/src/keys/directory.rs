@@ -37,7 +37,7 @@ pub enum Kind {
     Symmetric,
     /// A P-256 pair to sign with (ES256).
     Signing,
-    /// An Ed25519 pair to sign with (EdDSA).
+    /// An Ed25519 pair to sign with (`EdDSA`).
     Ed25519,
 }
 

@@ -16,6 +16,8 @@ use super::{KeyName, KeysError};
 
 /// The mode of every key file.
 pub(super) const FILE_MODE: u32 = 0o600;
+/// The last bits of a mode: what group and others may do.
+const OTHERS_BITS: u32 = 6;
 /// Bytes of a file: a JWK, and our members.
 const FILE_BYTES_MAX: usize = JWK_BYTES_MAX;
 /// Seconds since 1970 when the key was made, or came here.
@@ -239,7 +241,7 @@ impl KeyFile {
 /// Whether others have no way in.
 pub(super) fn check_mode(path: &Path, mode: u32, fix: u32) -> Result<(), KeysError> {
     let mode = mode & 0o777;
-    if mode & 0o077 == 0 {
+    if mode.trailing_zeros() >= OTHERS_BITS {
         return Ok(());
     }
     Err(KeysError::Open {

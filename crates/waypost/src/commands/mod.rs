@@ -7,6 +7,7 @@ pub mod cache;
 pub mod completions;
 pub mod config;
 pub mod connection;
+pub mod keys;
 pub mod output;
 pub mod property;
 pub mod publish;

@@ -316,7 +316,7 @@ fn damage_is_told_with_the_file() {
     let ids = directory.generate(&name("ann"), &PAIR, at(1)).unwrap();
     let path = directory.key(ids[0]).unwrap().path.clone();
     let whole = fs::read(&path).unwrap();
-    let long = [&whole[..], &[b' '; 20_000]].concat();
+    let long = [&whole[..], &vec![b' '; 20_000]].concat();
     for wrong in [&b""[..], b"{}", &whole[..whole.len() / 2], &long] {
         fs::write(&path, wrong).unwrap();
         let said = KeyDirectory::open(directory.path())
