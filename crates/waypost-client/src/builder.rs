@@ -17,9 +17,9 @@ use crate::driver::{self, Way};
 use crate::error::ConnectError;
 use crate::protocol::options::{Acknowledge, Options, WillOptions};
 use crate::publish::Publish;
-use crate::routes::{QueueId, WhenFull};
+use crate::routes::{Capacity, QueueId, WhenFull};
 use crate::shared::{Handle, Observer, Shared};
-use crate::subscription::Subscription;
+use crate::subscription::{CAPACITY_DEFAULT, Subscription};
 
 /// Messages of QoS 1 and 2 sent and not acknowledged, unless asked otherwise.
 const IN_FLIGHT_MAX: u16 = 100;
@@ -271,6 +271,10 @@ impl Builder {
         let retries = Retries::new(self.backoff, u64::from_ne_bytes(seed));
         let mut desk = Desk::new(self.options.version, retries);
         let inbox = self.inbox.map(|capacity| {
+            let capacity = Capacity {
+                messages: capacity,
+                ..CAPACITY_DEFAULT
+            };
             let queue = desk.routes.add_queue(capacity, WhenFull::Wait);
             desk.routes.set_inbox(queue);
             queue

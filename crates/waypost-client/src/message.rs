@@ -81,6 +81,11 @@ impl Message {
         Place::of(&self.as_publish())
     }
 
+    /// What it takes in memory, or nearly.
+    pub(crate) fn bytes(&self) -> usize {
+        self.topic.len() + self.payload.len() + self.properties.len()
+    }
+
     /// As the wire has it.
     pub fn as_publish(&self) -> Publish<'_> {
         Publish {

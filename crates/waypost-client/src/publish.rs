@@ -40,6 +40,13 @@ impl Publish {
         }
     }
 
+    /// Says something else.
+    #[must_use]
+    pub fn payload(mut self, payload: impl Into<Vec<u8>>) -> Self {
+        self.payload = payload.into();
+        self
+    }
+
     /// How surely it arrives.
     #[must_use]
     pub fn qos(mut self, qos: QoS) -> Self {

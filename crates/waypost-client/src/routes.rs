@@ -70,7 +70,9 @@ pub(crate) struct Queued {
 pub(crate) struct Queue {
     id: QueueId,
     messages: VecDeque<Queued>,
-    capacity: usize,
+    /// What `messages` hold of topics, payloads and properties.
+    bytes: usize,
+    capacity: Capacity,
     when_full: WhenFull,
     pub(crate) waker: Option<Waker>,
     pub(crate) dropped: u64,
@@ -78,6 +80,13 @@ pub(crate) struct Queue {
     is_abandoned: bool,
     /// Nothing more comes.
     pub(crate) is_ended: bool,
+}
+
+/// What may wait in a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Capacity {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
 }
 
 /// A subscription, as it is repeated when a session is lost.
@@ -109,27 +118,36 @@ pub(crate) struct Routes {
 
 impl Queue {
     fn is_full(&self) -> bool {
-        self.when_full == WhenFull::Wait && self.messages.len() >= self.capacity
+        self.when_full == WhenFull::Wait && self.has(1)
+    }
+
+    /// Whether so many times the capacity wait, in messages or bytes.
+    fn has(&self, times: usize) -> bool {
+        self.messages.len() >= self.capacity.messages.saturating_mul(times)
+            || self.bytes >= self.capacity.bytes.saturating_mul(times)
     }
 
     fn push(&mut self, queued: Queued) {
-        let bound = match self.when_full {
-            WhenFull::Wait => self.capacity * 2,
-            WhenFull::DropOldest => self.capacity,
+        let times = match self.when_full {
+            WhenFull::Wait => 2,
+            WhenFull::DropOldest => 1,
         };
-        if self.messages.len() >= bound {
+        while self.has(times) {
             let oldest = self
                 .messages
                 .iter()
                 .position(|queued| queued.ticket.is_none());
-            if let Some(at) = oldest {
-                self.messages.remove(at);
+            if let Some(gone) = oldest.and_then(|at| self.messages.remove(at)) {
+                self.bytes -= gone.message.bytes();
                 self.dropped += 1;
             } else if queued.ticket.is_none() {
                 self.dropped += 1;
                 return;
+            } else {
+                break;
             }
         }
+        self.bytes += queued.message.bytes();
         self.messages.push_back(queued);
         if let Some(waker) = self.waker.take() {
             waker.wake();
@@ -147,7 +165,9 @@ impl Queue {
     /// The next message, and whether there was no room before.
     pub(crate) fn pop(&mut self) -> Option<(Queued, bool)> {
         let was_full = self.is_full();
-        self.messages.pop_front().map(|queued| (queued, was_full))
+        let queued = self.messages.pop_front()?;
+        self.bytes -= queued.message.bytes();
+        Some((queued, was_full))
     }
 }
 
@@ -181,12 +201,16 @@ fn effective(filter: &str) -> Option<Filter<'_>> {
 
 impl Routes {
     /// A queue for messages.
-    pub(crate) fn add_queue(&mut self, capacity: usize, when_full: WhenFull) -> QueueId {
+    pub(crate) fn add_queue(&mut self, capacity: Capacity, when_full: WhenFull) -> QueueId {
         let id = QueueId(self.next());
         self.queues.push(Queue {
             id,
             messages: VecDeque::new(),
-            capacity: capacity.max(1),
+            bytes: 0,
+            capacity: Capacity {
+                messages: capacity.messages.max(1),
+                bytes: capacity.bytes.max(1),
+            },
             when_full,
             waker: None,
             dropped: 0,
@@ -265,6 +289,7 @@ impl Routes {
             if let Some(queue) = self.queue(id) {
                 queue.is_abandoned = true;
                 queue.messages.clear();
+                queue.bytes = 0;
             }
         } else {
             self.queues.retain(|queue| queue.id != id);
@@ -300,6 +325,8 @@ impl Routes {
         };
         for queue in &mut self.queues {
             queue.messages.retain(|queued| !is_stale(queued));
+            let waiting = queue.messages.iter();
+            queue.bytes = waiting.map(|queued| queued.message.bytes()).sum();
         }
         self.unclaimed.retain(|queued| !is_stale(queued));
     }

@@ -14,12 +14,15 @@ use crate::core::Next;
 use crate::desk::{Granted, Unsubscribing};
 use crate::error::SubscribeError;
 use crate::message::Message;
-use crate::routes::{QueueId, RouteId, WhenFull};
+use crate::routes::{Capacity, QueueId, RouteId, WhenFull};
 use crate::shared::Handle;
 use crate::spec::Spec;
 
 /// Messages between the connection and whoever takes them, unless asked otherwise.
-pub(crate) const CAPACITY_DEFAULT: usize = 1_000;
+pub(crate) const CAPACITY_DEFAULT: Capacity = Capacity {
+    messages: 1_000,
+    bytes: 16 * 1024 * 1024,
+};
 
 /// What to subscribe to, and how.
 ///
@@ -37,7 +40,7 @@ pub struct Subscribe {
     pub(crate) options: SubscriptionOptions,
     pub(crate) properties: PropertyBuffer,
     pub(crate) from: Option<Spec>,
-    pub(crate) capacity: usize,
+    pub(crate) capacity: Capacity,
     pub(crate) when_full: WhenFull,
 }
 
@@ -98,14 +101,22 @@ impl Subscribe {
         self
     }
 
-    /// Messages between the connection and whoever takes them; 1 at least.
+    /// Messages between the connection and whoever takes them, 1 at least; a thousand unless asked
+    /// otherwise.
     #[must_use]
     pub fn capacity(mut self, messages: usize) -> Self {
-        self.capacity = messages;
+        self.capacity.messages = messages;
         self
     }
 
-    /// What to do when that many wait.
+    /// Their bytes; 16 MiB unless asked otherwise. One message more than that is always taken.
+    #[must_use]
+    pub fn capacity_bytes(mut self, bytes: usize) -> Self {
+        self.capacity.bytes = bytes;
+        self
+    }
+
+    /// What to do when that much waits.
     #[must_use]
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
         self.when_full = when_full;
@@ -146,7 +157,7 @@ pub(crate) fn check_filters(filters: &[String]) -> Result<(), SubscribeError> {
 ///
 /// A message of QoS 1 or 2 is acknowledged when it is taken: what the program has not taken stays
 /// with the server and comes again. Between the connection and whoever takes them wait at most
-/// [`Subscribe::capacity`] messages; [`WhenFull`] says what happens then.
+/// [`Subscribe::capacity`] messages and [`Subscribe::capacity_bytes`]; [`WhenFull`] says what happens then.
 ///
 /// When it is dropped the server is told, unless the session is to outlive the program
 /// ([`Builder::session_expiry`](crate::Builder::session_expiry)): then it stays subscribed, and

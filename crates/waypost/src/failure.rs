@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
+use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
 
 /// A command's failure, as its user reads it.
 #[derive(Debug)]
@@ -87,6 +89,41 @@ pub fn interrupted() -> io::Result<Arc<AtomicBool>> {
         signal_hook::flag::register(signal, Arc::clone(&flag))?;
     }
     Ok(flag)
+}
+
+/// Done at the first SIGINT or SIGTERM; the second ends the process at once.
+pub struct Interruption(UnixStream);
+
+impl Interruption {
+    /// Watches the signals; needs a runtime.
+    pub fn watch() -> io::Result<Self> {
+        let flag = Arc::new(AtomicBool::new(false));
+        let (read, write) = std::os::unix::net::UnixStream::pair()?;
+        for signal in [SIGINT, SIGTERM] {
+            let flag = Arc::clone(&flag);
+            signal_hook::flag::register_conditional_shutdown(
+                signal,
+                128 + signal,
+                Arc::clone(&flag),
+            )?;
+            signal_hook::flag::register(signal, flag)?;
+            signal_hook::low_level::pipe::register(signal, write.try_clone()?)?;
+        }
+        read.set_nonblocking(true)?;
+        UnixStream::from_std(read).map(Self)
+    }
+
+    /// Waits for it; once it came it has come for good.
+    pub async fn wait(&self) {
+        let _ = self.0.readable().await;
+    }
+}
+
+/// A runtime on this thread.
+pub fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
 }
 
 /// Whether to colour what goes to `stream`: only on a terminal, and never against `NO_COLOR`.

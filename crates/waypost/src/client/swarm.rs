@@ -4,15 +4,13 @@ use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::ops::ControlFlow;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Interest, Poll, Token, Waker};
+use mio::{Events, Interest, Poll, Token};
 use waypost_client::door::wire::Wire;
 use waypost_client::door::{Door, DoorError};
 use waypost_client::protocol::event::{Closed, Event};
 use waypost_client::protocol::options::{Options, Outgoing};
-use waypost_client::protocol::remains::Remains;
 use waypost_client::protocol::session::Session;
 use waypost_mqtt::ReasonCode;
 
@@ -26,7 +24,6 @@ const READS_PER_TURN: usize = 16;
 const EVENTS_MAX: usize = 1024;
 /// How often keep alive is looked at.
 const TICK: Duration = Duration::from_millis(500);
-const WAKER: Token = Token(usize::MAX);
 
 /// One connection of a [`Swarm`]; free for another once its [`Event::Closed`] was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -100,22 +97,8 @@ impl Swarm {
         })
     }
 
-    /// Lets another thread end a [`Self::poll`] early.
-    pub fn waker(&self) -> io::Result<Arc<Waker>> {
-        Waker::new(self.poll.registry(), WAKER).map(Arc::new)
-    }
-
     /// Begins a connection.
     pub fn open(&mut self, options: &Rc<Options>) -> io::Result<Key> {
-        self.connect(options, None)
-    }
-
-    /// Begins a connection that goes on where the session's earlier one ended.
-    pub fn resume(&mut self, options: &Rc<Options>, remains: Remains) -> io::Result<Key> {
-        self.connect(options, Some(remains))
-    }
-
-    fn connect(&mut self, options: &Rc<Options>, remains: Option<Remains>) -> io::Result<Key> {
         let begun = match Socket::connect(&self.door.address) {
             Ok(socket) => Wire::new(&self.door)
                 .map(|wire| (socket, wire))
@@ -131,7 +114,7 @@ impl Swarm {
             self.connections.push(None);
             self.connections.len() - 1
         });
-        let session = Session::new(options, remains, Instant::now());
+        let session = Session::new(options, None, Instant::now());
         let (mut socket, wire) = match begun {
             Ok(begun) => begun,
             Err(closed) => {
@@ -156,14 +139,6 @@ impl Swarm {
             });
         }
         Ok(Key(index))
-    }
-
-    /// A connection's protocol state, while it is there.
-    pub fn session(&self, key: Key) -> Option<&Session> {
-        self.connections
-            .get(key.0)?
-            .as_ref()
-            .map(|connection| &connection.session)
     }
 
     /// Publishes on `key`; nothing happens when it is gone.
@@ -211,9 +186,6 @@ impl Swarm {
         let mut readable = std::mem::take(&mut self.unread);
         let mut writable = Vec::new();
         for event in &self.events {
-            if event.token() == WAKER {
-                continue;
-            }
             if event.is_writable() || event.is_error() {
                 writable.push(event.token().0);
             }

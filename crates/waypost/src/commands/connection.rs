@@ -11,6 +11,7 @@ use waypost_client::door::tls::TlsOptions;
 use waypost_client::door::{Door, DoorError, NoWay};
 use waypost_client::protocol::event::Closed;
 use waypost_client::protocol::options::{Acknowledge, Options, WillOptions};
+use waypost_client::{Builder, ConnectError};
 
 /// mosquitto's exit code for a lost connection.
 pub const CODE_LOST: u8 = 7;
@@ -274,6 +275,19 @@ impl SessionArgs {
 }
 
 impl Server {
+    /// A client that connects there.
+    pub fn client(&self, options: Options) -> Builder {
+        Builder::through(self.door.clone()).options(options)
+    }
+
+    /// Why there is no first connection, as its user reads it.
+    pub fn refusal(&self, error: &ConnectError) -> Failure {
+        match error {
+            ConnectError::Closed(why) => self.failure(why),
+            error => Failure::new(error.to_string()),
+        }
+    }
+
     /// The end of a connection as its user reads it.
     pub fn failure(&self, closed: &Closed) -> Failure {
         match closed {

@@ -1,22 +1,19 @@
 //! `waypost pub`: publishes one message, or one for each line of standard input.
 
 use std::io::{self, BufRead, Read};
-use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::rc::Rc;
-use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc;
+use waypost_client::protocol::options::Options;
+use waypost_client::{Closed, Completions, Notice, Publish, PublishError, Published};
 use waypost_mqtt::{Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode};
 
 use super::connection::{CODE_LOST, Server, ServerArgs, SessionArgs, check_topic, parse_qos};
 use super::property::Carrier;
-use super::reconnect::{Backoff, FRUITLESS_MAX, PATIENCE, RESUME_SECONDS};
+use super::reconnect::{self, RESUME_SECONDS};
 use crate::Failure;
-use crate::client::swarm::{Key, Swarm};
-use waypost_client::protocol::event::{Closed, Event};
-use waypost_client::protocol::options::Outgoing;
-use waypost_client::protocol::remains::Remains;
+use crate::failure::runtime;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -42,8 +39,7 @@ const PAYLOAD_BYTES_MAX: u64 = 268_435_455;
 const LINES_AHEAD_MAX: usize = 100;
 /// Messages and bytes handed to the connection and not finished.
 const UNFINISHED_MAX: usize = 1_000;
-const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
-const POLL: Duration = Duration::from_secs(1);
+const UNFINISHED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -115,32 +111,14 @@ enum Source {
         delay: Duration,
         due: Instant,
     },
-    Lines(Receiver<io::Result<Vec<u8>>>),
-    Ended,
-}
-
-/// Where the connection stands.
-enum Link {
-    Opening,
-    Connected,
-    /// Lost; to be made again at this time with what it left.
-    Down(Instant, Remains),
-    Closed(Result<(), Failure>),
+    Lines(mpsc::Receiver<io::Result<Vec<u8>>>),
 }
 
 /// What became of the messages so far.
-struct Progress<'a> {
-    arguments: &'a Args,
-    /// As it is sent.
-    topic: &'a str,
-    server: &'a Server,
-    link: Link,
-    backoff: Backoff,
-    /// Since when there is no connection, after there was one.
-    down_since: Option<Instant>,
-    was_connected: bool,
-    /// Connections lost since a message was last finished.
-    fruitless: u32,
+#[derive(Default)]
+struct Progress {
+    handed_over: u64,
+    finished: u64,
     refused: Option<ReasonCode>,
     lost: u64,
 }
@@ -152,48 +130,59 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
     let server = arguments.server.server()?;
     let mut options = arguments.session.options(&arguments.server, &server)?;
     options.resume_seconds = RESUME_SECONDS;
-    let options = Rc::new(options);
     let mut properties = arguments.session.properties(Carrier::Publish)?;
     let topic = arguments.delayed(options.version, &mut properties)?;
-    let mut swarm = Swarm::new(server.door.clone())?;
-    let mut source = arguments.source(&swarm, delay)?;
-    let mut key = swarm.open(&options)?;
-    let mut progress = Progress {
-        arguments,
-        topic: &topic,
-        server: &server,
-        link: Link::Opening,
-        backoff: Backoff::new(),
-        down_since: None,
-        was_connected: false,
-        fruitless: 0,
-        refused: None,
-        lost: 0,
-    };
-    loop {
-        let mut timeout = POLL;
-        match &mut progress.link {
-            Link::Opening => {}
-            Link::Connected => {
-                timeout = progress.feed(&mut swarm, key, &mut source, &properties)?;
-                let unfinished = swarm
-                    .session(key)
-                    .is_some_and(|session| session.unfinished() > 0);
-                if matches!(source, Source::Ended) && !unfinished {
-                    swarm.close(key, ReasonCode::Success);
-                }
-            }
-            Link::Down(at, remains) => {
-                timeout = at.saturating_duration_since(Instant::now());
-                if timeout.is_zero() {
-                    key = swarm.resume(&options, std::mem::take(remains))?;
-                    progress.link = Link::Opening;
-                }
-            }
-            Link::Closed(_) => return progress.outcome(),
-        }
-        swarm.poll(timeout.min(POLL), &mut |_, event| progress.on_event(&event))?;
+    let source = arguments.source(delay)?;
+    let mut message = Publish::new(topic, []).qos(arguments.qos);
+    if arguments.retain {
+        message = message.retain();
     }
+    for property in properties.as_properties().iter() {
+        message = message.property(property);
+    }
+    runtime()?.block_on(publish(arguments, &server, options, &message, source))
+}
+
+/// Publishes `message` with each payload of `source`.
+async fn publish(
+    arguments: &Args,
+    server: &Server,
+    options: Options,
+    message: &Publish,
+    mut source: Source,
+) -> Result<(), Failure> {
+    let client = server
+        .client(options)
+        .reconnect(reconnect::publisher())
+        .unfinished_max(UNFINISHED_MAX, UNFINISHED_BYTES_MAX)
+        .observe(arguments.observer(server))
+        .connect()
+        .await
+        .map_err(|error| server.refusal(&error))?;
+    let completions = Completions::new();
+    let mut progress = Progress::default();
+    let mut is_ended = false;
+    while !is_ended || progress.finished < progress.handed_over {
+        tokio::select! {
+            (_, outcome) = completions.next() => progress.note(arguments, &outcome),
+            payload = source.next(), if !is_ended => match payload? {
+                None => is_ended = true,
+                Some(payload) => {
+                    let (topic, length) = (&arguments.topic, payload.len());
+                    arguments.session.debug(&format!("PUBLISH {topic} ({length} bytes)"));
+                    let message = message.clone().payload(payload);
+                    match client.publish_into(message, &completions, 0).await {
+                        Ok(()) => progress.handed_over += 1,
+                        // What there is to say is said below.
+                        Err(_) => is_ended = true,
+                    }
+                }
+            },
+            _ = client.ended(), if !is_ended => is_ended = true,
+        }
+    }
+    client.disconnect().await;
+    progress.outcome(server, client.ended().await.as_ref())
 }
 
 impl Args {
@@ -223,9 +212,9 @@ impl Args {
         Ok(self.topic.clone())
     }
 
-    fn source(&self, swarm: &Swarm, delay: Duration) -> Result<Source, Failure> {
+    fn source(&self, delay: Duration) -> Result<Source, Failure> {
         if self.body.stdin_line {
-            return Ok(Source::Lines(read_lines(swarm)?));
+            return Ok(Source::Lines(read_lines()?));
         }
         Ok(Source::Repeated {
             payload: self.body.payload()?,
@@ -234,150 +223,91 @@ impl Args {
             due: Instant::now(),
         })
     }
+
+    /// Says on standard error what happens, as far as it is wanted.
+    fn observer(&self, server: &Server) -> impl Fn(&Notice) + Send + Sync + 'static {
+        let (is_debug, is_quiet) = (self.session.debug, self.session.quiet);
+        let endpoint = server.endpoint.to_string();
+        move |notice| match notice {
+            Notice::Connected { session_present } if is_debug => {
+                eprintln!("connected to {endpoint}, session present: {session_present}");
+            }
+            Notice::Resent if is_debug => eprintln!("sent again"),
+            Notice::Lost {
+                why,
+                again_in: Some(_),
+            } if !is_quiet => eprintln!("{endpoint}: {why}; connecting again"),
+            _ => {}
+        }
+    }
 }
 
-impl Progress<'_> {
-    /// Hands over what is due and fits; gives how long to wait for more.
-    fn feed(
-        &mut self,
-        swarm: &mut Swarm,
-        key: Key,
-        source: &mut Source,
-        properties: &PropertyBuffer,
-    ) -> Result<Duration, Failure> {
-        let arguments = self.arguments;
-        loop {
-            let Some(session) = swarm.session(key) else {
-                return Ok(POLL);
-            };
-            if session.unfinished() >= UNFINISHED_MAX || session.outbox().len() >= OUTBOX_BYTES_MAX
-            {
-                return Ok(POLL);
-            }
-            let line;
-            let payload: &[u8] = match source {
-                Source::Ended => return Ok(POLL),
-                Source::Repeated { left: 0, .. } => {
-                    *source = Source::Ended;
-                    return Ok(POLL);
-                }
-                Source::Repeated {
-                    payload,
-                    left,
-                    delay,
-                    due,
-                } => {
-                    let now = Instant::now();
-                    if *due > now {
-                        return Ok(*due - now);
-                    }
-                    *due += *delay;
-                    *left -= 1;
-                    payload
-                }
-                Source::Lines(lines) => match lines.try_recv() {
-                    Ok(outcome) => {
-                        line = outcome.map_err(|error| {
-                            Failure::new(format!("cannot read standard input: {error}"))
-                        })?;
-                        &line
-                    }
-                    Err(TryRecvError::Empty) => return Ok(POLL),
-                    Err(TryRecvError::Disconnected) => {
-                        *source = Source::Ended;
-                        return Ok(POLL);
-                    }
-                },
-            };
-            let message = Outgoing {
-                topic: self.topic,
+impl Source {
+    /// The next payload, when it is due; nothing: there is none. If the future is dropped, nothing is
+    /// lost.
+    async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
+        match self {
+            Self::Repeated { left: 0, .. } => Ok(None),
+            Self::Repeated {
                 payload,
-                qos: arguments.qos,
-                retain: arguments.retain,
-                properties: properties.as_properties(),
-            };
-            arguments.session.debug(&format!(
-                "PUBLISH {} ({} bytes)",
-                arguments.topic,
-                payload.len()
-            ));
-            swarm.publish(key, &message, 0, &mut |_, event| self.on_event(&event));
+                left,
+                delay,
+                due,
+            } => {
+                tokio::time::sleep_until((*due).into()).await;
+                *due += *delay;
+                *left -= 1;
+                Ok(Some(payload.clone()))
+            }
+            Self::Lines(lines) => lines
+                .recv()
+                .await
+                .transpose()
+                .map_err(|error| Failure::new(format!("cannot read standard input: {error}"))),
         }
     }
 }
 
-impl Progress<'_> {
-    fn on_event(&mut self, event: &Event<'_>) -> ControlFlow<()> {
-        let session = &self.arguments.session;
-        match event {
-            Event::Connected(answer) => {
-                session.debug(&format!(
-                    "connected to {}, session present: {}",
-                    self.server.endpoint, answer.session_present
-                ));
-                self.link = Link::Connected;
-                self.was_connected = true;
-                self.down_since = None;
-                self.backoff = Backoff::new();
+impl Progress {
+    fn note(&mut self, arguments: &Args, outcome: &Result<Published, PublishError>) {
+        self.finished += 1;
+        let reason = match outcome {
+            Ok(published) => published.reason,
+            Err(PublishError::Refused { reason, .. }) => *reason,
+            Err(_) => {
+                self.lost += 1;
+                return;
             }
-            Event::Done { reason, .. } => {
-                session.debug(&format!("finished: {}", reason.text()));
-                self.fruitless = 0;
-                if reason.is_error() {
-                    self.refused.get_or_insert(*reason);
-                }
-            }
-            Event::Resent => session.debug("sent again"),
-            Event::Lost { .. } => self.lost += 1,
-            Event::Closed { why, remains } => self.on_closed(why, remains.take()),
-            Event::Message(_) | Event::Subscribed { .. } | Event::Unsubscribed { .. } => {}
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn on_closed(&mut self, why: &Closed, remains: Remains) {
-        if matches!(why, Closed::Finished) {
-            self.link = Link::Closed(Ok(()));
-            return;
-        }
-        let now = Instant::now();
-        let down_since = *self.down_since.get_or_insert(now);
-        self.fruitless += u32::from(matches!(self.link, Link::Connected));
-        let again = self.was_connected
-            && why.is_passing()
-            && now - down_since < PATIENCE
-            && self.fruitless < FRUITLESS_MAX;
-        if again {
-            if !self.arguments.session.quiet {
-                eprintln!("{}: {why}; connecting again", self.server.endpoint);
-            }
-            self.link = Link::Down(self.backoff.next(now), remains);
-        } else {
-            self.lost += remains.tags().count() as u64;
-            self.link = Link::Closed(Err(self.server.failure(why)));
+        };
+        let text = reason.text();
+        arguments.session.debug(&format!("finished: {text}"));
+        if reason.is_error() {
+            self.refused.get_or_insert(reason);
         }
     }
 
     /// How the command ends once the connection is closed for good.
-    fn outcome(self) -> Result<(), Failure> {
+    fn outcome(&self, server: &Server, why: &Closed) -> Result<(), Failure> {
         let lost = self.lost;
-        match self.link {
-            Link::Closed(Err(failure)) if lost > 0 => {
-                Err(failure.hint(format!("{lost} messages were not acknowledged")))
+        if !matches!(why, Closed::Finished) {
+            let failure = server.failure(why);
+            return Err(if lost > 0 {
+                failure.hint(format!("{lost} messages were not acknowledged"))
+            } else {
+                failure
+            });
+        }
+        match self.refused {
+            Some(reason) => {
+                let text = format!("the server refused the message: {}", reason.text());
+                Err(Failure::new(text).code(reason.as_u8()))
             }
-            Link::Closed(Err(failure)) => Err(failure),
-            _ => match self.refused {
-                Some(reason) => Err(Failure::new(format!(
-                    "the server refused the message: {}",
-                    reason.text()
-                ))
-                .code(reason.as_u8())),
-                None if lost > 0 => Err(Failure::new(format!(
-                    "{lost} messages were lost with a connection, or not surely delivered"
-                ))
-                .code(CODE_LOST)),
-                None => Ok(()),
-            },
+            None if lost > 0 => {
+                let text =
+                    format!("{lost} messages were lost with a connection, or not surely delivered");
+                Err(Failure::new(text).code(CODE_LOST))
+            }
+            None => Ok(()),
         }
     }
 }
@@ -411,9 +341,8 @@ impl BodyArgs {
 }
 
 /// Reads lines on a thread of their own: the connection must be kept alive meanwhile.
-fn read_lines(swarm: &Swarm) -> Result<Receiver<io::Result<Vec<u8>>>, Failure> {
-    let (sender, receiver) = sync_channel(LINES_AHEAD_MAX);
-    let waker = swarm.waker()?;
+fn read_lines() -> Result<mpsc::Receiver<io::Result<Vec<u8>>>, Failure> {
+    let (sender, receiver) = mpsc::channel(LINES_AHEAD_MAX);
     std::thread::Builder::new()
         .name("stdin".into())
         .spawn(move || {
@@ -427,17 +356,13 @@ fn read_lines(swarm: &Swarm) -> Result<Receiver<io::Result<Vec<u8>>>, Failure> {
                 if line.last() == Some(&b'\n') {
                     line.pop();
                 }
-                let ended = matches!(outcome, Ok(0) | Err(_));
-                let sent = match outcome {
-                    Ok(0) => Ok(()),
-                    outcome => sender.send(outcome.map(|_| line)),
-                };
-                if ended || sent.is_err() {
-                    drop(sender);
-                    let _ = waker.wake();
+                let is_ended = matches!(outcome, Ok(0) | Err(_));
+                if matches!(outcome, Ok(0))
+                    || sender.blocking_send(outcome.map(|_| line)).is_err()
+                    || is_ended
+                {
                     return;
                 }
-                let _ = waker.wake();
             }
         })?;
     Ok(receiver)

@@ -1,10 +1,9 @@
 //! When a lost connection is made again, and when that is given up.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Between two attempts, growing.
-const DELAY_MIN: Duration = Duration::from_millis(500);
-const DELAY_MAX: Duration = Duration::from_secs(16);
+use waypost_client::{Backoff, Closed, ReasonCode};
+
 /// How long a publisher tries before it gives up what it could not deliver.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Connections lost one after another without a message finished before a publisher gives up: it
@@ -13,37 +12,20 @@ pub const FRUITLESS_MAX: u32 = 5;
 /// How long a publisher's session outlives its connection: longer than it tries.
 pub const RESUME_SECONDS: u32 = 60;
 
-/// The time between attempts.
-#[derive(Debug)]
-pub struct Backoff {
-    delay: Duration,
+/// For who has something to deliver.
+pub fn publisher() -> Backoff {
+    Backoff::new()
+        .patience(PATIENCE)
+        .fruitless_max(FRUITLESS_MAX)
+        .when(Closed::is_passing)
 }
 
-impl Backoff {
-    /// As after a connection that was made.
-    pub const fn new() -> Self {
-        Self { delay: DELAY_MIN }
-    }
-
-    /// When to try next.
-    pub fn next(&mut self, now: Instant) -> Instant {
-        let at = now + self.delay;
-        self.delay = (self.delay * 2).min(DELAY_MAX);
-        at
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn attempts_become_rarer_up_to_a_bound() {
-        let now = Instant::now();
-        let mut backoff = Backoff::new();
-        let delays: Vec<_> = (0..7)
-            .map(|_| (backoff.next(now) - now).as_millis())
-            .collect();
-        assert_eq!(delays, [500, 1000, 2000, 4000, 8000, 16000, 16000]);
-    }
+/// For who waits for messages: as long as it takes, unless the server refuses or another has the id.
+pub fn subscriber() -> Backoff {
+    Backoff::new().when(|why| match why {
+        Closed::Finished | Closed::Refused { .. } | Closed::Protocol(_) => false,
+        Closed::Unreachable(_) | Closed::Lost(_) | Closed::Silent(_) => true,
+        Closed::Door(error) => error.is_passing(),
+        Closed::Disconnected { reason, .. } => *reason != ReasonCode::SessionTakenOver,
+    })
 }

@@ -8,13 +8,13 @@ mod template;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::Value;
-use waypost_mqtt::{Properties, QoS};
+use waypost_client::Publish;
+use waypost_mqtt::QoS;
 
 use self::crew::Crew;
 use self::pace::{Pace, parse_time};
@@ -24,8 +24,7 @@ use self::template::{FieldError, Template};
 use super::connection::{ServerArgs, check_topic, parse_qos, random};
 use super::reconnect::RESUME_SECONDS;
 use crate::Failure;
-use crate::failure::interrupted;
-use waypost_client::protocol::options::Outgoing;
+use crate::failure::{Interruption, runtime};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -134,77 +133,88 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
         qos: arguments.qos,
         ..Tally::default()
     };
-    let mut crew = Crew::new(server, options, connections_max, tally)?;
-    let interrupted = interrupted()?;
-    let progress = progress_bar(&records);
-    let start = Instant::now();
-    let mut next = None;
-    let mut ended = false;
-    let outcome = loop {
-        let mut timeout = POLL;
-        while !ended && crew.tally().has_room() {
-            if next.is_none() {
-                match plan.next(&mut records, &mut pace, crew.tally_mut()) {
-                    Ok(Some(prepared)) => next = Some(prepared),
-                    Ok(None) => ended = true,
-                    Err(error) => return give_up(crew, &progress, bad_record(&error)),
+    let runtime = runtime()?;
+    runtime.block_on(async {
+        let mut crew = Crew::new(server, options, connections_max, tally);
+        let interruption = Interruption::watch()?;
+        let mut is_interrupted = false;
+        let progress = progress_bar(&records);
+        let start = Instant::now();
+        let mut next = None;
+        let mut ended = false;
+        let outcome = loop {
+            let mut timeout = POLL;
+            while !ended && crew.tally().has_room() {
+                if next.is_none() {
+                    match plan.next(&mut records, &mut pace, crew.tally_mut()) {
+                        Ok(Some(prepared)) => next = Some(prepared),
+                        Ok(None) => ended = true,
+                        Err(error) => return give_up(crew, &progress, bad_record(&error)).await,
+                    }
+                }
+                let Some(prepared) = &next else { break };
+                let early = prepared.due.saturating_sub(start.elapsed());
+                if !early.is_zero() {
+                    timeout = early.min(POLL);
+                    break;
+                }
+                if !crew.admit(&prepared.client)? {
+                    break;
+                }
+                if let Some(prepared) = next.take() {
+                    let length = prepared.payload.len();
+                    let mut message =
+                        Publish::new(prepared.topic, prepared.payload).qos(arguments.qos);
+                    if arguments.retain {
+                        message = message.retain();
+                    }
+                    crew.publish(&prepared.client, message, length);
                 }
             }
-            let Some(prepared) = &next else { break };
-            let early = prepared.due.saturating_sub(start.elapsed());
-            if !early.is_zero() {
-                timeout = early.min(POLL);
-                break;
+            ended |= is_interrupted;
+            if ended && crew.tally().unfinished() == 0 && crew.disband() {
+                break Ok(());
             }
-            let Some(key) = crew.member(&prepared.client)? else {
-                break;
+            let polled = tokio::select! {
+                polled = crew.poll(timeout) => polled,
+                () = interruption.wait(), if !is_interrupted => {
+                    is_interrupted = true;
+                    Ok(())
+                }
             };
-            let message = Outgoing {
-                topic: &prepared.topic,
-                payload: &prepared.payload,
-                qos: arguments.qos,
-                retain: arguments.retain,
-                properties: Properties::EMPTY,
-            };
-            crew.publish(key, &message);
-            next = None;
+            if let Err(failure) = polled {
+                break Err(failure);
+            }
+            progress.set_position(records.position());
+            let tally = crew.tally();
+            progress.set_message(format!(
+                "{} sent, {} acknowledged, {} failed, {} clients",
+                tally.sent,
+                tally.acked,
+                tally.failed(),
+                crew.len()
+            ));
+        };
+        progress.finish_and_clear();
+        if outcome.is_err() {
+            crew.tally_mut().abandon();
         }
-        ended |= interrupted.load(Ordering::Relaxed);
-        if ended && crew.tally().unfinished() == 0 && crew.disband() {
-            break Ok(());
-        }
-        if let Err(failure) = crew.poll(timeout) {
-            break Err(failure);
-        }
-        progress.set_position(records.position());
         let tally = crew.tally();
-        progress.set_message(format!(
-            "{} sent, {} acknowledged, {} failed, {} clients",
-            tally.sent,
-            tally.acked,
-            tally.failed(),
-            crew.len()
-        ));
-    };
-    progress.finish_and_clear();
-    if outcome.is_err() {
-        crew.tally_mut().abandon();
-    }
-    let tally = crew.tally();
-    let summary = if arguments.json {
-        tally.to_json(start.elapsed()).to_string()
-    } else {
-        tally.to_text(start.elapsed())
-    };
-    writeln!(io::stdout(), "{summary}")?;
-    outcome?;
-    if interrupted.load(Ordering::Relaxed) {
-        return Err(Failure::new("interrupted").code(CODE_INTERRUPTED));
-    }
-    match tally.failed() {
-        0 => Ok(()),
-        failed => Err(Failure::new(format!("{failed} messages failed"))),
-    }
+        let summary = if arguments.json {
+            tally.to_json(start.elapsed()).to_string()
+        } else {
+            tally.to_text(start.elapsed())
+        };
+        writeln!(io::stdout(), "{summary}")?;
+        outcome?;
+        if is_interrupted {
+            return Err(Failure::new("interrupted").code(CODE_INTERRUPTED));
+        }
+        match tally.failed() {
+            0 => Ok(()),
+            failed => Err(Failure::new(format!("{failed} messages failed"))),
+        }
+    })
 }
 
 impl<'a> Plan<'a> {
@@ -357,13 +367,13 @@ pub fn connections_max(asked: Option<usize>) -> Result<usize, Failure> {
 }
 
 /// What was sent before a bad record still finishes, so that the error comes with true counts.
-fn give_up(mut crew: Crew, progress: &ProgressBar, failure: Failure) -> Result<(), Failure> {
+async fn give_up(mut crew: Crew, progress: &ProgressBar, failure: Failure) -> Result<(), Failure> {
     let deadline = Instant::now() + Duration::from_secs(10);
     while Instant::now() < deadline {
         if crew.tally().unfinished() == 0 && crew.disband() {
             break;
         }
-        crew.poll(POLL)?;
+        crew.poll(POLL).await?;
     }
     progress.finish_and_clear();
     let tally = crew.tally();

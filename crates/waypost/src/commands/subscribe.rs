@@ -1,30 +1,24 @@
 //! `waypost sub`: prints the messages of some topics as they arrive.
 
 mod format;
-mod history;
 
+use std::future::Future;
 use std::io::{self, Write};
-use std::ops::ControlFlow;
-use std::rc::Rc;
-use std::sync::atomic::Ordering;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use waypost_mqtt::{
-    Filter, Publish, QoS, ReasonCode, ReasonCodes, RetainHandling, SubscriptionOptions,
-    SubscriptionRequest, Topic,
-};
+use tokio::sync::mpsc;
+use waypost_client::protocol::options::Options;
+use waypost_client::{Client, Closed, Granted, Notice, Spec, Subscribe, Subscription};
+use waypost_mqtt::{Filter, Publish, QoS, ReasonCode, RetainHandling, Topic};
 
 use self::format::Layout;
-use self::history::History;
 use super::connection::{Server, ServerArgs, SessionArgs, parse_qos};
 use super::property::Carrier;
-use super::reconnect::Backoff;
+use super::reconnect;
 use crate::Failure;
-use crate::client::swarm::Swarm;
-use crate::failure::{colour, interrupted};
-use waypost_client::protocol::event::{Closed, Event};
-use waypost_client::protocol::remains::Remains;
+use crate::failure::{Interruption, colour, runtime};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,7 +48,8 @@ code when it refuses the connection; 2 wrong arguments; 1 anything else.";
 
 /// mosquitto's exit code for `-W`.
 const CODE_TIMEOUT: u8 = 27;
-const POLL: Duration = Duration::from_millis(500);
+/// Messages between the connection and the terminal, and printed at a time.
+const INBOX_MESSAGES: usize = 1_000;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -72,8 +67,8 @@ pub struct Args {
     )]
     topics: Vec<String>,
     /// Begin with what a stream has: last=N, each=N, since=10m, time=…, offset=N
-    #[arg(long, value_name = "SPEC", value_parser = history::parse_spec)]
-    from: Option<String>,
+    #[arg(long, value_name = "SPEC", value_parser = Spec::parse)]
+    from: Option<Spec>,
     /// End the session's subscription to this filter first (may be repeated; with -c -i)
     #[arg(short = 'U', long, value_name = "FILTER")]
     unsubscribe: Vec<String>,
@@ -117,35 +112,15 @@ pub struct Args {
     session: SessionArgs,
 }
 
-/// Where the connection stands.
-enum Link {
-    Opening,
-    /// The server accepted the connection; SUBSCRIBE is due.
-    Accepted,
-    Subscribed,
-    /// Lost; to be made again at this time.
-    Down(Instant),
-    /// Over for good.
-    Closed,
-}
-
 /// What became of the subscription so far.
 struct Subscriber<'a> {
     arguments: &'a Args,
     server: &'a Server,
     layout: Layout,
     filtered_out: Vec<Filter<'a>>,
-    /// What was read of a stream, with --from.
-    history: Option<History>,
     output: io::StdoutLock<'static>,
     buffer: Vec<u8>,
     count: u64,
-    link: Link,
-    /// It was connected once, so a lost connection is made again.
-    was_connected: bool,
-    backoff: Backoff,
-    /// What the lost connection left for the next.
-    remains: Remains,
     /// Why to stop, once there is a reason.
     end: Option<Result<(), Failure>>,
 }
@@ -153,93 +128,72 @@ struct Subscriber<'a> {
 pub fn run(arguments: &Args) -> Result<(), Failure> {
     // The filters themselves are checked; what stands before them is the server's to judge.
     filters(&arguments.topics)?;
-    let unsubscribe = filters(&arguments.unsubscribe)?;
+    filters(&arguments.unsubscribe)?;
     let deadline = arguments.deadline()?;
     let server = arguments.server.server()?;
-    let options = Rc::new(arguments.session.options(&arguments.server, &server)?);
-    let properties = arguments.session.properties(Carrier::Subscribe)?;
+    let options = arguments.session.options(&arguments.server, &server)?;
+    let subscribe = arguments.subscribe()?;
     let mut subscriber = Subscriber {
         arguments,
         server: &server,
         layout: arguments.layout()?,
         filtered_out: filters(&arguments.filter_out)?,
-        history: arguments.from.clone().map(History::new),
         output: io::stdout().lock(),
         buffer: Vec::new(),
         count: 0,
-        link: Link::Opening,
-        was_connected: false,
-        backoff: Backoff::new(),
-        remains: Remains::default(),
         end: None,
     };
-    let interrupted = interrupted()?;
-    let mut swarm = Swarm::new(server.door.clone())?;
-    let mut key = swarm.open(&options)?;
-    loop {
-        let wake = [deadline, subscriber.link.due()]
-            .into_iter()
-            .flatten()
-            .min();
-        let left = wake.map(|wake| wake.saturating_duration_since(Instant::now()));
-        swarm.poll(left.unwrap_or(POLL).min(POLL), &mut |_, event| {
-            subscriber.on_event(&event)
-        })?;
-        subscriber.flush()?;
-        if interrupted.load(Ordering::Relaxed) {
-            subscriber.end.get_or_insert(Ok(()));
-        } else if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            let failure = Failure::new(format!("timed out after {} messages", subscriber.count));
-            subscriber
-                .end
-                .get_or_insert(Err(failure.code(CODE_TIMEOUT)));
-        }
-        match subscriber.link {
-            Link::Closed | Link::Down(_) if subscriber.end.is_some() => {
-                return subscriber.end.unwrap_or(Ok(()));
-            }
-            _ if subscriber.end.is_some() => swarm.close(key, ReasonCode::Success),
-            Link::Accepted => {
-                subscriber.link = Link::Subscribed;
-                if let Some(session) = swarm.touch(key) {
-                    if !unsubscribe.is_empty() {
-                        session.unsubscribe(&unsubscribe);
-                    }
-                    let filters = subscriber.filters();
-                    if !filters.is_empty() {
-                        let requests = arguments.requests(&filters)?;
-                        session.subscribe(&requests, properties.as_properties());
-                    }
+    runtime()?.block_on(async {
+        let interruption = Interruption::watch()?;
+        let stop = async {
+            let late = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                    None => std::future::pending().await,
                 }
+            };
+            tokio::select! {
+                () = interruption.wait() => Stop::Interrupted,
+                () = late => Stop::Late,
             }
-            Link::Down(at) if Instant::now() >= at => {
-                subscriber.link = Link::Opening;
-                key = swarm.resume(&options, std::mem::take(&mut subscriber.remains))?;
-            }
-            _ => {}
-        }
-    }
+        };
+        tokio::pin!(stop);
+        subscriber.run(options, subscribe, stop).await?;
+        subscriber.end.unwrap_or(Ok(()))
+    })
+}
+
+/// What ends the command from outside.
+enum Stop {
+    Interrupted,
+    Late,
 }
 
 impl Args {
-    fn requests<'f>(&self, filters: &'f [String]) -> Result<Vec<SubscriptionRequest<'f>>, Failure> {
+    /// What to subscribe to; nothing, where it is only about leaving.
+    fn subscribe(&self) -> Result<Option<Subscribe>, Failure> {
+        let Some((first, others)) = self.topics.split_first() else {
+            return Ok(None);
+        };
         let retain_handling = if self.no_retained {
             RetainHandling::DoNotSend
         } else {
             RetainHandling::SendAtSubscribe
         };
-        let options = SubscriptionOptions {
-            qos: self.qos,
-            retain_handling,
-            ..Default::default()
-        };
-        let request = |filter: &'f String| {
-            Ok(SubscriptionRequest {
-                filter: parse_filter(filter)?,
-                options,
-            })
-        };
-        filters.iter().map(request).collect()
+        let mut subscribe = Subscribe::to(first)
+            .qos(self.qos)
+            .retain_handling(retain_handling);
+        for other in others {
+            subscribe = subscribe.and(other);
+        }
+        let properties = self.session.properties(Carrier::Subscribe)?;
+        for property in properties.as_properties().iter() {
+            subscribe = subscribe.property(property);
+        }
+        if let Some(spec) = &self.from {
+            subscribe = subscribe.from(spec.clone());
+        }
+        Ok(Some(subscribe))
     }
 
     fn deadline(&self) -> Result<Option<Instant>, Failure> {
@@ -270,47 +224,116 @@ impl Args {
     }
 }
 
-impl Link {
-    fn due(&self) -> Option<Instant> {
-        match self {
-            Self::Down(at) => Some(*at),
-            _ => None,
+impl Subscriber<'_> {
+    /// Connects, subscribes and prints until there is a reason to stop.
+    async fn run(
+        &mut self,
+        options: Options,
+        subscribe: Option<Subscribe>,
+        mut stop: Pin<&mut impl Future<Output = Stop>>,
+    ) -> Result<(), Failure> {
+        let (sender, mut notices) = mpsc::unbounded_channel();
+        let connecting = self
+            .server
+            .client(options)
+            .reconnect(reconnect::subscriber())
+            .inbox(INBOX_MESSAGES)
+            .observe(move |notice| drop(sender.send(notice.clone())))
+            .connect_with_inbox();
+        let connected = tokio::select! {
+            connected = connecting => connected.map_err(|error| self.server.refusal(&error))?,
+            stop = &mut stop => {
+                self.stop(&stop);
+                return Ok(());
+            }
+        };
+        let (client, Some(mut inbox)) = (connected.client, connected.inbox) else {
+            return Ok(());
+        };
+        let leaving = self.leave(&client);
+        tokio::pin!(leaving);
+        let mut is_left = false;
+        self.subscribe(&client, subscribe, connected.session_present);
+        while self.end.is_none() {
+            self.take(&mut inbox)?;
+            if self.end.is_some() {
+                break;
+            }
+            tokio::select! {
+                biased;
+                stop = &mut stop => self.stop(&stop),
+                reasons = &mut leaving, if !is_left => {
+                    is_left = true;
+                    self.on_unsubscribed(&reasons);
+                }
+                notice = notices.recv() => if let Some(notice) = notice {
+                    self.on_notice(&notice);
+                },
+                message = inbox.next() => if let Some(message) = message {
+                    self.on_message(&message.as_publish());
+                } else {
+                    self.on_ended(client.ended().await.as_ref());
+                },
+            }
+        }
+        self.flush()?;
+        client.disconnect().await;
+        Ok(())
+    }
+
+    /// Ends the subscriptions that are no longer wanted; gives what the server said to each.
+    fn leave(&self, client: &Client) -> impl Future<Output = Vec<ReasonCode>> + use<> {
+        let filters = self.arguments.unsubscribe.clone();
+        let client = client.clone();
+        async move {
+            if filters.is_empty() {
+                return std::future::pending().await;
+            }
+            // Whatever ends the client says so itself.
+            client.unsubscribe(filters).await.unwrap_or_default()
         }
     }
-}
 
-impl Subscriber<'_> {
-    fn on_event(&mut self, event: &Event<'_>) -> ControlFlow<()> {
-        match event {
-            Event::Connected(answer) => {
-                self.arguments.session.debug(&format!(
-                    "connected to {}, session present: {}",
-                    self.server.endpoint, answer.session_present
-                ));
-                self.link = if self.goes_on(answer.session_present) {
-                    self.arguments
-                        .session
-                        .debug("the session goes on in the stream where it was");
-                    Link::Subscribed
-                } else {
-                    Link::Accepted
-                };
-                self.was_connected = true;
-                self.backoff = Backoff::new();
-            }
-            Event::Subscribed { reasons, why, .. } => self.on_subscribed(*reasons, *why),
-            Event::Unsubscribed { reasons, .. } => self.on_unsubscribed(*reasons),
-            Event::Message(message) => self.on_message(message),
-            Event::Closed { why, remains } => {
-                self.remains = remains.take();
-                self.on_closed(why);
-            }
-            Event::Done { .. } | Event::Resent | Event::Lost { .. } => {}
-        }
-        if self.end.is_some() {
-            ControlFlow::Break(())
+    fn subscribe(&self, client: &Client, subscribe: Option<Subscribe>, session_present: bool) {
+        let Some(subscribe) = subscribe else { return };
+        // Whatever ends the client says so itself.
+        let _ = if self.goes_on(session_present) {
+            let text = "the session goes on in the stream where it was";
+            self.arguments.session.debug(text);
+            client.adopt_inbox(subscribe)
         } else {
-            ControlFlow::Continue(())
+            client.subscribe_inbox(subscribe)
+        };
+    }
+
+    /// Prints what is there, a bounded number of messages at a time.
+    fn take(&mut self, inbox: &mut Subscription) -> Result<(), Failure> {
+        for _ in 0..INBOX_MESSAGES {
+            if self.end.is_some() {
+                break;
+            }
+            let Some(message) = inbox.try_next() else {
+                break;
+            };
+            self.on_message(&message.as_publish());
+        }
+        self.flush()
+    }
+
+    fn on_notice(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Connected { session_present } => {
+                let endpoint = &self.server.endpoint;
+                self.arguments.session.debug(&format!(
+                    "connected to {endpoint}, session present: {session_present}"
+                ));
+            }
+            Notice::Subscribed { granted, .. } => self.on_subscribed(granted),
+            Notice::Lost {
+                why,
+                again_in: Some(_),
+            } => eprintln!("{}: {why}; connecting again", self.server.endpoint),
+            _ => {}
         }
     }
 
@@ -318,24 +341,40 @@ impl Subscriber<'_> {
     fn goes_on(&self, session_present: bool) -> bool {
         let arguments = self.arguments;
         session_present
-            && self.history.is_some()
+            && arguments.from.is_some()
             && arguments.unsubscribe.is_empty()
             && !arguments.exit_subscribed
     }
 
-    /// What to subscribe to on this connection.
-    fn filters(&self) -> Vec<String> {
-        let topics = &self.arguments.topics;
-        match &self.history {
-            None => topics.clone(),
-            Some(history) => history.filters(topics),
-        }
+    fn stop(&mut self, stop: &Stop) {
+        let outcome = match stop {
+            Stop::Interrupted => Ok(()),
+            Stop::Late => {
+                let text = format!("timed out after {} messages", self.count);
+                Err(Failure::new(text).code(CODE_TIMEOUT))
+            }
+        };
+        self.end.get_or_insert(outcome);
     }
 
-    fn on_subscribed(&mut self, reasons: ReasonCodes<'_>, why: Option<&str>) {
-        let mut granted = false;
+    fn on_ended(&mut self, why: &Closed) {
+        if !matches!(why, Closed::Finished) {
+            self.end
+                .get_or_insert_with(|| Err(self.server.failure(why)));
+        }
+        self.end.get_or_insert(Ok(()));
+    }
+
+    fn on_subscribed(&mut self, granted: &Granted) {
+        let why = granted.text.as_deref();
+        let mut is_granted = false;
         let mut refusal = None;
-        for (filter, reason) in self.arguments.topics.iter().zip(reasons.iter()) {
+        for (filter, reason) in self
+            .arguments
+            .topics
+            .iter()
+            .zip(granted.reasons.iter().copied())
+        {
             if reason.is_error() {
                 refusal = Some(reason);
                 eprintln!(
@@ -344,14 +383,14 @@ impl Subscriber<'_> {
                     why.map_or_else(String::new, |why| format!(": {why}"))
                 );
             } else {
-                granted = true;
+                is_granted = true;
                 self.arguments
                     .session
                     .debug(&format!("subscribed to {filter}: {}", reason.text()));
             }
         }
         if let Some(reason) = refusal
-            && !granted
+            && !is_granted
         {
             let failure = Failure::new("every subscription was refused").code(reason.as_u8());
             self.end = Some(Err(failure));
@@ -360,9 +399,9 @@ impl Subscriber<'_> {
         }
     }
 
-    fn on_unsubscribed(&mut self, reasons: ReasonCodes<'_>) {
+    fn on_unsubscribed(&mut self, reasons: &[ReasonCode]) {
         let arguments = self.arguments;
-        for (filter, reason) in arguments.unsubscribe.iter().zip(reasons.iter()) {
+        for (filter, reason) in arguments.unsubscribe.iter().zip(reasons.iter().copied()) {
             if reason != ReasonCode::Success && !arguments.session.quiet {
                 eprintln!("warning: unsubscribe from `{filter}`: {}", reason.text());
             }
@@ -385,9 +424,6 @@ impl Subscriber<'_> {
         if arguments.no_retained && message.retain {
             return;
         }
-        if let Some(history) = &mut self.history {
-            history.note(message);
-        }
         let topic = Topic::from_validated(message.topic);
         if self.filtered_out.iter().any(|filter| filter.matches(topic)) {
             return;
@@ -398,26 +434,6 @@ impl Subscriber<'_> {
         if arguments.count.is_some_and(|count| self.count >= count) {
             self.end = Some(Ok(()));
         }
-    }
-
-    fn on_closed(&mut self, why: &Closed) {
-        let again = match why {
-            Closed::Finished | Closed::Refused { .. } | Closed::Protocol(_) => false,
-            Closed::Unreachable(_) | Closed::Lost(_) | Closed::Silent(_) => self.was_connected,
-            Closed::Door(error) => self.was_connected && error.is_passing(),
-            Closed::Disconnected { reason, .. } => *reason != ReasonCode::SessionTakenOver,
-        };
-        if again && self.end.is_none() {
-            eprintln!("{}: {why}; connecting again", self.server.endpoint);
-            self.link = Link::Down(self.backoff.next(Instant::now()));
-            return;
-        }
-        self.link = Link::Closed;
-        if !matches!(why, Closed::Finished) {
-            self.end
-                .get_or_insert_with(|| Err(self.server.failure(why)));
-        }
-        self.end.get_or_insert(Ok(()));
     }
 
     /// Writes what was laid out; a reader that went away (`| head`) ends the command quietly.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use waypost_mqtt::{Properties, Publish};
 
-use super::history::Place;
+use waypost_client::Place;
 
 /// A layout of pieces, parsed once.
 #[derive(Debug, PartialEq, Eq)]
@@ -184,7 +184,7 @@ impl Layout {
                     Some(place) => match piece {
                         Piece::Stream => out.write_all(place.stream.as_bytes()),
                         Piece::Offset => write!(out, "{}", place.offset),
-                        _ => write!(out, "{}", place.entered().unwrap_or_default()),
+                        _ => write!(out, "{}", entered(&place).unwrap_or_default()),
                     },
                     None => Ok(()),
                 },
@@ -192,6 +192,12 @@ impl Layout {
             };
         }
     }
+}
+
+/// When a message entered its stream, as ISO 8601.
+fn entered(place: &Place<'_>) -> Option<String> {
+    let time = Timestamp::from_millisecond(place.time_ms?).ok()?;
+    Some(format!("{time:.3}"))
 }
 
 fn object(message: &Publish<'_>, now: Timestamp) -> Value {
@@ -210,7 +216,7 @@ fn object(message: &Publish<'_>, now: Timestamp) -> Value {
     if let Some(place) = Place::of(message) {
         object.insert("stream".into(), place.stream.into());
         object.insert("offset".into(), place.offset.into());
-        if let Some(entered) = place.entered() {
+        if let Some(entered) = entered(&place) {
             object.insert("entered".into(), entered.into());
         }
     }
