@@ -3,8 +3,7 @@
 //! Framing: zlib's (RFC 1950), which is what HTTP calls `deflate` (RFC 9110, 8.4.1.2): two bytes, deflate (RFC 1951), Adler-32.
 //! Deflate without that frame, which some call by the same name, is refused, and so is one that needs a preset dictionary.
 
-use flate2::{Compression, Decompress, FlushDecompress, Status, write::ZlibEncoder};
-use std::io::Write as _;
+use flate2::{Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
 use crate::unpacked::unpack;
 use crate::{Compress, CompressError, DecompressError, Strategy, check_length};
@@ -25,9 +24,13 @@ const LEVEL: u32 = 6;
 /// What is unpacked at once, before it is appended.
 const STEP_BYTES: usize = 16 * 1024;
 
-/// The decoder is some 40 KiB: made when first needed, kept for the next call.
+/// Room taken for what is packed, whenever there is none left.
+const ROOM_BYTES: usize = 4 * 1024;
+
+/// Some 300 KiB and 40 KiB: made when first needed, kept for the next call.
 #[derive(Default)]
 struct Lz77 {
+    encoder: Option<flate2::Compress>,
     decoder: Option<Decompress>,
 }
 
@@ -35,13 +38,27 @@ impl Compress for Lz77 {
     fn compress(&mut self, input: &[u8], into: &mut Vec<u8>) -> Result<(), CompressError> {
         check_length(input)?;
         let before = into.len();
-        let mut encoder = ZlibEncoder::new(&mut *into, Compression::new(LEVEL));
-        let outcome = encoder.write_all(input).and_then(|()| encoder.try_finish());
-        drop(encoder);
-        outcome.map_err(|error| {
-            into.truncate(before);
-            CompressError::failed(&error)
-        })
+        let encoder = match &mut self.encoder {
+            Some(encoder) => {
+                encoder.reset();
+                encoder
+            }
+            none => none.insert(flate2::Compress::new(Compression::new(LEVEL), true)),
+        };
+        into.reserve(input.len() / 2 + ROOM_BYTES);
+        loop {
+            let read = usize::try_from(encoder.total_in()).unwrap_or(usize::MAX);
+            let rest = input.get(read..).unwrap_or_default();
+            match encoder.compress_vec(rest, into, FlushCompress::Finish) {
+                Ok(Status::StreamEnd) => return Ok(()),
+                Ok(Status::Ok | Status::BufError) => into.reserve(ROOM_BYTES),
+                Err(error) => {
+                    into.truncate(before);
+                    self.encoder = None;
+                    return Err(CompressError::failed(&error));
+                }
+            }
+        }
     }
 
     fn decompress(
