@@ -4,6 +4,8 @@
 use aws_lc_rs::{hkdf, hmac};
 use zeroize::Zeroizing;
 
+use crate::{AtRest, default_strategy};
+
 /// Bytes of every key.
 pub const KEY_BYTES: usize = 32;
 
@@ -56,12 +58,30 @@ impl std::fmt::Debug for Key {
 }
 
 /// The key an operator gives: every other is derived from it.
-pub struct MasterKey(Key);
+pub struct MasterKey {
+    key: Key,
+    /// What is written with it from now on; what was written says so itself.
+    strategy: &'static AtRest,
+}
 
 impl MasterKey {
     /// The master key of these bytes.
     pub fn new(bytes: [u8; KEY_BYTES]) -> Self {
-        Self(Key::new(bytes))
+        Self {
+            key: Key::new(bytes),
+            strategy: default_strategy(),
+        }
+    }
+
+    /// The same, at work with another strategy than the default.
+    #[must_use]
+    pub fn with_strategy(self, strategy: &'static AtRest) -> Self {
+        Self { strategy, ..self }
+    }
+
+    /// What is written with it from now on.
+    pub fn strategy(&self) -> &'static AtRest {
+        self.strategy
     }
 
     /// A master key as a file, a variable or a command gives it: 64 hexadecimal digits, space around them ignored, or 32
@@ -94,7 +114,11 @@ impl MasterKey {
 
     /// The key for `purpose`, of which every use has its own: HKDF-SHA-256, the purpose as info.
     pub fn derive(&self, salt: &[u8; SALT_BYTES], purpose: &str) -> Key {
-        Key(Box::new(expanded(self.0.bytes(), salt, purpose.as_bytes())))
+        Key(Box::new(expanded(
+            self.key.bytes(),
+            salt,
+            purpose.as_bytes(),
+        )))
     }
 
     /// What stands for this key where it must be named.
@@ -145,7 +169,8 @@ fn hex_value(digit: u8) -> u8 {
     }
 }
 
-fn expanded(secret: &[u8], salt: &[u8], info: &[u8]) -> Zeroizing<[u8; KEY_BYTES]> {
+/// HKDF-SHA-256 (RFC 5869).
+pub(crate) fn expanded(secret: &[u8], salt: &[u8], info: &[u8]) -> Zeroizing<[u8; KEY_BYTES]> {
     let mut key = Zeroizing::new([0; KEY_BYTES]);
     let info = [info];
     let filled = hkdf::Salt::new(hkdf::HKDF_SHA256, salt)
@@ -246,9 +271,9 @@ mod tests {
         let expect = bytes(hex);
         for given in [hex.into(), format!(" {hex}\r\n"), hex.to_uppercase()] {
             let key = MasterKey::read(given.as_bytes()).unwrap();
-            assert_eq!(key.0.bytes()[..], expect, "{given:?}");
+            assert_eq!(key.key.bytes()[..], expect, "{given:?}");
         }
-        assert_eq!(MasterKey::read(&expect).unwrap().0.bytes()[..], expect);
+        assert_eq!(MasterKey::read(&expect).unwrap().key.bytes()[..], expect);
     }
 
     #[test]

@@ -17,21 +17,25 @@
 )]
 
 mod key;
-#[allow(dead_code, reason = "the envelopes that use them follow")]
 mod keys;
 mod random;
-#[allow(dead_code, reason = "the envelopes that use them follow")]
 mod sealing;
 mod strategies;
+mod suite;
 
 pub use key::{KEY_BYTES, Key, KeyError, KeyId, MasterKey, SALT_BYTES, segment_key};
 pub use keys::{
-    JWK_BYTES_MAX, Jwk, JwkError, KeyKind, KeyRing, KeySet, KeySpent, MESSAGES_MAX, PrivateKey,
-    PublicKey, SymmetricKey,
+    JWK_BYTES_MAX, Jwk, JwkError, KeyKind, KeyRing, KeySet, KeySpent, KeyUse, LEGACY_BLOCKS_MAX,
+    MESSAGES_MAX, PrivateKey, PublicKey, SymmetricKey,
 };
 pub use random::{NoRandomness, Random, SystemRandom};
-pub use sealing::{HEADER_LABELS_MAX, NotSealed, RECIPIENTS_MAX, check_sealed};
-pub use strategies::{by_number, default_strategy, registry};
+pub use sealing::{
+    CCM_SHORT_BYTES_MAX, HEADER_LABELS_MAX, MessageId, NotSealed, Opened, OpeningError,
+    RECIPIENTS_MAX, REMEMBERED_IDS, REMEMBERED_SENDERS, Recipient, RepeatGuard, Repeated, Sealing,
+    SealingError, Sender, check_sealed, open, seal,
+};
+pub use strategies::{at_rest, auto, by_number, default_strategy, registry};
+pub use suite::{Agreement, Content, NotForThat, Suite, SuiteError, require};
 pub use waypost_names::UnknownStrategy;
 
 /// Bytes of a nonce.
@@ -102,19 +106,81 @@ pub struct Strategy {
     pub name: &'static str,
     /// Other names it goes by.
     pub aliases: &'static [&'static str],
-    /// What stands for it on disk and on links; 0 stands for "not encrypted". Never changed, never given to another.
-    pub number: u8,
+    /// What it can be used for.
+    pub uses: &'static [Use],
     /// What it does, in one line.
     pub summary: &'static str,
     /// Where its definition comes from.
     pub source: &'static str,
+    /// How it is at work on disk and on links, if it is for that; `auto` is what it chooses.
+    pub at_rest: Option<&'static AtRest>,
+}
+
+/// A strategy as it is used on disk and on links.
+pub struct AtRest {
+    /// Its name in configuration.
+    pub name: &'static str,
+    /// What stands for it in what is written; 0 stands for "not encrypted". Never changed, never given to another.
+    pub number: u8,
     /// Makes one for a key.
     pub new: fn(&Key) -> Box<dyn Encrypt>,
+}
+
+impl std::fmt::Debug for AtRest {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.name)
+    }
+}
+
+impl PartialEq for AtRest {
+    fn eq(&self, other: &Self) -> bool {
+        self.number == other.number
+    }
+}
+
+/// What a strategy can be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// Sealing what is on disk, and on links, with the node's keys.
+    AtRest,
+    /// Hiding the content of messages.
+    Sealing,
+    /// Giving receivers the key of a message's content.
+    KeyAgreement,
+}
+
+impl std::fmt::Display for Use {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::AtRest => "data at rest",
+            Self::Sealing => "the content of messages",
+            Self::KeyAgreement => "agreeing on a message's key",
+        })
+    }
 }
 
 /// Finds a strategy by name or alias; case, `_` and `-` do not matter.
 pub fn find(name: &str) -> Result<&'static Strategy, UnknownStrategy> {
     waypost_names::find("encrypt", registry(), name)
+}
+
+/// Finds what seals data at rest by name or alias: `rsa` is a strategy, and not for that.
+pub fn find_at_rest(name: &str) -> Result<&'static AtRest, AtRestError> {
+    let strategy = find(name)?;
+    require(strategy, Use::AtRest)?;
+    let chosen = || auto::for_this_processor().at_rest();
+    Ok(strategy.at_rest.unwrap_or_else(chosen))
+}
+
+/// Why a name is not that of a strategy for data at rest.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AtRestError {
+    /// No strategy has it.
+    #[error(transparent)]
+    Unknown(#[from] UnknownStrategy),
+    /// One for something else has it.
+    #[error(transparent)]
+    NotForThat(#[from] NotForThat),
 }
 
 waypost_names::named!(Strategy);
@@ -135,6 +201,35 @@ mod tests {
         assert_eq!(waypost_names::doubled(registry()), None);
         let error = find("no such thing").unwrap_err();
         assert_eq!(error.names.len(), registry().len());
+        for (asked, expect) in [
+            ("3DES", "des"),
+            ("chacha20", "chacha20-poly1305"),
+            ("elliptic_curve_cryptography", "ecc"),
+            ("automatic", "auto"),
+        ] {
+            assert_eq!(find(asked).unwrap().name, expect, "{asked}");
+        }
         assert_eq!(error.family, "encrypt");
+    }
+
+    #[test]
+    fn at_rest_are_only_authenticated_ciphers() {
+        for name in ["aes-gcm", "aes-ccm", "chacha20-poly1305"] {
+            assert_eq!(find_at_rest(name).unwrap().name, name);
+        }
+        assert!(["aes-gcm", "chacha20-poly1305"].contains(&find_at_rest("auto").unwrap().name));
+        for name in ["rsa", "ecc", "hybrid", "aes", "des"] {
+            let error = find_at_rest(name).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!(
+                    "{name} is not for data at rest; there are: aes-gcm, aes-ccm, chacha20-poly1305, auto"
+                )
+            );
+        }
+        assert!(matches!(
+            find_at_rest("rot13"),
+            Err(AtRestError::Unknown(_))
+        ));
     }
 }

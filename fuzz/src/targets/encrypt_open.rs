@@ -2,7 +2,7 @@
 //!
 //! Input: a byte for the strategy, 12 of nonce, 16 of tag, one for the length of the associated data, then both texts.
 
-use waypost_encrypt::{Key, Nonce, OpenError, Tag, registry};
+use waypost_encrypt::{Key, Nonce, OpenError, Tag, at_rest};
 
 /// Runs the target.
 pub fn run(input: &[u8]) {
@@ -19,7 +19,7 @@ pub fn run(input: &[u8]) {
         return;
     };
     let (associated, text) = rest.split_at(usize::from(split).min(rest.len()));
-    let strategies = registry();
+    let strategies: Vec<_> = at_rest().collect();
     let Some(strategy) = strategies.get(usize::from(selector) % strategies.len()) else {
         return;
     };

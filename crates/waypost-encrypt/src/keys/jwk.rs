@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::der::{self, SECRET_NAMES};
 use super::public::COORDINATE_BYTES;
-use super::{KeyKind, PrivateKey, PublicKey, PublicMaterial, SymmetricKey};
+use super::{KeyKind, KeyUse, PrivateKey, PublicKey, PublicMaterial, SymmetricKey};
 
 /// Bytes of a JWK: an RSA key of 8,192 bits has about 7,000.
 pub const JWK_BYTES_MAX: usize = 16 << 10;
@@ -54,6 +54,15 @@ pub enum JwkError {
         "keys are EC with P-256, OKP with X25519 or Ed25519, RSA of 2,048 bits or more, or oct of 256 bits"
     )]
     UnknownKind,
+    /// A use that nothing here has.
+    #[error("the use of a key is \"enc\" or \"sig\"")]
+    UnknownUse,
+    /// A use that keys of this kind do not have.
+    #[error("a key of the kind {kind} is not for that use")]
+    Use {
+        /// Its kind.
+        kind: KeyKind,
+    },
     /// The members do not make up a key: a point beside the curve, an RSA key that is too short, a secret that does not fit.
     #[error("these members are no key of the kind {kind}")]
     NotAKey {
@@ -71,28 +80,17 @@ impl Jwk {
         let members: BTreeMap<&str, &RawValue> =
             serde_json::from_slice(text).map_err(|_| JwkError::NotAnObject)?;
         let given = Given(members);
-        match given.text("kty")? {
-            "EC" if given.text("crv")? == "P-256" => {
-                let (x, y) = (given.fixed("x")?, given.fixed("y")?);
-                let mut point = [4; 1 + 2 * COORDINATE_BYTES];
-                let coordinates = x.iter().chain(y.iter());
-                for (byte, given) in point.iter_mut().skip(1).zip(coordinates) {
-                    *byte = *given;
-                }
-                given.pair(PublicMaterial::P256(point))
-            }
-            "OKP" => {
-                let curve = given.text("crv")?;
-                match curve {
-                    "X25519" => given.pair(PublicMaterial::X25519(*given.fixed("x")?)),
-                    "Ed25519" => given.pair(PublicMaterial::Ed25519(*given.fixed("x")?)),
-                    _ => Err(JwkError::UnknownKind),
-                }
-            }
-            "RSA" => given.rsa(),
-            "oct" => SymmetricKey::new(&*given.fixed("k")?).map(Self::Symmetric),
-            _ => Err(JwkError::UnknownKind),
+        let key = given.key()?;
+        let Some(key_use) = given.key_use()? else {
+            return Ok(key);
+        };
+        let other_use = JwkError::Use { kind: key.kind() };
+        match key {
+            Self::Public(key) => key.for_use(key_use).map(Self::Public),
+            Self::Private(key) => key.for_use(key_use).map(Self::Private),
+            Self::Symmetric(key) => (key_use == KeyUse::Seal).then_some(Self::Symmetric(key)),
         }
+        .ok_or(other_use)
     }
 
     /// What stands for it.
@@ -118,6 +116,42 @@ impl Jwk {
 struct Given<'a>(BTreeMap<&'a str, &'a RawValue>);
 
 impl<'a> Given<'a> {
+    fn key(&self) -> Result<Jwk, JwkError> {
+        match self.text("kty")? {
+            "EC" if self.text("crv")? == "P-256" => {
+                let (x, y) = (self.fixed("x")?, self.fixed("y")?);
+                let mut point = [4; 1 + 2 * COORDINATE_BYTES];
+                let coordinates = x.iter().chain(y.iter());
+                for (byte, given) in point.iter_mut().skip(1).zip(coordinates) {
+                    *byte = *given;
+                }
+                self.pair(PublicMaterial::P256(point))
+            }
+            "OKP" => {
+                let curve = self.text("crv")?;
+                match curve {
+                    "X25519" => self.pair(PublicMaterial::X25519(*self.fixed("x")?)),
+                    "Ed25519" => self.pair(PublicMaterial::Ed25519(*self.fixed("x")?)),
+                    _ => Err(JwkError::UnknownKind),
+                }
+            }
+            "RSA" => self.rsa(),
+            "oct" => SymmetricKey::new(&*self.fixed("k")?).map(Jwk::Symmetric),
+            _ => Err(JwkError::UnknownKind),
+        }
+    }
+
+    /// `use`, if it says something of ours.
+    fn key_use(&self) -> Result<Option<KeyUse>, JwkError> {
+        if !self.0.contains_key("use") {
+            return Ok(None);
+        }
+        let named = self.text("use")?;
+        let mut all = [KeyUse::Seal, KeyUse::Sign].into_iter();
+        let found = all.find(|key_use| key_use.name() == named);
+        found.map(Some).ok_or(JwkError::UnknownUse)
+    }
+
     /// A text without escapes: none of ours needs any.
     fn text(&self, member: &'static str) -> Result<&'a str, JwkError> {
         self.0

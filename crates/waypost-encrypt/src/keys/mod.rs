@@ -11,11 +11,12 @@ mod symmetric;
 
 pub use jwk::{JWK_BYTES_MAX, Jwk, JwkError};
 pub use private::PrivateKey;
-pub use public::PublicKey;
+pub use public::{KeyUse, PublicKey};
 pub use ring::{KeyRing, KeySet};
-pub use symmetric::{KeySpent, MESSAGES_MAX, SymmetricKey};
+pub use symmetric::{KeySpent, LEGACY_BLOCKS_MAX, MESSAGES_MAX, SymmetricKey};
 
-pub(crate) use public::PublicMaterial;
+pub(crate) use private::PrivateMaterial;
+pub(crate) use public::{COORDINATE_BYTES, POINT_BYTES, PublicMaterial};
 
 /// What a key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

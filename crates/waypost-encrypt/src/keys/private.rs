@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::der::{self, RsaNumbers};
 use super::jwk::{JwkError, base64_of};
 use super::public::COORDINATE_BYTES;
-use super::{KeyKind, PublicKey, PublicMaterial};
+use super::{KeyKind, KeyUse, PublicKey, PublicMaterial};
 use crate::{Key, KeyId, Random};
 
 /// How often a scalar of P-256 is drawn: one in 2^32 is none.
@@ -139,6 +139,15 @@ impl PrivateKey {
         })
     }
 
+    /// The same for one use only; none if it is not of that use.
+    #[must_use]
+    pub fn for_use(self, key_use: KeyUse) -> Option<Self> {
+        let Self { public, material } = self;
+        public
+            .for_use(key_use)
+            .map(|public| Self { public, material })
+    }
+
     /// Its public half.
     pub fn public(&self) -> &PublicKey {
         &self.public
@@ -156,8 +165,7 @@ impl PrivateKey {
 
     /// It as JWK, secret members and all.
     pub fn to_jwk(&self) -> Zeroizing<String> {
-        let mut members = self.public.material().members();
-        members.push("kid", self.id().to_string());
+        let mut members = self.public.named_members();
         match &self.material {
             PrivateMaterial::P256 { scalar, .. }
             | PrivateMaterial::X25519 { scalar, .. }

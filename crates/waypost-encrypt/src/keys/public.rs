@@ -20,6 +20,26 @@ pub(crate) const POINT_BYTES: usize = 1 + 2 * COORDINATE_BYTES;
 pub struct PublicKey {
     id: KeyId,
     material: PublicMaterial,
+    key_use: Option<KeyUse>,
+}
+
+/// What a key is for where its kind leaves that open (RFC 7517, 4.2). One key for both is bad practice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyUse {
+    /// `enc`: messages are sealed to its owner.
+    Seal,
+    /// `sig`: its owner signs with it.
+    Sign,
+}
+
+impl KeyUse {
+    /// What a JWK calls it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Seal => "enc",
+            Self::Sign => "sig",
+        }
+    }
 }
 
 /// What a public key is made of. Each was checked when it came in.
@@ -51,7 +71,29 @@ impl PublicKey {
             });
         }
         let id = KeyId(thumbprint(&material));
-        Ok(Self { id, material })
+        let key_use = match material.kind() {
+            KeyKind::P256 => None,
+            kind if kind.signs() => Some(KeyUse::Sign),
+            _ => Some(KeyUse::Seal),
+        };
+        Ok(Self {
+            id,
+            material,
+            key_use,
+        })
+    }
+
+    /// The same for one use only; none if it is not of that use.
+    #[must_use]
+    pub fn for_use(mut self, key_use: KeyUse) -> Option<Self> {
+        let is_free = self.key_use.is_none_or(|before| before == key_use);
+        self.key_use = Some(key_use);
+        is_free.then_some(self)
+    }
+
+    /// What it is for; none: a P-256 key of which nobody said.
+    pub fn key_use(&self) -> Option<KeyUse> {
+        self.key_use
     }
 
     /// What stands for it: the first 8 bytes of its thumbprint (RFC 7638).
@@ -66,9 +108,17 @@ impl PublicKey {
 
     /// It as JWK (RFC 7517, 7518, 8037).
     pub fn to_jwk(&self) -> String {
+        self.named_members().written().as_str().to_owned()
+    }
+
+    /// Its members with its id and use.
+    pub(super) fn named_members(&self) -> Members {
         let mut members = self.material.members();
         members.push("kid", self.id.to_string());
-        members.written().as_str().to_owned()
+        if let Some(key_use) = self.key_use {
+            members.push("use", key_use.name().to_owned());
+        }
+        members
     }
 
     pub(crate) fn material(&self) -> &PublicMaterial {

@@ -4,28 +4,35 @@
 
 use aws_lc_rs::aead;
 
-use crate::{Encrypt, Key, Nonce, OpenError, SealError, Strategy, TAG_BYTES, Tag};
+use crate::{AtRest, Encrypt, Key, Nonce, OpenError, SealError, Strategy, TAG_BYTES, Tag, Use};
 
 pub(super) const STRATEGY: Strategy = Strategy {
     name: "aes-gcm",
     aliases: &["aes-256-gcm", "a256gcm", "gcm"],
-    number: 1,
+    uses: &[Use::AtRest, Use::Sealing],
     summary: "AES-256-GCM: hides and proves in one pass, in hardware",
     source: "NIST SP 800-38D, by AWS-LC",
-    new: |key| Box::new(AesGcm::new(key)),
+    at_rest: Some(&AT_REST),
 };
 
-struct AesGcm(Option<aead::LessSafeKey>);
+pub(super) const AT_REST: AtRest = AtRest {
+    name: "aes-gcm",
+    number: 1,
+    new: |key| Box::new(OfAwsLc::new(&aead::AES_256_GCM, key)),
+};
 
-impl AesGcm {
-    fn new(key: &Key) -> Self {
+/// An authenticated cipher of AWS-LC.
+pub(super) struct OfAwsLc(Option<aead::LessSafeKey>);
+
+impl OfAwsLc {
+    pub(super) fn new(algorithm: &'static aead::Algorithm, key: &Key) -> Self {
         // 32 bytes are what the algorithm takes: there is always a key. Without one nothing would be sealed or opened.
-        let key = aead::UnboundKey::new(&aead::AES_256_GCM, key.bytes());
+        let key = aead::UnboundKey::new(algorithm, key.bytes());
         Self(key.ok().map(aead::LessSafeKey::new))
     }
 }
 
-impl Encrypt for AesGcm {
+impl Encrypt for OfAwsLc {
     fn seal_in_place(
         &self,
         nonce: Nonce,
@@ -112,7 +119,7 @@ mod tests {
                 "76fc6ece0f4e1768cddf8853bb2d551b",
             ),
         ] {
-            let strategy = AesGcm::new(&Key::new(bytes(key).try_into().unwrap()));
+            let strategy = (AT_REST.new)(&Key::new(bytes(key).try_into().unwrap()));
             let nonce = Nonce(bytes(&nonce).try_into().unwrap());
             let mut buffer = bytes(text);
             let made = strategy

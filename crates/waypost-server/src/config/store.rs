@@ -102,7 +102,10 @@ const COMPRESS_WORDS: Word<Config> = Word {
 const ENCRYPT_WORDS: Word<Config> = Word {
     words: || {
         let mut words = vec![NO_ENCRYPTION];
-        words.extend(waypost_names::names(waypost_encrypt::registry()));
+        let at_rest = waypost_encrypt::registry()
+            .iter()
+            .filter(|strategy| strategy.uses.contains(&waypost_encrypt::Use::AtRest));
+        words.extend(at_rest.map(|strategy| strategy.name));
         words
     },
     read: |config| config.store.encrypt,
@@ -111,10 +114,11 @@ const ENCRYPT_WORDS: Word<Config> = Word {
             config.store.encrypt = NO_ENCRYPTION;
             return true;
         }
-        let found = waypost_encrypt::find(name);
+        let found = waypost_encrypt::find(name).ok();
         found
+            .filter(|strategy| strategy.uses.contains(&waypost_encrypt::Use::AtRest))
             .map(|strategy| config.store.encrypt = strategy.name)
-            .is_ok()
+            .is_some()
     },
 };
 

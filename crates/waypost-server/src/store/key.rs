@@ -88,7 +88,11 @@ pub(super) fn read(
         keys.older.push(key("old_key_files", &given)?);
     }
     if config.encrypt != NO_ENCRYPTION {
-        keys.current = read_current(config, variable)?;
+        let strategy = waypost_encrypt::find_at_rest(config.encrypt);
+        // The configuration has only names of what is for data at rest.
+        let strategy = strategy.unwrap_or(waypost_encrypt::default_strategy());
+        let current = read_current(config, variable)?;
+        keys.current = current.map(|key| key.with_strategy(strategy));
     }
     Ok(keys)
 }
@@ -200,6 +204,22 @@ mod tests {
             ..StoreConfig::default()
         };
         assert_eq!(told(&rotated), id, "store.old_key_files");
+    }
+
+    #[test]
+    fn a_key_is_at_work_with_the_strategy_of_the_configuration() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        fs::write(&path, DIGITS).unwrap();
+        for (encrypt, number) in [("aes-gcm", 1), ("chacha20-poly1305", 2), ("aes-ccm", 3)] {
+            let config = StoreConfig {
+                key_file: Some(path.clone()),
+                encrypt,
+                ..StoreConfig::default()
+            };
+            let keys = read(&config, |_| None).unwrap();
+            assert_eq!(keys.current.unwrap().strategy().number, number);
+        }
     }
 
     #[test]

@@ -307,7 +307,7 @@ impl Packers {
 /// What names the encryption of new segments in their headers.
 pub(crate) fn encryption(key: Option<&Arc<MasterKey>>) -> (u8, KeyId) {
     match key {
-        Some(key) => (waypost_encrypt::default_strategy().number, key.id()),
+        Some(key) => (key.strategy().number, key.id()),
         None => (0, KeyId([0; 8])),
     }
 }

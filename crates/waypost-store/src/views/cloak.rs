@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 
 use waypost_encrypt::{
-    Encrypt, Key, MasterKey, NONCE_BYTES, Nonce, SALT_BYTES, Strategy, TAG_BYTES, Tag,
+    AtRest, Encrypt, Key, MasterKey, NONCE_BYTES, Nonce, SALT_BYTES, TAG_BYTES, Tag,
     default_strategy,
 };
 
@@ -35,7 +35,7 @@ pub(super) enum Cloak {
     Sealed {
         names: Key,
         values: Key,
-        strategy: &'static Strategy,
+        strategy: &'static AtRest,
     },
 }
 
@@ -164,7 +164,7 @@ impl Cloak {
 /// A value's key seals nothing else.
 const ONCE: Nonce = Nonce([0; NONCE_BYTES]);
 
-fn of_one(values: &Key, strategy: &Strategy, salt: &[u8]) -> Box<dyn Encrypt> {
+fn of_one(values: &Key, strategy: &AtRest, salt: &[u8]) -> Box<dyn Encrypt> {
     (strategy.new)(&Key::new(values.hash(salt)))
 }
 

@@ -462,12 +462,14 @@ fn settings_of_the_store_act() {
     let directory = tempfile::tempdir().unwrap();
     let key = directory.path().join("key");
     std::fs::write(&key, [7; 32]).unwrap();
-    let (_, is_found, _) = work(&|config| {
-        config.store.compress = "identity";
-        config.store.encrypt = "aes-gcm";
-        config.store.key_file = Some(key.clone());
-    });
-    assert!(!is_found, "store.encrypt");
+    for encrypt in ["aes-gcm", "chacha20-poly1305"] {
+        let (_, is_found, _) = work(&|config| {
+            config.store.compress = "identity";
+            config.store.encrypt = encrypt;
+            config.store.key_file = Some(key.clone());
+        });
+        assert!(!is_found, "store.encrypt");
+    }
 }
 
 /// Goal: `cache` and `cache_bytes` of a `[[topic]]` act, and tell. Method: messages are read back by who was away, of one
