@@ -21,7 +21,7 @@ mod unpacked;
 mod varint;
 
 pub use stages::{STAGES_MAX, Stages, StagesAtWork, StagesError};
-pub use strategies::{by_number, default_strategy, registry, zstd_dict};
+pub use strategies::{auto, by_number, default_strategy, registry, zstd_dict};
 pub use waypost_names::UnknownStrategy;
 
 /// Longest input that is packed: 1 GiB, more than any block of the log or payload of MQTT (256 MiB).

@@ -1,6 +1,7 @@
 //! The strategies, one file each.
 
 mod arithmetic;
+pub mod auto;
 mod brotli;
 mod huffman;
 mod identity;
@@ -31,6 +32,7 @@ pub fn registry() -> &'static [Strategy] {
         zstandard::STRATEGY,
         zstd_dict::STRATEGY,
         brotli::STRATEGY,
+        auto::STRATEGY,
     ]
 }
 
