@@ -67,6 +67,8 @@ enum Command {
     Strategies(commands::strategies::Args),
     /// Compare cache strategies: what stays in memory
     Cache(commands::cache::Args),
+    /// Compare compress strategies: how messages are packed
+    Compress(commands::compress::Args),
     /// Compare balance strategies: who in a group gets a message
     Balance(commands::balance::Args),
     /// Print a completion script for a shell
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         Command::Keys(arguments) => commands::keys::run(&arguments),
         Command::Strategies(arguments) => commands::strategies::run(&arguments),
         Command::Cache(arguments) => commands::cache::run(&arguments),
+        Command::Compress(arguments) => commands::compress::run(&arguments),
         Command::Balance(arguments) => commands::balance::run(&arguments),
         Command::Completions(arguments) => {
             commands::completions::run(&arguments, &mut Cli::command())

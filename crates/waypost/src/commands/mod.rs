@@ -5,6 +5,7 @@ pub mod balance;
 pub mod bench;
 pub mod cache;
 pub mod completions;
+pub mod compress;
 pub mod config;
 pub mod connection;
 pub mod keys;

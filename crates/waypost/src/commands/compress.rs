@@ -1,0 +1,258 @@
+//! `waypost compress simulate`: what each strategy would have saved, and at what cost, on the user's messages.
+
+mod measure;
+mod messages;
+mod page;
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use waypost_compress::{Stages, registry};
+
+use super::output::{Align, Cell, print, table};
+use crate::Failure;
+use crate::failure::colour;
+use measure::{Halves, Row, measure};
+use messages::{Fields, Messages};
+
+const EXAMPLES: &str = "\
+Examples:
+  waypost compress simulate orders.jsonl --publisher-field customer
+  waypost compress simulate chat.jsonl.gz --field text --publisher-field user --html plot.html
+  waypost compress simulate payloads/* --strategy lz4,zstd,lz78+huffman
+  waypost compress simulate orders.jsonl --json | jq 'min_by(.ratio)'
+
+A .jsonl file is one message a line, or one field of it with --field; any other file is one message.
+.gz is read as what is in it.
+
+zstd-dict needs a dictionary. It is made of the first half of the messages; then all strategies are
+measured on the second half, so that their figures compare. What a dictionary contains was sent by
+at least 20 publishers: --publisher-field says who sent a message. Without it every message counts
+as another publisher's. --no-privacy shows what that rule costs; a server has no such setting.
+
+Several strategies one after the other are written with +, the first applied first: lz78+huffman.
+Times are of this thread's CPU on this machine, and what is packed is unpacked and compared.
+
+Exit codes: 0 done; 1 a strategy that did not give back what it packed; 2 a wrong argument, file or
+line.";
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Pack messages by every strategy: what is left of them, and the time it takes
+    Simulate(SimulateArgs),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+struct SimulateArgs {
+    /// Messages: .jsonl has one a line, any other file is one; gzip'd or not
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// The message is this field of a line: its text, or its JSON
+    #[arg(long, value_name = "NAME")]
+    field: Option<String>,
+    /// The field of a line that says who sent it; for dictionaries
+    #[arg(long, value_name = "NAME")]
+    publisher_field: Option<String>,
+    /// Dictionaries may contain what fewer than 20 publishers sent: never so in a server
+    #[arg(long)]
+    no_privacy: bool,
+    /// Strategies, or several with + between them, separated by commas; `all`: every one alone
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "all",
+        value_delimiter = ','
+    )]
+    strategy: Vec<String>,
+    /// Print one JSON array of rows
+    #[arg(long)]
+    json: bool,
+    /// Write a page with plots too
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Write the plot alone too: what is left over CPU time
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+pub fn run(arguments: &Args) -> Result<(), Failure> {
+    let Action::Simulate(arguments) = &arguments.action;
+    let strategies = strategies(&arguments.strategy)?;
+    let fields = Fields {
+        message: arguments.field.as_deref(),
+        publisher: arguments.publisher_field.as_deref(),
+    };
+    let messages = messages::read(&arguments.files, &fields)?;
+    let halves = Halves::of(&messages, &strategies, arguments.no_privacy);
+    if let Some(reason) = &halves.no_dictionary {
+        eprintln!("zstd-dict has no dictionary: {reason}");
+    }
+    let rows = measured(&strategies, &halves)?;
+    let write = |file: &Path, text: String| {
+        std::fs::write(file, text)
+            .map_err(|error| Failure::new(format!("{}: {error}", file.display())))
+    };
+    let said = said(&messages, &halves);
+    if let Some(file) = &arguments.html {
+        write(file, page::page(&said, &rows))?;
+    }
+    if let Some(file) = &arguments.svg {
+        write(file, page::picture(&rows))?;
+    }
+    if arguments.json {
+        let rows: Value = rows.iter().map(as_json).collect();
+        return print(&format!("{rows:#}\n"));
+    }
+    print(&to_text(&said, &rows))
+}
+
+fn strategies(names: &[String]) -> Result<Vec<Stages>, Failure> {
+    let mut strategies: Vec<Stages> = Vec::new();
+    let mut add = |stages: Stages| {
+        if !strategies.contains(&stages) {
+            strategies.push(stages);
+        }
+    };
+    for name in names {
+        if name == "all" {
+            let every = registry().iter().map(|row| Stages::new(vec![row]));
+            every.flatten().for_each(&mut add);
+        } else {
+            add(Stages::parse(name).map_err(|error| Failure::usage(error.to_string()))?);
+        }
+    }
+    Ok(strategies)
+}
+
+fn measured(strategies: &[Stages], halves: &Halves<'_>) -> Result<Vec<Row>, Failure> {
+    let bar = progress(strategies.len());
+    let mut rows = Vec::new();
+    for stages in strategies {
+        bar.set_message(stages.to_string());
+        rows.push(measure(stages, halves)?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    rows.sort_by(|a, b| a.ratio().total_cmp(&b.ratio()));
+    Ok(rows)
+}
+
+/// What was measured, in one line.
+fn said(messages: &Messages, halves: &Halves<'_>) -> String {
+    let count = halves.second.len();
+    let bytes: usize = halves
+        .second
+        .iter()
+        .map(|message| message.bytes.len())
+        .sum();
+    let mean = bytes / count.max(1);
+    let mut said = format!("{count} messages of {mean} bytes on average");
+    if count < messages.len() {
+        let before = messages.len() - count;
+        let _ = write!(said, ", behind {before} that a dictionary was made of");
+    }
+    said
+}
+
+fn to_text(said: &str, rows: &[Row]) -> String {
+    let least = rows.iter().map(|row| row.bytes_out).min();
+    let cells: Vec<_> = rows.iter().map(|row| to_cells(row, least)).collect();
+    let head = [
+        ("strategy", Align::Left),
+        ("bytes", Align::Right),
+        ("left", Align::Right),
+        ("packed at", Align::Right),
+        ("unpacked at", Align::Right),
+        ("CPU a message", Align::Right),
+        ("dictionary", Align::Right),
+    ];
+    let mut text = format!("{said}\n\n");
+    text.push_str(&table(&head, &cells, colour(&io::stdout())));
+    for row in rows.iter().filter(|row| !row.explained.is_empty()) {
+        let _ = writeln!(text, "{}: {}", row.strategy, row.explained);
+    }
+    text
+}
+
+fn to_cells(row: &Row, least: Option<u64>) -> Vec<Cell> {
+    let speed = |mb_per_s: f64| match mb_per_s {
+        fast if fast >= 100.0 => format!("{fast:.0} MB/s"),
+        slow => format!("{slow:.1} MB/s"),
+    };
+    let dictionary = match row.dictionary_bytes {
+        0 => String::new(),
+        bytes => format!("{bytes} B"),
+    };
+    vec![
+        Cell::new(row.strategy.clone()),
+        Cell::new(row.bytes_out.to_string()),
+        Cell::best(
+            format!("{:.1} %", 100.0 * row.ratio()),
+            least == Some(row.bytes_out),
+        ),
+        Cell::new(speed(row.compress_mb_per_s())),
+        Cell::new(speed(row.decompress_mb_per_s())),
+        Cell::new(format!("{:.1} µs", row.us_per_message())),
+        Cell::new(dictionary),
+    ]
+}
+
+fn as_json(row: &Row) -> Value {
+    json!({
+        "strategy": row.strategy,
+        "messages": row.messages,
+        "bytes_in": row.bytes_in,
+        "bytes_out": row.bytes_out,
+        "ratio": row.ratio(),
+        "compress_mb_per_s": row.compress_mb_per_s(),
+        "decompress_mb_per_s": row.decompress_mb_per_s(),
+        "dictionary_bytes": row.dictionary_bytes,
+        "compress_cpu_us_per_message": row.compress_us_per_message(),
+        "decompress_cpu_us_per_message": row.decompress_us_per_message(),
+    })
+}
+
+fn progress(strategies: usize) -> ProgressBar {
+    let bar = ProgressBar::new(strategies as u64);
+    match ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta} {msg}") {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strategies_are_named_once_and_all_are_all() {
+        let check = |names: &[&str], expect: &[&str]| {
+            let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+            let found = strategies(&names).unwrap();
+            let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+            assert_eq!(found, expect);
+        };
+        check(
+            &["LZ4", "lz4", "deflate + huffman"],
+            &["lz4", "lz77+huffman"],
+        );
+        let every: Vec<_> = registry().iter().map(|row| row.name).collect();
+        check(&["all"], &every);
+        check(
+            &["all", "zstd", "rle+lz4"],
+            &[&every[..], &["rle+lz4"]].concat(),
+        );
+        let error = strategies(&["zstd+identity".to_owned()]).unwrap_err();
+        assert!(error.to_string().contains("these do: "), "{error}");
+    }
+}
