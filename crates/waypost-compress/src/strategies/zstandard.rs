@@ -5,7 +5,7 @@
 
 use zstd::bulk::Compressor;
 use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall;
-use zstd::zstd_safe::{self, DCtx};
+use zstd::zstd_safe::{self, DCtx, SafeResult};
 
 use crate::{Compress, CompressError, DecompressError, Strategy, check_length};
 
@@ -66,41 +66,52 @@ impl Compress for Zstandard {
         limit: usize,
         into: &mut Vec<u8>,
     ) -> Result<(), DecompressError> {
-        let declared = match zstd_safe::get_frame_content_size(packed) {
-            Ok(Some(length)) => usize::try_from(length).unwrap_or(usize::MAX),
-            Ok(None) => usize::MAX,
-            Err(_) => return Err(DecompressError::damaged("not a frame of zstd")),
-        };
-        if declared != usize::MAX && declared > limit {
-            return Err(DecompressError::TooLong { limit });
-        }
         if let Some(id) = zstd_safe::get_dict_id_from_frame(packed) {
             return Err(DecompressError::NoDictionary { id: id.get() });
         }
         let decompressor = self.decompressor.get_or_insert_with(DCtx::create);
-        let before = into.len();
-        // What a frame says is a bound, not a reason: memory is taken for what so many bytes usually hold, then for more.
-        let first = packed.len().saturating_mul(FIRST_RATIO).max(FIRST_BYTES);
-        let mut room = first.min(declared).min(limit);
-        loop {
-            into.reserve_exact(room);
-            into.resize(before + room, 0);
-            let end = into.get_mut(before..).unwrap_or_default();
-            match decompressor.decompress(end, packed) {
-                Ok(written) => {
-                    into.truncate(before + written);
-                    return Ok(());
+        unpack_frames(packed, limit, into, |end| {
+            decompressor.decompress(end, packed)
+        })
+    }
+}
+
+/// Appends what frames hold to `into`; `decompress` fills what it is given.
+pub(super) fn unpack_frames(
+    packed: &[u8],
+    limit: usize,
+    into: &mut Vec<u8>,
+    mut decompress: impl FnMut(&mut [u8]) -> SafeResult,
+) -> Result<(), DecompressError> {
+    let declared = match zstd_safe::get_frame_content_size(packed) {
+        Ok(Some(length)) => usize::try_from(length).unwrap_or(usize::MAX),
+        Ok(None) => usize::MAX,
+        Err(_) => return Err(DecompressError::damaged("not a frame of zstd")),
+    };
+    if declared != usize::MAX && declared > limit {
+        return Err(DecompressError::TooLong { limit });
+    }
+    let before = into.len();
+    // What a frame says is a bound, not a reason: memory is taken for what so many bytes usually hold, then for more.
+    let first = packed.len().saturating_mul(FIRST_RATIO).max(FIRST_BYTES);
+    let mut room = first.min(declared).min(limit);
+    loop {
+        into.reserve_exact(room);
+        into.resize(before + room, 0);
+        match decompress(into.get_mut(before..).unwrap_or_default()) {
+            Ok(written) => {
+                into.truncate(before + written);
+                return Ok(());
+            }
+            Err(code) => {
+                into.truncate(before);
+                if !zstd_safe::is_error_kind(code, ZSTD_error_dstSize_tooSmall) {
+                    return Err(DecompressError::damaged(zstd_safe::get_error_name(code)));
                 }
-                Err(code) => {
-                    into.truncate(before);
-                    if !zstd_safe::is_error_kind(code, ZSTD_error_dstSize_tooSmall) {
-                        return Err(DecompressError::damaged(zstd_safe::get_error_name(code)));
-                    }
-                    if room >= limit {
-                        return Err(DecompressError::TooLong { limit });
-                    }
-                    room = room.max(1).saturating_mul(GROWTH).min(limit);
+                if room >= limit {
+                    return Err(DecompressError::TooLong { limit });
                 }
+                room = room.max(1).saturating_mul(GROWTH).min(limit);
             }
         }
     }
