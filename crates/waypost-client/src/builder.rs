@@ -8,6 +8,7 @@ use waypost_mqtt::{Property, PropertyBuffer, ProtocolVersion, Topic};
 
 use crate::backoff::{Backoff, Retries};
 use crate::client::Client;
+use crate::content::{CONTENT_BYTES_MAX, Reading};
 use crate::core::{Core, UnfinishedMax};
 use crate::desk::{Desk, Granted, Notice};
 use crate::door::endpoint::{Endpoint, Scheme};
@@ -62,6 +63,7 @@ pub struct Builder {
     unfinished_max: UnfinishedMax,
     observer: Option<Observer>,
     inbox: Option<usize>,
+    reading: Reading,
 }
 
 enum Goal {
@@ -110,6 +112,11 @@ impl Builder {
             unfinished_max: UNFINISHED_MAX,
             observer: None,
             inbox: None,
+            reading: Reading {
+                is_raw: false,
+                bytes_max: CONTENT_BYTES_MAX,
+                library: Arc::default(),
+            },
         }
     }
 
@@ -242,6 +249,33 @@ impl Builder {
         self
     }
 
+    /// Which packings the client takes, in HTTP's words (`zstd`, `br`, `deflate`, `waypost-zstd-dict`): under a
+    /// `transcode` policy the server unpacks for a client what it does not take, and packs what it
+    /// does (MQTT 5).
+    #[must_use]
+    pub fn accept_encoding<'a>(mut self, encodings: impl IntoIterator<Item = &'a str>) -> Self {
+        let encodings: Vec<_> = encodings.into_iter().collect();
+        let list = encodings.join(", ");
+        let properties = &mut self.options.properties;
+        properties.push(Property::UserProperty("accept-encoding", &list));
+        self
+    }
+
+    /// The longest payload that is unpacked; 64 MiB unless asked otherwise. A message that says it is
+    /// longer is an error, before memory is spent on it.
+    #[must_use]
+    pub fn content_bytes_max(mut self, bytes: usize) -> Self {
+        self.reading.bytes_max = bytes;
+        self
+    }
+
+    /// Messages are handed over as they came, packed or not.
+    #[must_use]
+    pub fn raw(mut self) -> Self {
+        self.reading.is_raw = true;
+        self
+    }
+
     /// Connects; the server has accepted the client when this is done. Lost connections are made
     /// again from then on.
     pub async fn connect(self) -> Result<Client, ConnectError> {
@@ -282,7 +316,8 @@ impl Builder {
         let core = Core::new(self.options, self.unfinished_max, is_lazy, desk);
         let shared = Arc::new(Shared::new(core, self.observer));
         runtime.spawn(driver::run(Arc::clone(&shared), way));
-        let handle = Arc::new(Handle { shared });
+        let reading = self.reading;
+        let handle = Arc::new(Handle { shared, reading });
         let take = |queue: QueueId| {
             let granted = Granted {
                 reasons: Vec::new(),

@@ -81,6 +81,7 @@ impl Client {
         key: u64,
     ) -> Result<Option<Publish>, PublishError> {
         check_topic(&message.topic)?;
+        let message = message.prepared()?;
         let bytes = message.topic.len() + message.payload.len();
         self.handle.shared.with(|core| match core.admit(bytes) {
             Admission::Ended(why) => Err(PublishError::Ended(why)),
@@ -94,6 +95,7 @@ impl Client {
 
     async fn hand_over(&self, message: Publish, done: Done) -> Result<(), PublishError> {
         check_topic(&message.topic)?;
+        let message = message.prepared()?;
         let bytes = message.topic.len() + message.payload.len();
         let mut parcel = Some((on_its_way(message), done));
         let shared = &self.handle.shared;
@@ -279,6 +281,15 @@ impl Client {
     /// Messages that came and were dropped, because nobody took them in time.
     pub fn dropped(&self) -> u64 {
         self.handle.shared.with(|core| core.desk.routes.dropped())
+    }
+
+    /// The program waits for a message of another subscription: reading must go on.
+    pub(crate) fn awaits(&self, change: isize) {
+        self.handle.shared.with(|core| {
+            let desk = &mut core.desk;
+            desk.awaiting = desk.awaiting.saturating_add_signed(change);
+            desk.after.driver = true;
+        });
     }
 
     /// Waits for the first connection; gives whether the server had the session.

@@ -148,6 +148,8 @@ pub(crate) struct Desk {
     pub(crate) requests: Vec<(PacketId, Request)>,
     /// Who waits for the first answer to a subscription.
     pub(crate) subscribing: Vec<(RouteId, oneshot::Sender<Result<Granted, SubscribeError>>)>,
+    /// Who waits for messages of other subscriptions, such as a dictionary.
+    pub(crate) awaiting: usize,
     unfinished: HashMap<u64, Unfinished>,
     unfinished_bytes: usize,
     next_tag: u64,
@@ -168,6 +170,7 @@ impl Desk {
             has_identifiers: false,
             requests: Vec::new(),
             subscribing: Vec::new(),
+            awaiting: 0,
             unfinished: HashMap::new(),
             unfinished_bytes: 0,
             next_tag: 0,
@@ -190,7 +193,7 @@ impl Desk {
 
     /// Whether the program may be waiting for something that comes behind messages.
     fn awaits_answer(&self) -> bool {
-        !self.unfinished.is_empty() || !self.requests.is_empty()
+        !self.unfinished.is_empty() || !self.requests.is_empty() || self.awaiting > 0
     }
 
     /// Whether nothing should be read from the server.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use waypost_mqtt::{ReasonCode, TopicError};
 
+use crate::content::PackError;
 use crate::door::NoWay;
 use crate::door::endpoint::UrlError;
 use crate::protocol::event::Closed;
@@ -47,6 +48,9 @@ pub enum PublishError {
         /// What is wrong with it.
         error: TopicError,
     },
+    /// It cannot be packed.
+    #[error(transparent)]
+    Pack(#[from] PackError),
     /// The server said no.
     #[error("the server refused the message: {}{}", reason.text(), because(text.as_deref()))]
     Refused {

@@ -12,7 +12,7 @@
 //! let client = Client::builder("mqtt://127.0.0.1:1883").connect().await?;
 //! let mut chat = client.subscribe(Subscribe::to("chat/#").qos(QoS::AtLeastOnce)).await?;
 //! client.publish(Publish::new("chat/lobby", "hello").qos(QoS::AtLeastOnce)).await?;
-//! if let Some(message) = chat.next().await {
+//! if let Some(message) = chat.next().await.transpose()? {
 //!     println!("{}: {:?}", message.topic(), message.text());
 //! }
 //! client.disconnect().await;
@@ -42,8 +42,10 @@ mod backoff;
 mod builder;
 mod client;
 mod completions;
+mod content;
 mod core;
 mod desk;
+mod dictionaries;
 pub mod door;
 mod driver;
 mod error;
@@ -61,6 +63,7 @@ pub use backoff::Backoff;
 pub use builder::{Builder, Connected};
 pub use client::{Client, Delivery};
 pub use completions::{Completions, Finished};
+pub use content::{ContentError, MessageError, PackError};
 pub use desk::{Granted, Notice, Published, Status};
 pub use error::{ConnectError, PublishError, SubscribeError};
 pub use message::Message;

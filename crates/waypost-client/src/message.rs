@@ -81,6 +81,10 @@ impl Message {
         Place::of(&self.as_publish())
     }
 
+    pub(crate) fn set_payload(&mut self, payload: Vec<u8>) {
+        self.payload = payload;
+    }
+
     /// What it takes in memory, or nearly.
     pub(crate) fn bytes(&self) -> usize {
         self.topic.len() + self.payload.len() + self.properties.len()

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::content;
+use crate::error::PublishError;
 use waypost_mqtt::{Property, PropertyBuffer, QoS};
 
 /// A message to be published: a topic, a payload, and what is asked for beyond QoS 0.
@@ -26,6 +28,7 @@ pub struct Publish {
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
     pub(crate) properties: PropertyBuffer,
+    compress: Option<String>,
 }
 
 impl Publish {
@@ -37,6 +40,7 @@ impl Publish {
             qos: QoS::AtMostOnce,
             retain: false,
             properties: PropertyBuffer::new(),
+            compress: None,
         }
     }
 
@@ -58,6 +62,15 @@ impl Publish {
     #[must_use]
     pub fn retain(mut self) -> Self {
         self.retain = true;
+        self
+    }
+
+    /// Packs the payload before it is sent, if that makes it shorter: a name of the compress family,
+    /// or several with `+` between them (`zstd`, `brotli`, `lz77+huffman`). The user property
+    /// `content-encoding` says so to whoever receives it (MQTT 5).
+    #[must_use]
+    pub fn compress(mut self, names: &str) -> Self {
+        self.compress = Some(names.to_owned());
         self
     }
 
@@ -105,5 +118,13 @@ impl Publish {
     #[must_use]
     pub fn key(self, key: &str) -> Self {
         self.user_property("waypost-key", key)
+    }
+
+    /// As it is sent: packed where that was asked for.
+    pub(crate) fn prepared(mut self) -> Result<Self, PublishError> {
+        if let Some(names) = self.compress.take() {
+            content::pack(&names, &mut self.payload, &mut self.properties)?;
+        }
+        Ok(self)
     }
 }

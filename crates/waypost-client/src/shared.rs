@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, watch};
 
+use crate::content::Reading;
 use crate::core::Core;
 use crate::desk::{Notice, Status};
 
@@ -71,6 +72,7 @@ impl fmt::Debug for Shared {
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) reading: Reading,
 }
 
 impl Drop for Handle {

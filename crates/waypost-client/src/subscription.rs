@@ -1,15 +1,18 @@
 //! Subscriptions: what to ask for, and the stream of what comes.
 
-use std::future::poll_fn;
+use std::fmt;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use waypost_mqtt::{
     Filter, Property, PropertyBuffer, QoS, ReasonCode, RetainHandling, SubscriptionOptions,
 };
 
+use crate::client::Client;
+use crate::content::{ContentError, MessageError, Read};
 use crate::core::Next;
 use crate::desk::{Granted, Unsubscribing};
 use crate::error::SubscribeError;
@@ -162,13 +165,16 @@ pub(crate) fn check_filters(filters: &[String]) -> Result<(), SubscribeError> {
 /// When it is dropped the server is told, unless the session is to outlive the program
 /// ([`Builder::session_expiry`](crate::Builder::session_expiry)): then it stays subscribed, and
 /// [`Self::unsubscribe`] ends that. What comes until the program ends is not acknowledged.
-#[derive(Debug)]
 pub struct Subscription {
     handle: Arc<Handle>,
     queue: QueueId,
     route: Option<RouteId>,
     granted: Granted,
+    /// A message that waits for the dictionary it is packed with.
+    fetching: Option<(Box<Message>, Fetch)>,
 }
+
+type Fetch = Pin<Box<dyn Future<Output = Result<(), ContentError>> + Send>>;
 
 impl Subscription {
     pub(crate) fn new(
@@ -182,21 +188,32 @@ impl Subscription {
             queue,
             route,
             granted,
+            fetching: None,
         }
     }
 
-    /// The next message; nothing: the client has ended, or the server has taken the subscription
-    /// away. If the future is dropped, nothing is lost.
-    pub async fn next(&mut self) -> Option<Message> {
+    /// The next message, read: unpacked where it was packed. One that cannot be read is an error
+    /// that carries it, and others follow. Nothing: the client has ended, or the server has taken the
+    /// subscription away. If the future is dropped, nothing is lost.
+    pub async fn next(&mut self) -> Option<Result<Message, MessageError>> {
         poll_fn(|cx| self.poll_message(cx)).await
     }
 
-    /// The next message, if one is there.
-    pub fn try_next(&mut self) -> Option<Message> {
+    /// The next message, if one is there that can be read without asking the server for a
+    /// dictionary.
+    pub fn try_next(&mut self) -> Option<Result<Message, MessageError>> {
+        if self.fetching.is_some() {
+            return None;
+        }
         match self.handle.shared.with(|core| core.take(self.queue)) {
-            Next::Message(message) => Some(*message),
+            Next::Message(message) => self.read(*message),
             Next::Nothing | Next::Ended => None,
         }
+    }
+
+    /// The next message as it came.
+    pub(crate) async fn next_raw(&mut self) -> Option<Message> {
+        poll_fn(|cx| self.poll_raw(cx)).await
     }
 
     pub(crate) fn set_granted(&mut self, granted: Granted) {
@@ -225,7 +242,7 @@ impl Subscription {
         answer.await.unwrap_or_default()
     }
 
-    fn poll_message(&self, cx: &Context<'_>) -> Poll<Option<Message>> {
+    fn poll_raw(&mut self, cx: &Context<'_>) -> Poll<Option<Message>> {
         self.handle.shared.with(|core| match core.take(self.queue) {
             Next::Message(message) => Poll::Ready(Some(*message)),
             Next::Ended => Poll::Ready(None),
@@ -237,13 +254,63 @@ impl Subscription {
             }
         })
     }
+
+    fn poll_message(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Message, MessageError>>> {
+        loop {
+            let message = match &mut self.fetching {
+                None => match ready!(self.poll_raw(cx)) {
+                    Some(message) => message,
+                    None => return Poll::Ready(None),
+                },
+                Some((_, fetch)) => {
+                    let outcome = ready!(fetch.as_mut().poll(cx));
+                    let Some((message, _)) = self.fetching.take() else {
+                        continue;
+                    };
+                    if let Err(why) = outcome {
+                        return Poll::Ready(Some(Err(MessageError { message, why })));
+                    }
+                    *message
+                }
+            };
+            if let Some(read) = self.read(message) {
+                return Poll::Ready(Some(read));
+            }
+        }
+    }
+
+    /// Reads a message; nothing: a dictionary is needed first and asked for.
+    fn read(&mut self, message: Message) -> Option<Result<Message, MessageError>> {
+        match self.handle.reading.read(message) {
+            Read::Message(message) => Some(Ok(message)),
+            Read::Error(error) => Some(Err(error)),
+            Read::Dictionary(message, id) => {
+                let client = Client::new(Arc::clone(&self.handle));
+                let library = Arc::clone(&self.handle.reading.library);
+                let fetch = async move { library.fetch(client, id).await };
+                self.fetching = Some((Box::new(message), Box::pin(fetch)));
+                None
+            }
+        }
+    }
 }
 
 impl Stream for Subscription {
-    type Item = Message;
+    type Item = Result<Message, MessageError>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.poll_message(cx)
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("granted", &self.granted)
+            .finish_non_exhaustive()
     }
 }
 

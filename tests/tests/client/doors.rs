@@ -3,7 +3,7 @@
 use waypost_client::{Backoff, Client, ProtocolVersion, Publish, QoS, Subscribe};
 use waypost_tests::{Certificates, Server, ServerOptions};
 
-use crate::{builder, run, text};
+use crate::{builder, message, run, text};
 
 fn server(certificates: &Certificates, directory: &std::path::Path) -> Server {
     let socket = directory.join("mqtt.sock");
@@ -49,9 +49,9 @@ fn every_door_carries_every_qos() {
             let mut subscription = client.subscribe(subscribe).await.expect(url);
             for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
                 for payload in ["small", &large] {
-                    let message = Publish::new("door/1", payload).qos(qos);
-                    client.publish(message).await.expect(url);
-                    let message = subscription.next().await.expect(url);
+                    let small_or_large = Publish::new("door/1", payload).qos(qos);
+                    client.publish(small_or_large).await.expect(url);
+                    let message = message(&mut subscription).await;
                     assert_eq!(
                         (message.qos(), message.payload()),
                         (qos, payload.as_bytes())

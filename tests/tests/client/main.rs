@@ -36,11 +36,14 @@ fn builder(server: &Server) -> Builder {
 
 /// The next message's payload as text.
 async fn text(subscription: &mut Subscription) -> String {
-    text_of(&subscription.next().await.expect("a message"))
+    let message = message(subscription).await;
+    message.text().expect("UTF-8").to_owned()
 }
 
-fn text_of(message: &Message) -> String {
-    message.text().expect("UTF-8").to_owned()
+/// The next message, which can be read.
+async fn message(subscription: &mut Subscription) -> Message {
+    let message = subscription.next().await.expect("a message");
+    message.expect("one that can be read")
 }
 
 /// Waits for a condition that no event tells of.

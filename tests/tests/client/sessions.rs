@@ -5,7 +5,7 @@ use std::time::Duration;
 use waypost_client::{Publish, QoS, ReasonCode, RetainHandling, Spec, Subscribe};
 use waypost_tests::{Server, ServerOptions};
 
-use crate::{builder, eventually, run, text};
+use crate::{builder, eventually, message as next, run, text};
 
 const CHAT: &str = "[[stream]]\nname = \"chat\"\nfilters = [\"chat/#\"]\n";
 
@@ -61,7 +61,7 @@ fn wills_properties_and_retained_messages_arrive() {
             .unwrap();
         // The second of the same id throws the first out, whose will is published.
         let second = builder(&server).client_id("a").connect().await.unwrap();
-        let message = wills.next().await.unwrap();
+        let message = next(&mut wills).await;
         assert_eq!(
             (message.text(), message.user_property("k")),
             (Some("gone"), Some("v"))
@@ -70,13 +70,13 @@ fn wills_properties_and_retained_messages_arrive() {
         assert!(why.to_string().contains("taken over"), "{why}");
         let later = Subscribe::to("will/+").retain_handling(RetainHandling::SendAtSubscribe);
         let mut kept = second.subscribe(later).await.unwrap();
-        assert!(kept.next().await.unwrap().is_retained());
+        assert!(next(&mut kept).await.is_retained());
         let rich = Publish::new("will/rich", "x")
             .content_type("text/plain")
             .response("answers", b"7")
             .expires_in(Duration::from_mins(1));
         second.publish(rich).await.unwrap();
-        let rich = kept.next().await.unwrap();
+        let rich = next(&mut kept).await;
         let properties = rich.properties();
         assert_eq!(properties.content_type(), Some("text/plain"));
         assert_eq!(properties.response_topic(), Some("answers"));
@@ -131,7 +131,7 @@ fn history_comes_before_what_is_live() {
         ] {
             let subscribe = Subscribe::to("chat/#").from(spec.clone());
             let mut chat = client.subscribe(subscribe).await.unwrap();
-            let message = chat.next().await.unwrap();
+            let message = next(&mut chat).await;
             assert_eq!(message.text(), Some(first), "{spec}");
             assert_eq!(message.place().unwrap().stream, "chat");
         }

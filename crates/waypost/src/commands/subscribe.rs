@@ -237,6 +237,7 @@ impl Subscriber<'_> {
             .server
             .client(options)
             .reconnect(reconnect::subscriber())
+            .raw()
             .inbox(INBOX_MESSAGES)
             .observe(move |notice| drop(sender.send(notice.clone())))
             .connect_with_inbox();
@@ -269,10 +270,10 @@ impl Subscriber<'_> {
                 notice = notices.recv() => if let Some(notice) = notice {
                     self.on_notice(&notice);
                 },
-                message = inbox.next() => if let Some(message) = message {
-                    self.on_message(&message.as_publish());
-                } else {
-                    self.on_ended(client.ended().await.as_ref());
+                message = inbox.next() => match message {
+                    Some(Ok(message)) => self.on_message(&message.as_publish()),
+                    Some(Err(error)) => eprintln!("warning: {error}"),
+                    None => self.on_ended(client.ended().await.as_ref()),
                 },
             }
         }
@@ -312,7 +313,7 @@ impl Subscriber<'_> {
             if self.end.is_some() {
                 break;
             }
-            let Some(message) = inbox.try_next() else {
+            let Some(Ok(message)) = inbox.try_next() else {
                 break;
             };
             self.on_message(&message.as_publish());
