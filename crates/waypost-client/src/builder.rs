@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use waypost_encrypt::KeyRing;
 use waypost_mqtt::{Property, PropertyBuffer, ProtocolVersion, Topic};
 
 use crate::backoff::{Backoff, Retries};
@@ -116,6 +117,7 @@ impl Builder {
                 is_raw: false,
                 bytes_max: CONTENT_BYTES_MAX,
                 library: Arc::default(),
+                ring: None,
             },
         }
     }
@@ -269,7 +271,15 @@ impl Builder {
         self
     }
 
-    /// Messages are handed over as they came, packed or not.
+    /// What sealed messages are opened with, and whose signatures count, such as a
+    /// [`KeyDirectory`](crate::keys::KeyDirectory). Without keys they are handed over as they came.
+    #[must_use]
+    pub fn keys(mut self, ring: Arc<dyn KeyRing + Send + Sync>) -> Self {
+        self.reading.ring = Some(ring);
+        self
+    }
+
+    /// Messages are handed over as they came, packed or not, sealed or not.
     #[must_use]
     pub fn raw(mut self) -> Self {
         self.reading.is_raw = true;

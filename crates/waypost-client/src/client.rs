@@ -11,6 +11,7 @@ use waypost_mqtt::{ReasonCode, Topic};
 
 use crate::builder::Builder;
 use crate::completions::Completions;
+use crate::content::Expectations;
 use crate::core::{Admission, waiting};
 use crate::desk::{Done, Published, Status, Unsubscribing};
 use crate::error::{ConnectError, PublishError, SubscribeError};
@@ -129,6 +130,11 @@ impl Client {
         let subscribe = subscribe.into();
         subscribe.check()?;
         let (sender, answer) = oneshot::channel();
+        let wanted = Expectations {
+            reads_dead_letters: subscribe.reads_dead_letters,
+            is_sealed_only: subscribe.is_sealed_only,
+            ..Expectations::default()
+        };
         let added = self.handle.shared.with(|core| {
             if let Some(why) = core.ended() {
                 return Err(SubscribeError::Ended(Arc::clone(why)));
@@ -158,6 +164,7 @@ impl Client {
         // Dropped where the server refuses, or this future is dropped: the subscription goes with it.
         let mut subscription =
             Subscription::new(Arc::clone(&self.handle), queue, Some(id), granted);
+        subscription.expect(wanted);
         match answer.await {
             Ok(Ok(granted)) => {
                 subscription.set_granted(granted);

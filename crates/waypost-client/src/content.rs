@@ -1,15 +1,18 @@
 //! What payloads are packed in: packing what is published, unpacking what came.
 
+use std::fmt;
 use std::sync::Arc;
 
 use waypost_compress::{
     Compress, CompressError, DecompressError, Stages, StagesError, dictionary::Dictionaries,
     zstd_dict,
 };
+use waypost_encrypt::{OpeningError, RepeatGuard, Repeated};
 use waypost_mqtt::{Property, PropertyBuffer};
 
 use crate::dictionaries::Library;
 use crate::message::Message;
+use crate::sealing::{self, Ring, Sealed};
 
 /// The user property that says how a payload is packed, in HTTP's words.
 const CONTENT_ENCODING: &str = "content-encoding";
@@ -49,6 +52,17 @@ pub enum ContentError {
     /// It cannot be unpacked.
     #[error("{0}{hint}", hint = unpack_hint(.0))]
     Unpack(#[from] DecompressError),
+    /// It is sealed and cannot be opened.
+    #[error("{0}")]
+    Opening(#[from] OpeningError),
+    /// It came before.
+    #[error("{0}")]
+    Repeated(#[from] Repeated),
+    /// Only sealed messages are wanted.
+    #[error(
+        "it is not sealed, and Subscribe::sealed_only wants all to be: anybody may have written it"
+    )]
+    NotSealed,
     /// The dictionary it is packed with cannot be had from the server.
     #[error(
         "it is packed with dictionary {id}, which the server does not show ({why}); whoever may subscribe to all of a \
@@ -72,11 +86,26 @@ fn unpack_hint(error: &DecompressError) -> &'static str {
 }
 
 /// How what came is read.
-#[derive(Debug)]
 pub(crate) struct Reading {
     pub(crate) is_raw: bool,
     pub(crate) bytes_max: usize,
     pub(crate) library: Arc<Library>,
+    /// What sealed messages are opened with.
+    pub(crate) ring: Option<Ring>,
+}
+
+/// What one subscription wants of its messages, and the ids of those that came sealed.
+#[derive(Debug, Default)]
+pub(crate) struct Expectations {
+    pub(crate) reads_dead_letters: bool,
+    pub(crate) is_sealed_only: bool,
+    pub(crate) guard: RepeatGuard,
+}
+
+impl fmt::Debug for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reading").finish_non_exhaustive()
+    }
 }
 
 /// What to do about a message.
@@ -90,14 +119,18 @@ pub(crate) enum Read {
 
 impl Reading {
     /// Reads what came.
-    pub(crate) fn read(&self, mut message: Message) -> Read {
+    pub(crate) fn read(&self, mut message: Message, wanted: &mut Expectations) -> Read {
         if self.is_raw {
             return Read::Message(message);
         }
-        match self.unpacked(&message) {
-            Ok(None) => Read::Message(message),
-            Ok(Some(payload)) => {
-                message.set_payload(payload);
+        match self.content(&message, wanted) {
+            Ok((sealed, payload)) => {
+                if let Some(sealed) = sealed {
+                    message.set_sealed(sealed);
+                }
+                if let Some(payload) = payload {
+                    message.set_payload(payload);
+                }
                 Read::Message(message)
             }
             Err(ContentError::Unpack(DecompressError::NoDictionary { id })) => {
@@ -108,6 +141,36 @@ impl Reading {
                 why,
             }),
         }
+    }
+
+    /// How it was sealed, and the payload opened and unpacked where it was.
+    fn content(
+        &self,
+        message: &Message,
+        wanted: &mut Expectations,
+    ) -> Result<(Option<Sealed>, Option<Vec<u8>>), ContentError> {
+        let inside = match &self.ring {
+            Some(ring) => sealing::open(message, ring, wanted.reads_dead_letters)?,
+            None => None,
+        };
+        let Some(inside) = inside else {
+            if wanted.is_sealed_only {
+                return Err(ContentError::NotSealed);
+            }
+            return Ok((None, self.unpacked(message)?));
+        };
+        let payload = match &inside.content_encoding {
+            Some(encoding) => self.unpack(encoding, &inside.payload)?,
+            None => inside.payload,
+        };
+        let Sealed {
+            sender, message_id, ..
+        } = inside.sealed;
+        // What is retained comes again with each subscription, and says so.
+        if !message.is_retained() {
+            wanted.guard.check(sender, message_id)?;
+        }
+        Ok((Some(inside.sealed), Some(payload)))
     }
 
     /// The payload unpacked; nothing: it is not packed.
@@ -177,7 +240,12 @@ mod tests {
             is_raw: false,
             bytes_max,
             library: Arc::default(),
+            ring: None,
         }
+    }
+
+    fn read(reading: &Reading, message: Message) -> Read {
+        reading.read(message, &mut Expectations::default())
     }
 
     fn message(payload: &[u8], properties: &PropertyBuffer) -> Message {
@@ -204,7 +272,7 @@ mod tests {
         for names in ["zstd", "lz4", "lz77", "lz77+huffman", "zstd-dict", "brotli"] {
             let packed = sent(names, &text);
             assert!(packed.payload().len() < text.len() / 2, "{names}");
-            let Read::Message(read) = reading(10_000).read(packed) else {
+            let Read::Message(read) = read(&reading(10_000), packed) else {
                 panic!("{names}")
             };
             assert_eq!(read.payload(), text, "{names}");
@@ -231,7 +299,7 @@ mod tests {
             (9_000_000, false),
         ] {
             let bomb = sent("zstd", &vec![0; length]);
-            match reading(1_000).read(bomb) {
+            match read(&reading(1_000), bomb) {
                 Read::Message(_) => assert!(is_read, "{length}"),
                 Read::Error(error) => {
                     assert!(!is_read, "{length}");
@@ -246,7 +314,7 @@ mod tests {
     fn what_cannot_be_read_is_kept_with_the_reason() {
         let mut properties = PropertyBuffer::new();
         properties.push(Property::UserProperty(CONTENT_ENCODING, "x-mine"));
-        let Read::Error(error) = reading(10).read(message(b"abc", &properties)) else {
+        let Read::Error(error) = read(&reading(10), message(b"abc", &properties)) else {
             panic!()
         };
         assert_eq!(error.message.payload(), b"abc");
@@ -256,7 +324,7 @@ mod tests {
             ..reading(10)
         };
         assert!(matches!(
-            raw.read(message(b"abc", &properties)),
+            read(&raw, message(b"abc", &properties)),
             Read::Message(_)
         ));
     }

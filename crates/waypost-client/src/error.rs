@@ -8,6 +8,7 @@ use crate::content::PackError;
 use crate::door::NoWay;
 use crate::door::endpoint::UrlError;
 use crate::protocol::event::Closed;
+use crate::sealing::SealError;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +49,9 @@ pub enum PublishError {
         /// What is wrong with it.
         error: TopicError,
     },
+    /// It cannot be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// It cannot be packed.
     #[error(transparent)]
     Pack(#[from] PackError),

@@ -2,6 +2,7 @@
 
 use waypost_mqtt::{PacketId, Properties, Publish, QoS};
 
+use crate::sealing::Sealed;
 use crate::spec::Place;
 
 /// A message that came, with its own bytes.
@@ -14,6 +15,7 @@ pub struct Message {
     dup: bool,
     packet_id: Option<PacketId>,
     properties: Vec<u8>,
+    sealed: Option<Sealed>,
 }
 
 impl Message {
@@ -26,6 +28,7 @@ impl Message {
             dup: publish.dup,
             packet_id: publish.packet_id,
             properties: publish.properties.as_bytes().to_owned(),
+            sealed: None,
         }
     }
 
@@ -79,6 +82,15 @@ impl Message {
     /// Where it is in a stream, if it came from one (MQTT 5).
     pub fn place(&self) -> Option<Place<'_>> {
         Place::of(&self.as_publish())
+    }
+
+    /// How it was sealed, and by whom; nothing: it was not, and the server could read and change it.
+    pub fn sealed(&self) -> Option<&Sealed> {
+        self.sealed.as_ref()
+    }
+
+    pub(crate) fn set_sealed(&mut self, sealed: Sealed) {
+        self.sealed = Some(sealed);
     }
 
     pub(crate) fn set_payload(&mut self, payload: Vec<u8>) {

@@ -1,10 +1,15 @@
 //! A message to be published.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use waypost_encrypt::PrivateKey;
+use waypost_mqtt::{Property, PropertyBuffer, QoS};
 
 use crate::content;
 use crate::error::PublishError;
-use waypost_mqtt::{Property, PropertyBuffer, QoS};
+use crate::keys::Recipient;
+use crate::sealing::Seal;
 
 /// A message to be published: a topic, a payload, and what is asked for beyond QoS 0.
 ///
@@ -29,6 +34,7 @@ pub struct Publish {
     pub(crate) retain: bool,
     pub(crate) properties: PropertyBuffer,
     compress: Option<String>,
+    seal: Option<Seal>,
 }
 
 impl Publish {
@@ -41,6 +47,7 @@ impl Publish {
             retain: false,
             properties: PropertyBuffer::new(),
             compress: None,
+            seal: None,
         }
     }
 
@@ -71,6 +78,31 @@ impl Publish {
     #[must_use]
     pub fn compress(mut self, names: &str) -> Self {
         self.compress = Some(names.to_owned());
+        self
+    }
+
+    /// Seals the payload end to end: only these can read it, the server cannot. What of the message
+    /// stays open is its topic, its size and its properties. Keys come from a
+    /// [`KeyDirectory`](crate::keys::KeyDirectory) or elsewhere.
+    #[must_use]
+    pub fn seal_for(mut self, recipients: impl IntoIterator<Item = Recipient>) -> Self {
+        let seal = self.seal.get_or_insert_default();
+        seal.recipients.extend(recipients);
+        self
+    }
+
+    /// Signs what is sealed, so that its recipients know who sent it; without, they do not.
+    #[must_use]
+    pub fn sign_as(mut self, signer: Arc<PrivateKey>) -> Self {
+        self.seal.get_or_insert_default().signer = Some(signer);
+        self
+    }
+
+    /// Seals with this suite (`ecc+chacha20-poly1305`) instead of the one that goes with the
+    /// recipients: `aes-gcm` for a shared key, `ecc` or `rsa` for one public key, `hybrid` for several.
+    #[must_use]
+    pub fn suite(mut self, name: &str) -> Self {
+        self.seal.get_or_insert_default().suite = Some(name.to_owned());
         self
     }
 
@@ -122,7 +154,11 @@ impl Publish {
 
     /// As it is sent: packed where that was asked for.
     pub(crate) fn prepared(mut self) -> Result<Self, PublishError> {
-        if let Some(names) = self.compress.take() {
+        if let Some(seal) = self.seal.take() {
+            let (payload, properties) = (&mut self.payload, &mut self.properties);
+            let compress = self.compress.take();
+            seal.apply(&self.topic, compress.as_deref(), payload, properties)?;
+        } else if let Some(names) = self.compress.take() {
             content::pack(&names, &mut self.payload, &mut self.properties)?;
         }
         Ok(self)

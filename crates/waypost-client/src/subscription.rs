@@ -12,7 +12,7 @@ use waypost_mqtt::{
 };
 
 use crate::client::Client;
-use crate::content::{ContentError, MessageError, Read};
+use crate::content::{ContentError, Expectations, MessageError, Read};
 use crate::core::Next;
 use crate::desk::{Granted, Unsubscribing};
 use crate::error::SubscribeError;
@@ -45,6 +45,8 @@ pub struct Subscribe {
     pub(crate) from: Option<Spec>,
     pub(crate) capacity: Capacity,
     pub(crate) when_full: WhenFull,
+    pub(crate) reads_dead_letters: bool,
+    pub(crate) is_sealed_only: bool,
 }
 
 impl Subscribe {
@@ -57,6 +59,8 @@ impl Subscribe {
             from: None,
             capacity: CAPACITY_DEFAULT,
             when_full: WhenFull::default(),
+            reads_dead_letters: false,
+            is_sealed_only: false,
         }
     }
 
@@ -94,6 +98,20 @@ impl Subscribe {
     #[must_use]
     pub fn no_local(mut self) -> Self {
         self.options.no_local = true;
+        self
+    }
+
+    /// It reads dead letters: a sealed message may be for the topic that the server says it died on.
+    #[must_use]
+    pub fn dead_letters(mut self) -> Self {
+        self.reads_dead_letters = true;
+        self
+    }
+
+    /// Messages that are not sealed are errors.
+    #[must_use]
+    pub fn sealed_only(mut self) -> Self {
+        self.is_sealed_only = true;
         self
     }
 
@@ -158,6 +176,9 @@ pub(crate) fn check_filters(filters: &[String]) -> Result<(), SubscribeError> {
 
 /// The messages of a subscription, as a stream.
 ///
+/// A sealed message that was opened before is an error, [`ContentError::Repeated`]: it was sent again,
+/// or somebody plays it back.
+///
 /// A message of QoS 1 or 2 is acknowledged when it is taken: what the program has not taken stays
 /// with the server and comes again. Between the connection and whoever takes them wait at most
 /// [`Subscribe::capacity`] messages and [`Subscribe::capacity_bytes`]; [`WhenFull`] says what happens then.
@@ -172,6 +193,7 @@ pub struct Subscription {
     granted: Granted,
     /// A message that waits for the dictionary it is packed with.
     fetching: Option<(Box<Message>, Fetch)>,
+    wanted: Expectations,
 }
 
 type Fetch = Pin<Box<dyn Future<Output = Result<(), ContentError>> + Send>>;
@@ -189,6 +211,7 @@ impl Subscription {
             route,
             granted,
             fetching: None,
+            wanted: Expectations::default(),
         }
     }
 
@@ -218,6 +241,10 @@ impl Subscription {
 
     pub(crate) fn set_granted(&mut self, granted: Granted) {
         self.granted = granted;
+    }
+
+    pub(crate) fn expect(&mut self, wanted: Expectations) {
+        self.wanted = wanted;
     }
 
     /// What the server said to each filter.
@@ -284,7 +311,7 @@ impl Subscription {
 
     /// Reads a message; nothing: a dictionary is needed first and asked for.
     fn read(&mut self, message: Message) -> Option<Result<Message, MessageError>> {
-        match self.handle.reading.read(message) {
+        match self.handle.reading.read(message, &mut self.wanted) {
             Read::Message(message) => Some(Ok(message)),
             Read::Error(error) => Some(Err(error)),
             Read::Dictionary(message, id) => {

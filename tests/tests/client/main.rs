@@ -6,6 +6,7 @@
     clippy::indexing_slicing
 )]
 
+mod contents;
 mod doors;
 mod errors;
 mod flow;

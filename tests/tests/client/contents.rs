@@ -1,0 +1,213 @@
+//! What is packed and sealed between clients, and what the server sees of it.
+
+use std::sync::Arc;
+
+use waypost_client::keys::Recipient;
+use waypost_client::{
+    Client, ContentError, Message, MessageError, Publish, PublishError, QoS, Subscribe,
+    Subscription,
+};
+use waypost_encrypt::{Jwk, KeyKind, KeySet, PrivateKey, Sender, SymmetricKey, SystemRandom};
+use waypost_tests::Server;
+
+use crate::{builder, message, run, text};
+
+const TEXT: &str = "to be, or not to be, that is the question; ";
+
+fn pair(kind: KeyKind) -> Arc<PrivateKey> {
+    Arc::new(PrivateKey::generate(kind, &mut SystemRandom).unwrap())
+}
+
+/// The key as its owner's file has it.
+fn copy(key: &PrivateKey) -> Jwk {
+    Jwk::decode(key.to_jwk().as_bytes()).unwrap()
+}
+
+fn public(key: &PrivateKey) -> Recipient {
+    Recipient::Public(Arc::new(key.public().clone()))
+}
+
+fn at_least_once(topic: &str, payload: impl Into<Vec<u8>>) -> Publish {
+    Publish::new(topic, payload).qos(QoS::AtLeastOnce)
+}
+
+async fn error(subscription: &mut Subscription) -> MessageError {
+    subscription
+        .next()
+        .await
+        .expect("a message")
+        .expect_err("an error")
+}
+
+/// A client with these keys, a subscription to everything of it, and one that sees what the server sees.
+async fn readers(server: &Server, keys: KeySet) -> (Client, Subscription, Subscription) {
+    let reader = builder(server)
+        .keys(Arc::new(keys))
+        .connect()
+        .await
+        .unwrap();
+    let all = reader
+        .subscribe(Subscribe::to("#").qos(QoS::AtLeastOnce))
+        .await
+        .unwrap();
+    let watcher = builder(server).raw().connect().await.unwrap();
+    let seen = watcher
+        .subscribe(Subscribe::to("#").qos(QoS::AtLeastOnce))
+        .await
+        .unwrap();
+    (reader, all, seen)
+}
+
+#[test]
+fn what_is_packed_travels_packed_and_is_read() {
+    let server = Server::start();
+    run(async {
+        let (client, mut all, mut seen) = readers(&server, KeySet::default()).await;
+        let long = TEXT.repeat(50);
+        for names in ["zstd", "brotli", "lz77+huffman", "lz78"] {
+            client
+                .publish(at_least_once("a", &*long).compress(names))
+                .await
+                .unwrap();
+            assert_eq!(text(&mut all).await, long, "{names}");
+            assert!(
+                message(&mut seen).await.payload().len() < long.len() / 2,
+                "{names}"
+            );
+        }
+        let error = client
+            .publish(at_least_once("a", "x").compress("zip"))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, PublishError::Pack(_)), "{error}");
+    });
+}
+
+#[test]
+fn bombs_cost_the_one_who_takes_them_nothing() {
+    let server = Server::start();
+    run(async {
+        let careful = builder(&server)
+            .content_bytes_max(1_000)
+            .connect()
+            .await
+            .unwrap();
+        let mut all = careful.subscribe("a").await.unwrap();
+        for length in [1_001, 100_000_000] {
+            let bomb = Publish::new("a", vec![0; length]).compress("zstd");
+            careful.publish(bomb).await.unwrap();
+            let error = error(&mut all).await;
+            assert!(error.to_string().contains("content_bytes_max"), "{error}");
+        }
+        careful
+            .publish(Publish::new("a", vec![0; 1_000]).compress("zstd"))
+            .await
+            .unwrap();
+        assert_eq!(message(&mut all).await.payload().len(), 1_000);
+    });
+}
+
+fn check_sealed(seen: &Message, opened: &Message, text: &str, sender: Sender) {
+    assert_eq!(opened.text(), Some(text));
+    assert_eq!(opened.sealed().expect("sealed").sender, sender);
+    let wire = seen.payload();
+    let plain = text.as_bytes().get(..16).expect("a text");
+    assert!(
+        !wire.windows(16).any(|window| window == plain),
+        "the server reads it"
+    );
+    assert_eq!(seen.properties().content_type(), Some("application/cose"));
+}
+
+/// Goal: who has the key reads, the server does not, by every kind of recipient. Method: one who sees what the server sees looks for
+/// the text.
+#[test]
+fn sealed_messages_are_read_by_their_receivers_and_nobody_else() {
+    let server = Server::start();
+    run(async {
+        let (ann, bob, x) = (
+            pair(KeyKind::P256),
+            pair(KeyKind::Ed25519),
+            pair(KeyKind::X25519),
+        );
+        let shared = SymmetricKey::generate(&mut SystemRandom).unwrap();
+        let mut keys = KeySet::default();
+        keys.insert(copy(&ann));
+        keys.insert(copy(&x));
+        keys.insert(Jwk::Public(bob.public().clone()));
+        keys.insert(Jwk::decode(shared.to_jwk().as_bytes()).unwrap());
+        let (client, mut all, mut seen) = readers(&server, keys).await;
+        let text = TEXT.repeat(10);
+        let shared = Recipient::Shared(Arc::new(shared));
+        let signed = Sender::Signed { key_id: bob.id() };
+        for (recipients, sender) in [
+            (vec![shared], Sender::Unknown),
+            (vec![public(&ann)], Sender::Unknown),
+            (vec![public(&x)], signed),
+            (vec![public(&ann), public(&pair(KeyKind::X25519))], signed),
+        ] {
+            let mut sealed = at_least_once("room/1", &*text)
+                .compress("zstd")
+                .seal_for(recipients);
+            if sender == signed {
+                sealed = sealed.sign_as(Arc::clone(&bob));
+            }
+            client.publish(sealed).await.unwrap();
+            let (seen, opened) = (message(&mut seen).await, message(&mut all).await);
+            check_sealed(&seen, &opened, &text, sender);
+        }
+        let delayed = at_least_once("$delayed/1/room/2", &*text).seal_for([public(&ann)]);
+        client.publish(delayed).await.unwrap();
+        assert_eq!(message(&mut all).await.topic(), "room/2");
+    });
+}
+
+#[test]
+fn a_sealed_message_on_another_topic_or_played_back_is_an_error() {
+    let server = Server::start();
+    run(async {
+        let ann = pair(KeyKind::P256);
+        let mut keys = KeySet::default();
+        keys.insert(copy(&ann));
+        let (client, mut all, mut seen) = readers(&server, keys).await;
+        client
+            .publish(at_least_once("a", TEXT).seal_for([public(&ann)]))
+            .await
+            .unwrap();
+        assert_eq!(text(&mut all).await, TEXT);
+        let wire = message(&mut seen).await.into_payload();
+        let again =
+            |topic: &str| at_least_once(topic, wire.clone()).content_type("application/cose");
+        client.publish(again("a")).await.unwrap();
+        assert!(matches!(
+            error(&mut all).await.why,
+            ContentError::Repeated(_)
+        ));
+        client.publish(again("b")).await.unwrap();
+        let moved = error(&mut all).await;
+        assert!(matches!(moved.why, ContentError::Opening(_)), "{moved}");
+        assert!(
+            moved.to_string().contains("sealed for the topic \"a\""),
+            "{moved}"
+        );
+        let strangers = at_least_once("a", TEXT).seal_for([public(&pair(KeyKind::P256))]);
+        client.publish(strangers).await.unwrap();
+        let unread = error(&mut all).await;
+        assert!(
+            unread.to_string().contains("none of these keys is here"),
+            "{unread}"
+        );
+        let mut only = client
+            .subscribe(Subscribe::to("only").sealed_only())
+            .await
+            .unwrap();
+        client
+            .publish(at_least_once("only", "plain"))
+            .await
+            .unwrap();
+        assert!(matches!(
+            error(&mut only).await.why,
+            ContentError::NotSealed
+        ));
+    });
+}
