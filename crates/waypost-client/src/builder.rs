@@ -116,7 +116,7 @@ impl Builder {
             reading: Reading {
                 is_raw: false,
                 bytes_max: CONTENT_BYTES_MAX,
-                library: Arc::default(),
+                dictionaries: Arc::default(),
                 ring: None,
             },
         }

@@ -89,7 +89,7 @@ fn unpack_hint(error: &DecompressError) -> &'static str {
 pub(crate) struct Reading {
     pub(crate) is_raw: bool,
     pub(crate) bytes_max: usize,
-    pub(crate) library: Arc<Library>,
+    pub(crate) dictionaries: Arc<Library>,
     /// What sealed messages are opened with.
     pub(crate) ring: Option<Ring>,
 }
@@ -192,8 +192,8 @@ impl Reading {
     fn at_work(&self, stages: &Stages) -> waypost_compress::StagesAtWork {
         stages.at_work_with(|strategy| {
             if strategy.name == "zstd-dict" {
-                let library: Arc<dyn Dictionaries> = Arc::clone(&self.library) as _;
-                zstd_dict::with(library, None)
+                let dictionaries: Arc<dyn Dictionaries> = Arc::clone(&self.dictionaries) as _;
+                zstd_dict::with(dictionaries, None)
             } else {
                 (strategy.new)()
             }
@@ -239,7 +239,7 @@ mod tests {
         Reading {
             is_raw: false,
             bytes_max,
-            library: Arc::default(),
+            dictionaries: Arc::default(),
             ring: None,
         }
     }

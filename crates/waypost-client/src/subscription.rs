@@ -316,8 +316,8 @@ impl Subscription {
             Read::Error(error) => Some(Err(error)),
             Read::Dictionary(message, id) => {
                 let client = Client::new(Arc::clone(&self.handle));
-                let library = Arc::clone(&self.handle.reading.library);
-                let fetch = async move { library.fetch(client, id).await };
+                let dictionaries = Arc::clone(&self.handle.reading.dictionaries);
+                let fetch = async move { dictionaries.fetch(client, id).await };
                 self.fetching = Some((Box::new(message), Box::pin(fetch)));
                 None
             }
