@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use waypost_encrypt::{
-    Jwk, KeyId, KeyKind, KeyRing, PrivateKey, PublicKey, SymmetricKey, SystemRandom,
+    Jwk, JwkError, KeyId, KeyKind, KeyRing, KeyUse, PrivateKey, PublicKey, SymmetricKey,
+    SystemRandom,
 };
 use zeroize::Zeroizing;
 
@@ -58,16 +59,21 @@ impl Kind {
             Self::Rsa => KeyKind::Rsa,
             Self::Symmetric => KeyKind::Symmetric,
         };
-        generate(kind)
+        generate(kind, self.purpose())
     }
 }
 
-fn generate(kind: KeyKind) -> Result<Jwk, KeysError> {
-    Ok(if kind == KeyKind::Symmetric {
-        Jwk::Symmetric(SymmetricKey::generate(&mut SystemRandom)?)
-    } else {
-        Jwk::Private(PrivateKey::generate(kind, &mut SystemRandom)?)
-    })
+fn generate(kind: KeyKind, purpose: Purpose) -> Result<Jwk, KeysError> {
+    if kind == KeyKind::Symmetric {
+        return Ok(Jwk::Symmetric(SymmetricKey::generate(&mut SystemRandom)?));
+    }
+    let key = PrivateKey::generate(kind, &mut SystemRandom)?;
+    let key = match purpose {
+        Purpose::Sealing => key.for_use(KeyUse::Seal),
+        Purpose::Signing => key.for_use(KeyUse::Sign),
+        Purpose::Both => Some(key),
+    };
+    Ok(Jwk::Private(key.ok_or(JwkError::Use { kind })?))
 }
 
 /// Whom a message is sealed for.
@@ -268,7 +274,7 @@ impl KeyDirectory {
                     return Err(KeysError::Theirs(name.clone()));
                 }
                 let given = Given {
-                    key: generate(kind)?,
+                    key: generate(kind, purpose)?,
                     purpose,
                 };
                 // The new one is there before the old one goes: after a crash between the two the newest counts.
@@ -302,30 +308,31 @@ impl KeyDirectory {
         Ok(set::write(&keys))
     }
 
-    /// Adds to what a shared key has sealed: there is an end to that, and no single process sees it.
-    pub fn note_sealed(&mut self, id: KeyId, messages: u64) -> Result<(), KeysError> {
+    /// Keeps what `key` has sealed since it was read: there is an end to that, and no single process sees it. `before` is what
+    /// [`SymmetricKey::sealed`] and [`SymmetricKey::legacy_blocks`] said then.
+    pub fn note_sealed(&mut self, key: &SymmetricKey, before: (u64, u64)) -> Result<(), KeysError> {
+        let id = key.id();
+        let messages = key.sealed().saturating_sub(before.0);
+        let blocks = key.legacy_blocks().saturating_sub(before.1);
+        if (messages, blocks) == (0, 0) {
+            return Ok(());
+        }
         self.change(|directory| {
-            let Some(index) = directory.by_id.get(&id) else {
+            let index = directory.by_id.get(&id).copied();
+            let Some(file) = index.and_then(|index| directory.keys.get_mut(index)) else {
                 return Ok(());
             };
-            let Some(key) = directory.keys.get_mut(*index) else {
+            // What the disk says counts, and was read just now: another process may have sealed meanwhile.
+            let Holding::Shared(shared) = &file.holding else {
                 return Ok(());
             };
-            let Holding::Shared(_) = key.holding else {
-                return Ok(());
-            };
-            // What the disk says counts: another process may have sealed meanwhile.
-            let mut on_disk = KeyFile::read(&key.path)?;
-            if let Holding::Shared(shared) = &mut on_disk.holding {
-                let sealed = shared.sealed().saturating_add(messages);
-                let text = shared.to_jwk();
-                if let Jwk::Symmetric(again) = Jwk::decode(text.as_bytes())? {
-                    *shared = Arc::new(again.with_sealed(sealed));
-                }
+            let messages = shared.sealed().saturating_add(messages);
+            let blocks = shared.legacy_blocks().saturating_add(blocks);
+            if let Jwk::Symmetric(again) = Jwk::decode(shared.to_jwk().as_bytes())? {
+                let again = again.with_sealed(messages).with_legacy_blocks(blocks);
+                file.holding = Holding::Shared(Arc::new(again));
             }
-            on_disk.write()?;
-            *key = on_disk;
-            Ok(())
+            file.write()
         })
     }
 

@@ -62,16 +62,6 @@ pub enum KeysError {
     /// A private or shared key where those of others are kept.
     #[error("{0} is a private or shared key: nobody but its owner should have it")]
     NotPublic(KeyId),
-    /// A key says that it is for what its kind cannot do.
-    #[error("{id} is a key of the kind {kind}, which is not for {purpose}")]
-    Purpose {
-        /// The key.
-        id: KeyId,
-        /// Its kind.
-        kind: waypost_encrypt::KeyKind,
-        /// What its `use` says.
-        purpose: Purpose,
-    },
     /// The name has a key for that already.
     #[error("{name} has a key {purpose} already: {id}")]
     Exists {

@@ -24,8 +24,9 @@ const FILE_BYTES_MAX: usize = JWK_BYTES_MAX;
 const CREATED: &str = "waypost-created";
 /// Seconds since 1970 when another took its place.
 const RETIRED: &str = "waypost-retired";
-/// How many messages a shared key has sealed here.
+/// How many messages a shared key has sealed here, and how many blocks under `des`.
 const SEALED: &str = "waypost-sealed";
+const LEGACY_BLOCKS: &str = "waypost-legacy-blocks";
 
 /// What a key is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,14 +43,6 @@ impl Purpose {
     /// Whether a key for this is also one for `wanted`.
     pub fn covers(self, wanted: Self) -> bool {
         self == wanted || self == Self::Both
-    }
-
-    fn jwk_use(self) -> Option<&'static str> {
-        match self {
-            Self::Sealing => Some("\"enc\""),
-            Self::Signing => Some("\"sig\""),
-            Self::Both => None,
-        }
     }
 }
 
@@ -140,19 +133,16 @@ impl KeyFile {
         }
     }
 
-    /// As it is given to others: the JWK and its `use`.
+    /// As it is given to others: the JWK alone.
     pub(super) fn exported(&self, is_private: bool) -> Option<Zeroizing<String>> {
-        let jwk = match (&self.holding, is_private) {
-            (Holding::Private(key), true) => key.to_jwk(),
-            (Holding::Shared(key), true) => key.to_jwk(),
-            (Holding::Shared(_), false) => return None,
+        match (&self.holding, is_private) {
+            (Holding::Private(key), true) => Some(key.to_jwk()),
+            (Holding::Shared(key), true) => Some(key.to_jwk()),
+            (Holding::Shared(_), false) => None,
             (Holding::Private(_) | Holding::Public(_), _) => {
-                Zeroizing::new(self.public()?.to_jwk())
+                Some(Zeroizing::new(self.public()?.to_jwk()))
             }
-        };
-        let purpose = self.purpose.jwk_use();
-        let purpose = purpose.map(|purpose| ("use", purpose.to_owned()));
-        Some(set::with_members(&jwk, purpose.as_slice()))
+        }
     }
 
     /// Reads one. Its name says whose key it is and which.
@@ -184,11 +174,14 @@ impl KeyFile {
         let number = |member| -> Option<u64> { set::member(&text, member)?.parse().ok() };
         let time = |member| UNIX_EPOCH.checked_add(Duration::from_secs(number(member)?));
         let sealed = number(SEALED).unwrap_or(0);
+        let blocks = number(LEGACY_BLOCKS).unwrap_or(0);
         let created = time(CREATED).unwrap_or(UNIX_EPOCH);
         let retired = time(RETIRED);
         let folder = path.parent().unwrap_or(path);
         let key = match given.key {
-            Jwk::Symmetric(key) => Jwk::Symmetric(key.with_sealed(sealed)),
+            Jwk::Symmetric(key) => {
+                Jwk::Symmetric(key.with_sealed(sealed).with_legacy_blocks(blocks))
+            }
             key => key,
         };
         let given = Given { key, ..given };
@@ -201,11 +194,6 @@ impl KeyFile {
     /// Writes it: what is there afterwards is whole, the old file or the new one.
     pub(super) fn write(&self) -> Result<(), KeysError> {
         let mut members = Vec::new();
-        members.extend(
-            self.purpose
-                .jwk_use()
-                .map(|purpose| ("use", purpose.to_owned())),
-        );
         members.push((CREATED, seconds(self.created).to_string()));
         let retired = self.retired.map(seconds);
         members.extend(retired.map(|retired| (RETIRED, retired.to_string())));
@@ -213,6 +201,7 @@ impl KeyFile {
             Holding::Private(key) => key.to_jwk(),
             Holding::Shared(key) => {
                 members.push((SEALED, key.sealed().to_string()));
+                members.push((LEGACY_BLOCKS, key.legacy_blocks().to_string()));
                 key.to_jwk()
             }
             Holding::Public(key) => Zeroizing::new(key.to_jwk()),

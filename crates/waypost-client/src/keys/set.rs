@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::value::RawValue;
-use waypost_encrypt::{JWK_BYTES_MAX, Jwk};
+use waypost_encrypt::{JWK_BYTES_MAX, Jwk, KeyUse};
 use zeroize::Zeroizing;
 
 use super::{KeysError, Purpose};
@@ -38,19 +38,15 @@ pub(super) fn read(text: &[u8]) -> Result<Vec<Given>, KeysError> {
 /// One JWK.
 pub(super) fn one(text: &[u8]) -> Result<Given, KeysError> {
     let key = Jwk::decode(text)?;
-    let (id, kind) = (key.id(), key.kind());
-    let purpose = match (member(text, "use").as_deref(), kind.seals(), kind.signs()) {
-        (Some("\"sig\""), _, true) | (None, false, true) => Purpose::Signing,
-        (Some("\"enc\""), true, _) | (None, true, false) => Purpose::Sealing,
-        (None, true, true) => Purpose::Both,
-        (Some("\"sig\""), _, false) => {
-            let purpose = Purpose::Signing;
-            return Err(KeysError::Purpose { id, kind, purpose });
-        }
-        _ => {
-            let purpose = Purpose::Sealing;
-            return Err(KeysError::Purpose { id, kind, purpose });
-        }
+    let key_use = match &key {
+        Jwk::Public(key) => key.key_use(),
+        Jwk::Private(key) => key.public().key_use(),
+        Jwk::Symmetric(_) => Some(KeyUse::Seal),
+    };
+    let purpose = match key_use {
+        Some(KeyUse::Seal) => Purpose::Sealing,
+        Some(KeyUse::Sign) => Purpose::Signing,
+        None => Purpose::Both,
     };
     Ok(Given { key, purpose })
 }

@@ -275,9 +275,20 @@ fn a_shared_key_keeps_count_of_what_it_sealed() {
         .generate(&name("room"), &[Kind::Symmetric], at(1))
         .unwrap();
     let mut other = again(&directory);
-    directory.note_sealed(ids[0], 5).unwrap();
-    other.note_sealed(ids[0], 7).unwrap();
-    assert_eq!(again(&directory).symmetric(ids[0]).unwrap().sealed(), 12);
+    let key = |directory: &KeyDirectory| directory.symmetric(ids[0]).unwrap();
+    let read = |sealed, blocks| {
+        let set = other.export(&name("room"), true).unwrap();
+        let Jwk::Symmetric(key) = set::read(set.as_bytes()).unwrap().remove(0).key else {
+            panic!("another key");
+        };
+        key.with_sealed(sealed).with_legacy_blocks(blocks)
+    };
+    let (ours, its) = (read(5, 2), read(7, 0));
+    directory.note_sealed(&ours, (0, 0)).unwrap();
+    other.note_sealed(&its, (0, 0)).unwrap();
+    other.note_sealed(&its, (7, 0)).unwrap();
+    let kept = key(&again(&directory));
+    assert_eq!((kept.sealed(), kept.legacy_blocks()), (12, 2));
     assert!(matches!(
         directory.export(&name("room"), false),
         Err(KeysError::Shared(_))
