@@ -392,6 +392,11 @@ fn holding(key: &KeyFile) -> &'static str {
     }
 }
 
+/// Whether messages can be opened with it.
+pub fn opens(key: &KeyFile) -> bool {
+    key.is_own() && key.purpose.covers(Purpose::Sealing)
+}
+
 fn timestamp(time: SystemTime) -> Timestamp {
     let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(seconds.as_secs())

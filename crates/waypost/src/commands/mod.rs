@@ -14,6 +14,7 @@ pub mod property;
 pub mod publish;
 pub mod reconnect;
 pub mod replay;
+pub mod sealing;
 pub mod serve;
 pub mod store;
 pub mod strategies;

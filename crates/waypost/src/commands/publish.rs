@@ -12,6 +12,7 @@ use waypost_mqtt::{Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode};
 use super::connection::{CODE_LOST, Server, ServerArgs, SessionArgs, check_topic, parse_qos};
 use super::property::Carrier;
 use super::reconnect::{self, RESUME_SECONDS};
+use super::sealing::{self, SealArgs, Sealer};
 use crate::Failure;
 use crate::failure::runtime;
 
@@ -24,6 +25,8 @@ Examples:
   waypost pub -t lamp -m off --delay 600          published in ten minutes
   waypost pub -t a -m x -D publish user-property k v -D publish message-expiry-interval 60
   waypost pub --url mqtt://ann:secret@example.org:1883 -t a -m x
+  waypost pub -t letters/bob -m hi --seal-for bob --sign-as ann
+                                                  only bob can read it, and he knows who wrote it
 
 A lost connection is made again for 30 seconds, and what was not acknowledged is sent again (-q 1
 and 2).
@@ -81,6 +84,8 @@ pub struct Args {
     server: ServerArgs,
     #[command(flatten)]
     session: SessionArgs,
+    #[command(flatten)]
+    sealing: SealArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -132,6 +137,7 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
     options.resume_seconds = RESUME_SECONDS;
     let mut properties = arguments.session.properties(Carrier::Publish)?;
     let topic = arguments.delayed(options.version, &mut properties)?;
+    let sealer = arguments.sealer(options.version, &mut properties)?;
     let source = arguments.source(delay)?;
     let mut message = Publish::new(topic, []).qos(arguments.qos);
     if arguments.retain {
@@ -140,7 +146,11 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
     for property in properties.as_properties().iter() {
         message = message.property(property);
     }
-    runtime()?.block_on(publish(arguments, &server, options, &message, source))
+    let published = publish(arguments, &server, options, &message, source, &sealer);
+    let published = runtime()?.block_on(published);
+    // What was sealed counts, whatever became of it.
+    sealer.finish()?;
+    published
 }
 
 /// Publishes `message` with each payload of `source`.
@@ -150,6 +160,7 @@ async fn publish(
     options: Options,
     message: &Publish,
     mut source: Source,
+    sealer: &Sealer,
 ) -> Result<(), Failure> {
     let client = server
         .client(options)
@@ -168,9 +179,13 @@ async fn publish(
             payload = source.next(), if !is_ended => match payload? {
                 None => is_ended = true,
                 Some(payload) => {
-                    let (topic, length) = (&arguments.topic, payload.len());
+                    let prepared = sealer.prepare(payload)?;
+                    let (topic, length) = (&arguments.topic, prepared.payload.len());
                     arguments.session.debug(&format!("PUBLISH {topic} ({length} bytes)"));
-                    let message = message.clone().payload(payload);
+                    let mut message = message.clone().payload(prepared.payload);
+                    if let Some(encoding) = &prepared.content_encoding {
+                        message = message.user_property("content-encoding", encoding);
+                    }
                     match client.publish_into(message, &completions, 0).await {
                         Ok(()) => progress.handed_over += 1,
                         // What there is to say is said below.
@@ -210,6 +225,39 @@ impl Args {
             properties.push(Property::UserProperty("waypost-delay-id", delay_id));
         }
         Ok(self.topic.clone())
+    }
+
+    /// What seals and packs messages, and the properties that say so.
+    fn sealer(
+        &self,
+        version: ProtocolVersion,
+        properties: &mut PropertyBuffer,
+    ) -> Result<Sealer, Failure> {
+        let seals = self.sealing.seals();
+        if seals && self.body.null_message {
+            return Err(Failure::usage(
+                "a message without payload says nothing that could be sealed",
+            )
+            .hint("-n without --seal-for forgets a retained message; -m '' seals an empty one"));
+        }
+        if version == ProtocolVersion::V5 {
+            if seals && properties.as_properties().content_type().is_some() {
+                let text = format!(
+                    "the content type of a sealed message is {}",
+                    sealing::CONTENT_TYPE
+                );
+                return Err(Failure::usage(text).hint("leave -D publish content-type out"));
+            }
+            if seals {
+                properties.push(Property::ContentType(sealing::CONTENT_TYPE));
+            }
+        } else if !seals && self.sealing.packs() {
+            return Err(Failure::usage(
+                "MQTT 3.1.1 cannot say how a message is packed, so nobody could read it",
+            )
+            .hint("leave -V or --compress out, or seal it: the seal says it"));
+        }
+        self.sealing.sealer(&self.topic)
     }
 
     fn source(&self, delay: Duration) -> Result<Source, Failure> {

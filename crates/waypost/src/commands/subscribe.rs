@@ -17,6 +17,7 @@ use self::format::Layout;
 use super::connection::{Server, ServerArgs, SessionArgs, parse_qos};
 use super::property::Carrier;
 use super::reconnect;
+use super::sealing::{OpenArgs, Opener};
 use crate::Failure;
 use crate::failure::{Interruption, colour, runtime};
 
@@ -32,6 +33,7 @@ Examples:
   waypost sub --from last=50 -t 'chat/#' -v       the last 50 messages of a stream, then what comes
   waypost sub --from since=10m -t 'orders/+' -F '%O %T %t %p'
                                                   those of the last ten minutes, with their places
+  waypost sub -t 'letters/ann' --open             opens what is sealed for you, says who signed it
 
 History (--from), of a stream ([[stream]] in the server's settings) that has all of the filter's
 messages: last=N messages, each=N messages of each topic, since=10m, time=2026-11-24T05:00:00Z (or
@@ -41,7 +43,8 @@ With -c -i a session that is there already goes on where it was.
 Layout (-F): %t topic, %p payload, %x payload in hexadecimal, %l its length, %q QoS, %r retain,
 %m packet id, %U Unix time, %I ISO 8601 time, %C content type, %R response topic,
 %E message expiry, %P user properties, %j the --json object, %% a percent sign, \\n, \\t, \\0;
-of a stream (MQTT 5): %S its name, %O the offset in it, %T the time when the message entered.
+of a stream (MQTT 5): %S its name, %O the offset in it, %T the time when the message entered;
+with --open: %s who signed it, or nothing.
 
 Exit codes: 0 done or interrupted; 27 nothing (or not enough) came in time; the server's reason
 code when it refuses the connection; 2 wrong arguments; 1 anything else.";
@@ -103,13 +106,15 @@ pub struct Args {
     #[arg(short = 'F', value_name = "LAYOUT", conflicts_with_all = ["verbose", "json"])]
     format: Option<String>,
     /// Print one JSON object per message: topic, payload (`payload_base64` when it is not UTF-8),
-    /// qos, retain, time, properties; of a stream also stream, offset, entered
+    /// qos, retain, time, properties; of a stream also stream, offset, entered; with --open also sealed
     #[arg(long, conflicts_with = "verbose")]
     json: bool,
     #[command(flatten)]
     server: ServerArgs,
     #[command(flatten)]
     session: SessionArgs,
+    #[command(flatten)]
+    sealed: OpenArgs,
 }
 
 /// What became of the subscription so far.
@@ -118,6 +123,8 @@ struct Subscriber<'a> {
     server: &'a Server,
     layout: Layout,
     filtered_out: Vec<Filter<'a>>,
+    /// What opens messages, with --open.
+    opener: Option<Opener>,
     output: io::StdoutLock<'static>,
     buffer: Vec<u8>,
     count: u64,
@@ -138,6 +145,7 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
         server: &server,
         layout: arguments.layout()?,
         filtered_out: filters(&arguments.filter_out)?,
+        opener: arguments.sealed.opener()?,
         output: io::stdout().lock(),
         buffer: Vec::new(),
         count: 0,
@@ -217,6 +225,9 @@ impl Args {
         } else {
             Layout::payload()
         };
+        if self.sealed.is_asked_for() && self.format.is_none() && !self.json {
+            layout.name_sender();
+        }
         if !self.no_newline {
             layout.end_line();
         }
@@ -429,8 +440,25 @@ impl Subscriber<'_> {
         if self.filtered_out.iter().any(|filter| filter.matches(topic)) {
             return;
         }
-        self.layout
-            .write(message, Timestamp::now(), &mut self.buffer);
+        let now = Timestamp::now();
+        match &mut self.opener {
+            None => self.layout.write(message, None, now, &mut self.buffer),
+            Some(opener) => match opener.open(message) {
+                Ok((payload, origin)) => {
+                    let payload = &payload;
+                    let message = Publish {
+                        payload,
+                        ..*message
+                    };
+                    let origin = Some(&origin);
+                    self.layout.write(&message, origin, now, &mut self.buffer);
+                }
+                Err(why) => {
+                    eprintln!("{}: not opened: {why}", message.topic);
+                    return;
+                }
+            },
+        }
         self.count += 1;
         if arguments.count.is_some_and(|count| self.count >= count) {
             self.end = Some(Ok(()));

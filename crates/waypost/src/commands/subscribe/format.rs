@@ -10,6 +10,8 @@ use waypost_mqtt::{Properties, Publish};
 
 use waypost_client::Place;
 
+use crate::commands::sealing::Origin;
+
 /// A layout of pieces, parsed once.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -35,6 +37,8 @@ enum Piece {
     Stream,
     Offset,
     Entered,
+    Signer,
+    Sender,
     Json,
 }
 
@@ -93,6 +97,7 @@ impl Layout {
                 ('%', Some('S')) => Piece::Stream,
                 ('%', Some('O')) => Piece::Offset,
                 ('%', Some('T')) => Piece::Entered,
+                ('%', Some('s')) => Piece::Signer,
                 ('%', Some('j' | 'J')) => Piece::Json,
                 ('%', Some(other)) => {
                     return Err(format!(
@@ -131,13 +136,25 @@ impl Layout {
         Ok(Self { pieces })
     }
 
+    /// Says after each message who signed it.
+    pub fn name_sender(&mut self) {
+        self.pieces.push(Piece::Sender);
+    }
+
     /// Ends each message with a line break.
     pub fn end_line(&mut self) {
         self.pieces.push(Piece::Text("\n".into()));
     }
 
-    /// Lays `message` out at the end of `out`.
-    pub fn write(&self, message: &Publish<'_>, now: Timestamp, out: &mut Vec<u8>) {
+    /// Lays `message` out at the end of `out`; `origin` is that of one that was opened.
+    pub fn write(
+        &self,
+        message: &Publish<'_>,
+        origin: Option<&Origin>,
+        now: Timestamp,
+        out: &mut Vec<u8>,
+    ) {
+        let signer = origin.and_then(|origin| origin.signer.as_ref());
         let properties = message.properties;
         for piece in &self.pieces {
             // Writing into memory cannot fail.
@@ -188,7 +205,15 @@ impl Layout {
                     },
                     None => Ok(()),
                 },
-                Piece::Json => write!(out, "{}", object(message, now)),
+                Piece::Signer => match signer {
+                    Some(signer) => out.write_all(signer.name.as_bytes()),
+                    None => Ok(()),
+                },
+                Piece::Sender => match signer {
+                    Some(signer) => write!(out, " (signed by {})", signer.name),
+                    None => write!(out, " (sender unknown)"),
+                },
+                Piece::Json => write!(out, "{}", object(message, origin, now)),
             };
         }
     }
@@ -200,7 +225,7 @@ fn entered(place: &Place<'_>) -> Option<String> {
     Some(format!("{time:.3}"))
 }
 
-fn object(message: &Publish<'_>, now: Timestamp) -> Value {
+fn object(message: &Publish<'_>, origin: Option<&Origin>, now: Timestamp) -> Value {
     let mut object = Map::new();
     object.insert("topic".into(), message.topic.into());
     match std::str::from_utf8(message.payload) {
@@ -219,6 +244,16 @@ fn object(message: &Publish<'_>, now: Timestamp) -> Value {
         if let Some(entered) = entered(&place) {
             object.insert("entered".into(), entered.into());
         }
+    }
+    if let Some(origin) = origin {
+        let signer = origin.signer.as_ref();
+        let sealed = json!({
+            "suite": origin.suite,
+            "message_id": origin.message_id,
+            "signed_by": signer.map(|signer| &signer.name),
+            "key_id": signer.map(|signer| signer.key_id.to_string()),
+        });
+        object.insert("sealed".into(), sealed);
     }
     if !message.properties.is_empty() {
         object.insert("properties".into(), property_object(message.properties));
@@ -275,9 +310,11 @@ fn property_object(properties: Properties<'_>) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use waypost_encrypt::KeyId;
     use waypost_mqtt::{PacketId, Property, PropertyBuffer, QoS};
 
     use super::*;
+    use crate::commands::sealing::Signer;
 
     fn check(layout: &Layout, payload: &[u8], properties: &PropertyBuffer, expect: &str) {
         let message = Publish {
@@ -290,7 +327,7 @@ mod tests {
             payload,
         };
         let mut out = Vec::new();
-        layout.write(&message, Timestamp::UNIX_EPOCH, &mut out);
+        layout.write(&message, None, Timestamp::UNIX_EPOCH, &mut out);
         assert_eq!(String::from_utf8(out).unwrap(), expect);
     }
 
@@ -359,5 +396,46 @@ mod tests {
             &properties,
             r#"{"topic":"a/b","payload":"","qos":1,"retain":true,"time":"1970-01-01T00:00:00.000Z","stream":"chat","offset":41,"entered":"1970-01-01T00:00:01.500Z","properties":{"user_properties":[["waypost-stream","chat"],["waypost-offset","41"],["waypost-time","1500"]]}}"#,
         );
+    }
+
+    #[test]
+    fn who_signed_is_said() {
+        let signed = Origin {
+            signer: Some(Signer {
+                name: "ann".to_owned(),
+                key_id: KeyId([1; 8]),
+            }),
+            suite: "ecc+aes-gcm".to_owned(),
+            message_id: "00ff".to_owned(),
+        };
+        let unknown = Origin {
+            signer: None,
+            ..signed.clone()
+        };
+        let properties = PropertyBuffer::new();
+        let message = Publish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            topic: "a/b",
+            packet_id: None,
+            properties: properties.as_properties(),
+            payload: b"hi",
+        };
+        let mut named = Layout::payload();
+        named.name_sender();
+        let own = Layout::parse("[%s] %p").unwrap();
+        let json = r#"{"topic":"a/b","payload":"hi","qos":0,"retain":false,"time":"1970-01-01T00:00:00.000Z","sealed":{"suite":"ecc+aes-gcm","message_id":"00ff","signed_by":"ann","key_id":"0101010101010101"}}"#;
+        for (layout, origin, expect) in [
+            (&named, &signed, "hi (signed by ann)"),
+            (&named, &unknown, "hi (sender unknown)"),
+            (&own, &signed, "[ann] hi"),
+            (&own, &unknown, "[] hi"),
+            (&Layout::json(), &signed, json),
+        ] {
+            let mut out = Vec::new();
+            layout.write(&message, Some(origin), Timestamp::UNIX_EPOCH, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expect);
+        }
     }
 }
