@@ -214,7 +214,7 @@ impl Loading {
 
     fn read_variable(&mut self, name: &OsString, value: &OsString) {
         let name = name.to_string_lossy();
-        if !name.starts_with("WAYPOST_") || is_kubernetes_service(&name) {
+        if !name.starts_with("WAYPOST_") || is_kubernetes_service(&name) || name == KEYS {
             return;
         }
         let Some(setting) = SETTINGS.iter().find(|setting| setting.variable() == name) else {
@@ -317,6 +317,9 @@ fn nearest_setting(section: &str, key: &str) -> Option<&'static Setting> {
         2 * distance(key, setting.key) + distance(section, setting.section).min(1)
     })
 }
+
+/// Where `waypost pub`, `sub` and `keys` look for keys; no setting of a server.
+const KEYS: &str = "WAYPOST_KEYS";
 
 /// Kubernetes gives every pod variables that describe the services beside it; for a service called
 /// "waypost" they begin like ours. Settings always have a section and `__`.
