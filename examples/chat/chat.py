@@ -73,6 +73,10 @@ class Room:
         """The first line on the screen came again: everything before it is there."""
         lines = self.older["lines"]
         self.client.unsubscribe(self.older["filter"])
+        # Before anything is printed: who reads it may type the next /older at once.
+        if lines:
+            self.first = lines[0][0]
+            self.shown += len(lines)
         self.older = None
         if not lines:
             print("-- that was all", flush=True)
@@ -81,8 +85,6 @@ class Room:
         for _, text in lines:
             print(text, flush=True)
         print("-- until here", flush=True)
-        self.first = lines[0][0]
-        self.shown += len(lines)
 
 
 def main():
