@@ -135,3 +135,47 @@ impl ReadyAead {
         Some(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aes::Aes128;
+    use ccm::aead::KeyInit as _;
+    use ccm::consts::{U4, U6, U8, U12};
+
+    use super::*;
+
+    /// NIST SP 800-38C, examples 1 to 3. They have a key of 128 bits and shorter tags: they show the primitive.
+    #[test]
+    fn ccm_is_nists() {
+        macro_rules! check {
+            ($tag:ty, $nonce:ty, $associated:expr, $text:expr, $expect:expr) => {{
+                let key: [u8; 16] = std::array::from_fn(|at| 0x40 + at as u8);
+                let ccm: Ccm<Aes128, $tag, $nonce> = Ccm::new(&key.into());
+                let nonce = Array::from_fn(|at| 0x10 + at as u8);
+                let associated: Vec<u8> = (0..$associated).collect();
+                let mut text: Vec<u8> = (0x20..0x20 + $text).collect();
+                let tag = ccm
+                    .encrypt_inout_detached(&nonce, &associated, text.as_mut_slice().into())
+                    .unwrap();
+                text.extend_from_slice(&tag);
+                let hex: String = text.iter().map(|byte| format!("{byte:02x}")).collect();
+                assert_eq!(hex, $expect);
+            }};
+        }
+        check!(U4, U7, 8, 4, "7162015b4dac255d");
+        check!(
+            U6,
+            U8,
+            16,
+            16,
+            "d2a1f0e051ea5f62081a7792073d593d1fc64fbfaccd"
+        );
+        check!(
+            U8,
+            U12,
+            20,
+            24,
+            "e3b201a9f5b71a7a9b1ceaeccd97e70b6176aad9a4428aa5484392fbc1b09951"
+        );
+    }
+}

@@ -15,6 +15,8 @@ mod sign;
 mod structure;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;
 
 pub use aead::CCM_SHORT_BYTES_MAX;
 pub use open::{Opened, OpeningError, Sender, open};
