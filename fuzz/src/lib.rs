@@ -60,6 +60,11 @@ const TARGETS: &[Target] = &[
         decoder: "waypost_compress::Stages",
     },
     Target {
+        name: "encrypt_jwk",
+        run: targets::encrypt_jwk::run,
+        decoder: "waypost_encrypt::Jwk",
+    },
+    Target {
         name: "encrypt_key",
         run: targets::encrypt_key::run,
         decoder: "waypost_encrypt::MasterKey",
@@ -68,6 +73,11 @@ const TARGETS: &[Target] = &[
         name: "encrypt_open",
         run: targets::encrypt_open::run,
         decoder: "waypost_encrypt::Encrypt",
+    },
+    Target {
+        name: "encrypt_sealed",
+        run: targets::encrypt_sealed::run,
+        decoder: "waypost_encrypt::open",
     },
     Target {
         name: "kept_rows",

@@ -11,6 +11,7 @@ const DECODING: &[&str] = &[
     "crates/waypost-mqtt/src/",
     "crates/waypost-core/src/",
     "crates/waypost-store/src/",
+    "crates/waypost-encrypt/src/",
     "crates/waypost-mesh/src/",
     "crates/waypost-server/src/stream/",
 ];

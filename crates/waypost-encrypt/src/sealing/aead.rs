@@ -12,9 +12,6 @@ use crate::{KEY_BYTES, TAG_BYTES};
 /// Bytes that AES-CCM-16-128-256 seals at most: its counter has two bytes.
 pub const CCM_SHORT_BYTES_MAX: usize = 65_535;
 
-/// Bytes of the longest IV.
-pub(super) const IV_BYTES_MAX: usize = 13;
-
 /// An authenticated cipher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Aead {
@@ -148,10 +145,11 @@ mod tests {
     #[test]
     fn ccm_is_nists() {
         macro_rules! check {
-            ($tag:ty, $nonce:ty, $associated:expr, $text:expr, $expect:expr) => {{
-                let key: [u8; 16] = std::array::from_fn(|at| 0x40 + at as u8);
-                let ccm: Ccm<Aes128, $tag, $nonce> = Ccm::new(&key.into());
-                let nonce = Array::from_fn(|at| 0x10 + at as u8);
+            ($tag:ty, $nonce:ty, $nonce_bytes:expr, $associated:expr, $text:expr, $expect:expr) => {{
+                let key: Vec<u8> = (0x40..0x50).collect();
+                let ccm: Ccm<Aes128, $tag, $nonce> = Ccm::new_from_slice(&key).unwrap();
+                let nonce = $nonce_bytes.collect::<Vec<u8>>();
+                let nonce = Array::try_from(&nonce[..]).unwrap();
                 let associated: Vec<u8> = (0..$associated).collect();
                 let mut text: Vec<u8> = (0x20..0x20 + $text).collect();
                 let tag = ccm
@@ -162,10 +160,11 @@ mod tests {
                 assert_eq!(hex, $expect);
             }};
         }
-        check!(U4, U7, 8, 4, "7162015b4dac255d");
+        check!(U4, U7, (0x10..0x17), 8, 4, "7162015b4dac255d");
         check!(
             U6,
             U8,
+            (0x10..0x18),
             16,
             16,
             "d2a1f0e051ea5f62081a7792073d593d1fc64fbfaccd"
@@ -173,6 +172,7 @@ mod tests {
         check!(
             U8,
             U12,
+            (0x10..0x1c),
             20,
             24,
             "e3b201a9f5b71a7a9b1ceaeccd97e70b6176aad9a4428aa5484392fbc1b09951"

@@ -15,8 +15,6 @@ mod sign;
 mod structure;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod vectors;
 
 pub use aead::CCM_SHORT_BYTES_MAX;
 pub use open::{Opened, OpeningError, Sender, open};

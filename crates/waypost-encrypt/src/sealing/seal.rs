@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::aead::{CCM_SHORT_BYTES_MAX, IV_BYTES_MAX};
+use super::aead::CCM_SHORT_BYTES_MAX;
 use super::header::{self, Stated};
 use super::recipient::{self, ContentKey, Refused};
 use super::structure::{ENCRYPT, ENCRYPT0, MAC0, RECIPIENTS_MAX};
@@ -92,8 +92,8 @@ fn sealed(
     into: &mut Vec<u8>,
 ) -> Result<MessageId, SealingError> {
     let to = To::of(sealing)?;
-    let mut message_id = MessageId([0; 16]);
-    random.fill(&mut message_id.0)?;
+    let drawn = Drawn::new(random)?;
+    let message_id = drawn.message_id;
     let mut stated = Stated {
         algorithm: 0,
         topic: sealing.topic,
@@ -116,7 +116,7 @@ fn sealed(
     };
     match (&to, sealing.suite.content()) {
         (To::Shared(key), Content::Aes) => {
-            block_sealed(BlockCipher::Aes, key, &text, &mut stated, random, into)?;
+            block_sealed(BlockCipher::Aes, key, &text, &mut stated, &drawn, into)?;
         }
         (To::Shared(key), Content::Des) => {
             block_sealed(
@@ -124,7 +124,7 @@ fn sealed(
                 key,
                 &text,
                 &mut stated,
-                random,
+                &drawn,
                 into,
             )?;
         }
@@ -133,14 +133,14 @@ fn sealed(
             let aead = aead_for(content, text.len());
             if aead == Aead::CcmLong {
                 // Its IV has 7 bytes, too few to be drawn at random under one key: each message has a key of its own.
-                envelope(&to, aead, &text, &mut stated, random, into)?;
+                envelope(&to, aead, &text, &mut stated, &drawn, random, into)?;
             } else {
-                shared_sealed(key, aead, &text, &mut stated, random, into)?;
+                shared_sealed(key, aead, &text, &mut stated, &drawn, into)?;
             }
         }
         (To::Public(_) | To::Each(_), content) => {
             let aead = aead_for(content, text.len());
-            envelope(&to, aead, &text, &mut stated, random, into)?;
+            envelope(&to, aead, &text, &mut stated, &drawn, random, into)?;
         }
     }
     Ok(message_id)
@@ -214,9 +214,28 @@ fn aead_for(content: Content, length: usize) -> Aead {
     }
 }
 
-/// An IV drawn at random.
-fn fresh(iv: &mut [u8], random: &mut dyn Random) -> Result<(), SealingError> {
-    random.fill(iv).map_err(SealingError::from)
+/// What of a message is drawn at random, at once: each draw from the system costs as much as sealing a short text.
+struct Drawn {
+    message_id: MessageId,
+    iv: [u8; 16],
+}
+
+impl Drawn {
+    fn new(random: &mut dyn Random) -> Result<Self, NoRandomness> {
+        let mut drawn = [0; 32];
+        random.fill(&mut drawn)?;
+        let (id, iv) = drawn.split_at(16);
+        let half = |bytes: &[u8]| bytes.first_chunk().copied().unwrap_or_default();
+        Ok(Self {
+            message_id: MessageId(half(id)),
+            iv: half(iv),
+        })
+    }
+
+    /// As much of it as a cipher takes.
+    fn iv(&self, length: usize) -> &[u8] {
+        self.iv.split_at(length.min(self.iv.len())).0
+    }
 }
 
 /// `COSE_Encrypt0` under a shared key.
@@ -225,14 +244,12 @@ fn shared_sealed(
     aead: Aead,
     text: &[u8],
     stated: &mut Stated<'_>,
-    random: &mut dyn Random,
+    drawn: &Drawn,
     into: &mut Vec<u8>,
 ) -> Result<(), SealingError> {
     stated.algorithm = aead.number();
     let protected = stated.encoded();
-    let mut iv = [0; IV_BYTES_MAX];
-    let (iv, _) = iv.split_at_mut(aead.iv_bytes());
-    fresh(iv, random)?;
+    let iv = drawn.iv(aead.iv_bytes());
     into.reserve(protected.len() + text.len() + 64);
     cbor::tag(into, ENCRYPT0);
     cbor::array(into, 3);
@@ -253,6 +270,7 @@ fn envelope(
     aead: Aead,
     text: &[u8],
     stated: &mut Stated<'_>,
+    drawn: &Drawn,
     random: &mut dyn Random,
     into: &mut Vec<u8>,
 ) -> Result<(), SealingError> {
@@ -260,9 +278,7 @@ fn envelope(
     let protected = stated.encoded();
     let mut recipients = Vec::new();
     let key = for_recipients(to, aead, random, &mut recipients)?;
-    let mut iv = [0; IV_BYTES_MAX];
-    let (iv, _) = iv.split_at_mut(aead.iv_bytes());
-    fresh(iv, random)?;
+    let iv = drawn.iv(aead.iv_bytes());
     into.reserve(protected.len() + text.len() + recipients.len() + 64);
     cbor::tag(into, ENCRYPT);
     cbor::array(into, 4);
@@ -346,7 +362,7 @@ fn block_sealed(
     key: &SymmetricKey,
     text: &[u8],
     stated: &mut Stated<'_>,
-    random: &mut dyn Random,
+    drawn: &Drawn,
     into: &mut Vec<u8>,
 ) -> Result<(), SealingError> {
     let padded = cipher.padded(text.len());
@@ -356,9 +372,7 @@ fn block_sealed(
     key.count_message()?;
     stated.algorithm = block::HMAC_256;
     let protected = stated.encoded();
-    let mut iv = [0; 16];
-    let (iv, _) = iv.split_at_mut(cipher.block_bytes());
-    fresh(iv, random)?;
+    let iv = drawn.iv(cipher.block_bytes());
     let mut inner = Vec::with_capacity(padded + 48);
     cbor::array(&mut inner, 3);
     // RFC 9459, 4: what does not authenticate protects no header either; the MAC around it does.

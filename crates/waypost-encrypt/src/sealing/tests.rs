@@ -1,5 +1,8 @@
 //! Every envelope, sealed and opened, and each promise of docs/sealing-format.md broken once.
 
+mod examples;
+mod vectors;
+
 use coset::{
     CborSerializable as _, CoseEncrypt, CoseEncrypt0, CoseMac0, TaggedCborSerializable as _,
 };

@@ -11,8 +11,8 @@ use aws_lc_rs::rsa::OAEP_SHA256_MGF1SHA256;
 use coset::{CoseEncrypt, CoseEncrypt0, CoseMac0, TaggedCborSerializable as _};
 use serde_json::Value;
 
-use super::aead::{Aead, ReadyAead};
-use super::{block, check_sealed, header, recipient, sign};
+use super::super::aead::{Aead, ReadyAead};
+use super::super::{block, check_sealed, header, recipient, sign};
 use crate::key::expanded;
 use crate::keys::{PrivateMaterial, PublicMaterial};
 use crate::{Jwk, Key, Nonce, PrivateKey, PublicKey, Tag, find_at_rest};
