@@ -17,6 +17,8 @@ use crate::door::tls::TlsOptions;
 use crate::door::{Address, Door};
 use crate::driver::{self, Way};
 use crate::error::ConnectError;
+use crate::offline::OfflineStore;
+use crate::outbox::Outbox;
 use crate::protocol::options::{Acknowledge, Options, WillOptions};
 use crate::publish::Publish;
 use crate::routes::{Capacity, QueueId, WhenFull};
@@ -65,6 +67,7 @@ pub struct Builder {
     observer: Option<Observer>,
     inbox: Option<usize>,
     reading: Reading,
+    offline: Option<Box<dyn OfflineStore>>,
 }
 
 enum Goal {
@@ -119,6 +122,7 @@ impl Builder {
                 dictionaries: Arc::default(),
                 ring: None,
             },
+            offline: None,
         }
     }
 
@@ -286,6 +290,17 @@ impl Builder {
         self
     }
 
+    /// Keeps what is published at QoS 1 and 2 while there is no connection, and what was on its way
+    /// when one was lost, where it survives the program; the next that opens the store sends it
+    /// first, in order. Handing a message over is then done when it is on disk. Whatever a program
+    /// that was killed had sent without hearing of it is sent again, QoS 2 too.
+    /// [`Self::start`] begins without a server.
+    #[must_use]
+    pub fn offline(mut self, store: impl OfflineStore + 'static) -> Self {
+        self.offline = Some(Box::new(store));
+        self
+    }
+
     /// Connects; the server has accepted the client when this is done. Lost connections are made
     /// again from then on.
     pub async fn connect(self) -> Result<Client, ConnectError> {
@@ -327,7 +342,16 @@ impl Builder {
         let shared = Arc::new(Shared::new(core, self.observer));
         runtime.spawn(driver::run(Arc::clone(&shared), way));
         let reading = self.reading;
-        let handle = Arc::new(Handle { shared, reading });
+        let outbox = self.offline.map(|store| {
+            let outbox = Arc::new(Outbox::new(Arc::clone(&shared), store));
+            runtime.spawn(Arc::clone(&outbox).run());
+            outbox
+        });
+        let handle = Arc::new(Handle {
+            shared,
+            reading,
+            outbox,
+        });
         let take = |queue: QueueId| {
             let granted = Granted {
                 reasons: Vec::new(),

@@ -15,6 +15,7 @@ use crate::content::Expectations;
 use crate::core::{Admission, waiting};
 use crate::desk::{Done, Published, Status, Unsubscribing};
 use crate::error::{ConnectError, PublishError, SubscribeError};
+use crate::outbox::Offer;
 use crate::protocol::event::Closed;
 use crate::protocol::remains::Waiting;
 use crate::publish::Publish;
@@ -74,7 +75,8 @@ impl Client {
         self.hand_over(message, done).await
     }
 
-    /// As [`Self::publish_into`], without waiting for room: gives the message back when there is none.
+    /// As [`Self::publish_into`], without waiting for room: gives the message back when there is
+    /// none. An offline store keeps nothing of it.
     pub fn try_publish_into(
         &self,
         message: Publish,
@@ -101,6 +103,17 @@ impl Client {
         let mut parcel = Some((on_its_way(message), done));
         let shared = &self.handle.shared;
         loop {
+            if let Some(outbox) = &self.handle.outbox
+                && let Some((message, done)) = parcel.take()
+            {
+                if let Some(why) = shared.with(|core| core.ended().cloned()) {
+                    return Err(PublishError::Ended(why));
+                }
+                match outbox.offer(message, done)? {
+                    Offer::Stored => return Ok(()),
+                    Offer::Direct(message, done) => parcel = Some((*message, done)),
+                }
+            }
             let room = shared.room.notified();
             tokio::pin!(room);
             room.as_mut().enable();

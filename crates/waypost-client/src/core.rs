@@ -344,6 +344,14 @@ impl Core {
         self.desk.after.driver = true;
     }
 
+    /// What a lost connection left, and the desk beside it.
+    pub(crate) fn remains(&mut self) -> Option<(&Remains, &mut Desk)> {
+        match &mut self.link {
+            Link::Down(remains) => Some((remains, &mut self.desk)),
+            _ => None,
+        }
+    }
+
     pub(crate) fn is_ended(&self) -> bool {
         matches!(self.link, Link::Ended(_))
     }

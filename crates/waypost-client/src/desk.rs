@@ -79,6 +79,8 @@ pub enum Status {
 pub(crate) enum Done {
     One(oneshot::Sender<Result<Published, PublishError>>),
     Into(Completions, u64),
+    /// Beside whoever waits, a record on disk stands for it.
+    Recorded(Box<Done>, Completions, u64),
 }
 
 impl Done {
@@ -87,6 +89,17 @@ impl Done {
             // Nobody waits any more.
             Self::One(waiting) => drop(waiting.send(outcome)),
             Self::Into(completions, key) => completions.push(key, outcome),
+            Self::Recorded(done, completions, number) => {
+                // What is still to be done with the record is the same for every end but the client's.
+                let record = match &outcome {
+                    Err(PublishError::Ended(why)) => Err(PublishError::Ended(Arc::clone(why))),
+                    _ => Ok(Published {
+                        reason: ReasonCode::Success,
+                    }),
+                };
+                completions.push(number, record);
+                done.tell(outcome);
+            }
         }
     }
 }
@@ -120,6 +133,7 @@ pub(crate) struct Unsubscribing {
 struct Unfinished {
     done: Done,
     bytes: usize,
+    is_recorded: bool,
 }
 
 /// What a client is waiting for.
@@ -181,9 +195,29 @@ impl Desk {
     pub(crate) fn begin(&mut self, bytes: usize, done: Done) -> u64 {
         self.next_tag += 1;
         self.unfinished_bytes += bytes;
-        self.unfinished
-            .insert(self.next_tag, Unfinished { done, bytes });
+        let unfinished = Unfinished {
+            done,
+            bytes,
+            is_recorded: false,
+        };
+        self.unfinished.insert(self.next_tag, unfinished);
         self.next_tag
+    }
+
+    /// Whether a record on disk stands for a message.
+    pub(crate) fn is_recorded(&self, tag: u64) -> bool {
+        let unfinished = self.unfinished.get(&tag);
+        unfinished.is_none_or(|unfinished| unfinished.is_recorded)
+    }
+
+    /// From now on a record on disk stands for it.
+    pub(crate) fn record(&mut self, tag: u64, completions: Completions, number: u64) {
+        if let Some(mut unfinished) = self.unfinished.remove(&tag) {
+            let done = Box::new(unfinished.done);
+            unfinished.done = Done::Recorded(done, completions, number);
+            unfinished.is_recorded = true;
+            self.unfinished.insert(tag, unfinished);
+        }
     }
 
     /// Messages on their way, and their bytes.

@@ -7,6 +7,7 @@ use waypost_mqtt::{ReasonCode, TopicError};
 use crate::content::PackError;
 use crate::door::NoWay;
 use crate::door::endpoint::UrlError;
+use crate::offline::OfflineError;
 use crate::protocol::event::Closed;
 use crate::sealing::SealError;
 
@@ -52,6 +53,12 @@ pub enum PublishError {
     /// It cannot be sealed.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// There is no connection, and it cannot be kept until there is.
+    #[error(transparent)]
+    Offline(#[from] OfflineError),
+    /// What the offline store kept of it cannot be read.
+    #[error("the disk has damaged what was kept of the message; publish it again")]
+    Damaged,
     /// It cannot be packed.
     #[error(transparent)]
     Pack(#[from] PackError),

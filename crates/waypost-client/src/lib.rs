@@ -23,6 +23,9 @@
 //! Everything that waits is bounded: what is published and not finished
 //! ([`Builder::unfinished_max`]), what came and was not taken ([`Subscribe::capacity`]).
 //!
+//! [`Builder::offline`] keeps what is published without a connection, [`Publish::seal_for`] and
+//! [`Builder::keys`] seal and open end to end, [`Publish::compress`] packs.
+//!
 //! Inside, `core` is the state of one client and `desk`, `routes` its parts, without I/O;
 //! [`protocol`] is one connection's MQTT, [`door`] what lies below it, `driver` the task that moves
 //! bytes. Deliberately not here: anything a server does, and the command line (`waypost`).
@@ -51,6 +54,8 @@ mod driver;
 mod error;
 pub mod keys;
 mod message;
+mod offline;
+mod outbox;
 pub mod protocol;
 mod publish;
 mod routes;
@@ -68,6 +73,7 @@ pub use content::{ContentError, MessageError, PackError};
 pub use desk::{Granted, Notice, Published, Status};
 pub use error::{ConnectError, PublishError, SubscribeError};
 pub use message::Message;
+pub use offline::{FileStore, OfflineError, OfflineStore};
 pub use protocol::event::Closed;
 pub use publish::Publish;
 pub use routes::WhenFull;

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 use crate::content::Reading;
 use crate::core::Core;
 use crate::desk::{Notice, Status};
+use crate::outbox::Outbox;
 
 /// Told what happens to a client's connection.
 pub(crate) type Observer = Box<dyn Fn(&Notice) + Send + Sync>;
@@ -69,10 +70,16 @@ impl fmt::Debug for Shared {
 }
 
 /// What clients and subscriptions hold: when the last is dropped the client disconnects.
-#[derive(Debug)]
 pub(crate) struct Handle {
     pub(crate) shared: Arc<Shared>,
     pub(crate) reading: Reading,
+    pub(crate) outbox: Option<Arc<Outbox>>,
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
 }
 
 impl Drop for Handle {

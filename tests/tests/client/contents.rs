@@ -93,7 +93,7 @@ fn bombs_cost_the_one_who_takes_them_nothing() {
             .await
             .unwrap();
         let mut all = careful.subscribe("a").await.unwrap();
-        for length in [1_001, 100_000_000] {
+        for length in [1_001, 5_000_000] {
             let bomb = Publish::new("a", vec![0; length]).compress("zstd");
             careful.publish(bomb).await.unwrap();
             let error = error(&mut all).await;

@@ -10,6 +10,7 @@ mod contents;
 mod doors;
 mod errors;
 mod flow;
+mod offline;
 mod resumption;
 mod sessions;
 

@@ -51,6 +51,15 @@ impl Remains {
         in_flight.chain(self.waiting.iter().map(|message| message.tag))
     }
 
+    /// The messages published and not finished that may have to be sent again, in order.
+    pub fn messages(&self) -> impl Iterator<Item = &Waiting> {
+        let sent = self
+            .in_flight
+            .iter()
+            .filter_map(|sent| sent.message.as_ref());
+        sent.chain(&self.waiting)
+    }
+
     /// The messages that were never sent, in order.
     pub fn into_waiting(self) -> impl Iterator<Item = Waiting> {
         self.waiting.into_iter()
