@@ -34,6 +34,7 @@ use crate::policy::Policies;
 use crate::registrar::Registrar;
 use crate::restore::Restore;
 use crate::retained::RetainedStore;
+use crate::seal::IsSealed;
 use crate::session::{Delivery, Sessions};
 use crate::streams::Streams;
 use crate::sweep::Sweep;
@@ -59,6 +60,8 @@ pub struct BrokerConfig {
     pub streams: Arc<Streams>,
     /// What is to outlive the process is written to [`Effects::journal`].
     pub has_store: bool,
+    /// What policies that speak of sealed messages go by.
+    pub is_sealed: IsSealed,
     /// The same for all shards.
     pub numbers: Numbers,
 }
@@ -114,6 +117,7 @@ pub struct Broker {
     pub(crate) policies: Arc<Policies>,
     pub(crate) streams: Arc<Streams>,
     pub(crate) has_store: bool,
+    pub(crate) is_sealed: IsSealed,
     pub(crate) numbers: Numbers,
     pub(crate) held: HeldAnswers,
     pub(crate) calendar: Calendar,
@@ -178,6 +182,7 @@ impl Broker {
             policies: config.policies,
             streams: config.streams,
             has_store: config.has_store,
+            is_sealed: config.is_sealed,
             numbers: config.numbers,
             held: HeldAnswers::default(),
             calendar: Calendar::default(),

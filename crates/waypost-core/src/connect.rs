@@ -1,8 +1,7 @@
 //! CONNECT: from the first packet to CONNACK.
 
 use waypost_mqtt::{
-    ConnAck, Connect, Packet, Properties, Property, PropertyBuffer, ProtocolVersion, ReasonCode,
-    Role, decode,
+    ConnAck, Connect, Packet, Property, PropertyBuffer, ProtocolVersion, ReasonCode, Role, decode,
 };
 
 use crate::alias::AliasesOut;
@@ -14,6 +13,7 @@ use crate::events::Event;
 use crate::hash::shared_hash;
 use crate::journal::Until;
 use crate::permit::{Action, Authentication, Credentials, Verdict, Who};
+use crate::seal::Said;
 use crate::session::{Port, Session};
 use crate::timers::NEVER;
 use crate::topics::{has_reserved_property, is_server_topic, levels_exceed};
@@ -174,6 +174,23 @@ impl Broker {
                     self.park(id, waiting, out);
                     return;
                 }
+            }
+            let said = match connect.version {
+                ProtocolVersion::V5 => Said::In(will.properties),
+                _ => Said::Nowhere,
+            };
+            if let Some((reason, why)) = self.refuses_seal(will.topic.as_str(), will.payload, said)
+            {
+                let client_id = admission.assigned.as_deref().unwrap_or(connect.client_id);
+                let user = admission.user.as_deref();
+                let peer = self
+                    .connections
+                    .get(id)
+                    .and_then(|connection| connection.peer);
+                let why = why.text(&self.policies).into_owned();
+                self.announce_refused_for(client_id, user, peer, reason, &why, now, out);
+                self.refuse_for(id, reason, &why, now, out);
+                return;
             }
         }
         // 5 [MQTT-3.1.2-24], [MQTT-3.2.0-1]: who cannot be sent a CONNACK cannot be sent anything.
@@ -522,17 +539,29 @@ impl Broker {
         now: Now,
         out: &mut impl Effects,
     ) {
+        self.refuse_for(id, reason, "", now, out);
+    }
+
+    /// As [`Self::refuse`], with a Reason String; empty = none.
+    fn refuse_for(
+        &mut self,
+        id: ConnectionId,
+        reason: ReasonCode,
+        why: &str,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let mut buffer = PropertyBuffer::new();
+        if !why.is_empty() {
+            buffer.push(Property::ReasonString(why));
+        }
         // 5 [MQTT-3.2.2-6], 3.1.1 [MQTT-3.2.2-4]: Session Present 0.
-        let properties = Properties::EMPTY;
-        self.send(
-            id,
-            &Packet::ConnAck(ConnAck {
-                session_present: false,
-                reason,
-                properties,
-            }),
-            out,
-        );
+        let conn_ack = ConnAck {
+            session_present: false,
+            reason,
+            properties: buffer.as_properties(),
+        };
+        self.send(id, &Packet::ConnAck(conn_ack), out);
         self.break_off(id, now, out);
     }
 

@@ -70,6 +70,10 @@ counters! {
     publishes_denied,
     /// PUBLISH packets refused for a user property that is the server's.
     publishes_reserved_property,
+    /// Messages refused because their topic takes only sealed ones.
+    publishes_unsealed_refused,
+    /// Messages refused because their topic takes no sealed ones.
+    publishes_sealed_refused,
     /// Packets refused for more user properties than `user_properties_max`.
     user_properties_exceeded,
     /// Messages dropped because the client's Maximum Packet Size is less than they need.

@@ -74,7 +74,25 @@ impl Broker {
         now: Now,
         out: &mut impl Effects,
     ) {
-        let event = Event::Denied(reason.text());
+        self.announce_refused_for(client_id, user, peer, reason, reason.text(), now, out);
+    }
+
+    /// As [`Self::announce_refused`], with more than the reason's own words.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "who it was, and what was wrong with it"
+    )]
+    pub(crate) fn announce_refused_for(
+        &mut self,
+        client_id: &str,
+        user: Option<&str>,
+        peer: Option<SocketAddr>,
+        reason: ReasonCode,
+        why: &str,
+        now: Now,
+        out: &mut impl Effects,
+    ) {
+        let event = Event::Denied(why);
         if self.is_wanted(event.topic()) {
             let json = json(event, client_id, user, peer, reason, now);
             self.tell(event.topic(), &json, now, out);

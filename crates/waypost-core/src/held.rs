@@ -19,6 +19,7 @@ use crate::held_counts::{AllHeldCounts, HeldCounts};
 use crate::journal::{MessageId, Refusal, Stored, Ticket, Until};
 use crate::keep::PendingPublish;
 use crate::mail::Claim;
+use crate::seal::Why;
 use crate::session::ReceivedId;
 
 /// An answer to a client.
@@ -30,7 +31,7 @@ pub(crate) enum Answer {
         packet_id: PacketId,
         reason: ReasonCode,
         /// Reason String; empty = none.
-        why: &'static str,
+        why: Why,
     },
     /// PUBREC for a message that came again.
     Repeat { packet_id: PacketId },

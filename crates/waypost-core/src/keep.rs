@@ -23,6 +23,7 @@ use crate::mail::Origin;
 use crate::retained::owner_of;
 use crate::rows::WILL_KEY_BYTES;
 use crate::rows::message::{encode, expires_wall_ms};
+use crate::seal::Why;
 use crate::session::ReceivedId;
 use crate::topics::is_server_topic;
 use crate::unsettled::Settled;
@@ -366,7 +367,7 @@ impl Broker {
             qos,
             packet_id,
             reason,
-            why: "",
+            why: Why::NOTHING,
         };
         (self.recipient(id), Some(answer))
     }

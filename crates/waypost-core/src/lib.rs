@@ -66,6 +66,7 @@ mod retained;
 mod retained_request;
 pub mod rows;
 mod rules;
+mod seal;
 mod send;
 mod session;
 mod stored;
@@ -100,6 +101,7 @@ pub use policy::{
     Durability, LEVELS_MAX as POLICY_LEVELS_MAX, Policies, Policy, PolicyError,
     Sources as PolicySources, TopicPolicy,
 };
+pub use seal::{IsSealed, Seal};
 pub use streams::{STREAM_NAME_BYTES_MAX, Stream, Streams, StreamsError, is_stream_name};
 
 #[cfg(test)]

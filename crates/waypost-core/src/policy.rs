@@ -16,6 +16,7 @@ use waypost_mqtt::{Filter, Topic};
 
 use crate::filter_tree::FilterTree;
 use crate::journal::Until;
+use crate::seal::Seal;
 
 /// What holds for one topic or for one group's filter, every key resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct Policy {
     pub durability: Durability,
     /// Where a message goes that cannot be delivered; `None`: nowhere.
     pub dead_letter: Option<Arc<str>>,
+    /// Whether messages are sealed end to end.
+    pub seal: Seal,
 }
 
 /// What an acknowledgement means for those who are owed the message later.
@@ -72,6 +75,7 @@ impl Default for Policy {
             max_deliveries: 0,
             durability: Durability::default(),
             dead_letter: None,
+            seal: Seal::default(),
         }
     }
 }
@@ -89,6 +93,8 @@ pub struct TopicPolicy {
     pub durability: Option<Durability>,
     /// See [`Policy::dead_letter`]: a valid Topic Name, or nothing, where a less specific policy is not to hold.
     pub dead_letter: Option<Arc<str>>,
+    /// See [`Policy::seal`].
+    pub seal: Option<Seal>,
 }
 
 /// Why a list of policies cannot be used.
@@ -119,6 +125,7 @@ pub struct Policies {
     rows: Vec<TopicPolicy>,
     filters: FilterTree,
     has_dead_letters: bool,
+    has_seals: bool,
 }
 
 /// The policies by number, where they stand in the list they were made from, that gave each key; `None`: the default.
@@ -132,6 +139,8 @@ pub struct Sources {
     pub durability: Option<usize>,
     /// Who gave [`Policy::dead_letter`].
     pub dead_letter: Option<usize>,
+    /// Who gave [`Policy::seal`].
+    pub seal: Option<usize>,
 }
 
 impl Policies {
@@ -164,6 +173,10 @@ impl Policies {
                     "dead_letter",
                     disagrees(policy, twins, &policies, |said| said.dead_letter.clone()),
                 ),
+                (
+                    "seal",
+                    disagrees(policy, twins, &policies, |said| said.seal),
+                ),
             ];
             errors.extend(disagreements.into_iter().filter_map(|(key, first)| {
                 let policies = (first?, number);
@@ -174,6 +187,7 @@ impl Policies {
         if errors.is_empty() {
             Ok(Self {
                 has_dead_letters: policies.iter().any(|policy| policy.dead_letter.is_some()),
+                has_seals: policies.iter().any(|policy| policy.seal.is_some()),
                 rows: policies,
                 filters,
             })
@@ -220,6 +234,35 @@ impl Policies {
         self.has_dead_letters
     }
 
+    /// Whether any policy says whether messages are sealed.
+    #[inline]
+    pub(crate) fn has_seals(&self) -> bool {
+        self.has_seals
+    }
+
+    /// Whether messages with this topic are sealed, and the policy that says so; `None`: none does.
+    pub(crate) fn seal_of(&self, topic: Topic<'_>) -> Option<(Seal, usize)> {
+        let mut found = None;
+        let _ = self.filters.covering(topic.levels(), &mut |number| {
+            found = self
+                .rows
+                .get(number)
+                .and_then(|said| Some((said.seal?, number)));
+            if found.is_some() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        found
+    }
+
+    /// The filter of a policy, if that is what it says.
+    pub(crate) fn filter_that_says(&self, seal: Seal, number: usize) -> Option<&str> {
+        let said = self.rows.get(number)?;
+        (said.seal == Some(seal)).then_some(&said.filter)
+    }
+
     fn resolve<'a>(&self, levels: impl Iterator<Item = &'a str> + Clone) -> (Policy, Sources) {
         let mut policy = Policy::default();
         let mut sources = Sources::default();
@@ -236,6 +279,7 @@ impl Policies {
                 take(said.max_deliveries, number, value, source);
                 let (value, source) = (&mut policy.durability, &mut sources.durability);
                 take(said.durability, number, value, source);
+                take(said.seal, number, &mut policy.seal, &mut sources.seal);
                 // The text itself is taken at the end, once.
                 if said.dead_letter.is_some() {
                     sources.dead_letter.get_or_insert(number);
@@ -245,6 +289,7 @@ impl Policies {
                 && sources.max_deliveries.is_some()
                 && sources.durability.is_some()
                 && (sources.dead_letter.is_some() || !self.has_dead_letters)
+                && (sources.seal.is_some() || !self.has_seals)
             {
                 return ControlFlow::Break(());
             }

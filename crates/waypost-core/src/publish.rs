@@ -1,5 +1,7 @@
 //! PUBLISH from clients: checks, aliases, acknowledgement, and on to everybody.
 
+use std::sync::Arc;
+
 use waypost_mqtt::{Ack, Properties, Publish, QoS, ReasonCode};
 
 use crate::alias::AliasesIn;
@@ -14,13 +16,14 @@ use crate::keep::By;
 use crate::mail::Origin;
 use crate::permit::{Action, Verdict};
 use crate::rows::packet_key;
+use crate::seal::{Said, Why};
 use crate::session::{ReceivedId, Session};
 use crate::topics::{has_reserved_property, is_server_topic, levels_exceed};
 
 /// What becomes of a PUBLISH that breaks no rule of the protocol.
 enum Decision {
     Accept,
-    Refuse(ReasonCode, &'static str),
+    Refuse(ReasonCode, Why),
     Park,
 }
 
@@ -117,7 +120,7 @@ impl Broker {
             Ok(asked) => asked,
             Err((reason, why)) => {
                 self.counters.delayed_invalid += 1;
-                self.refuse_publish(id, slot, publish, reason, why, now, out);
+                self.refuse_publish(id, slot, publish, reason, why.into(), now, out);
                 return;
             }
         };
@@ -192,7 +195,7 @@ impl Broker {
         slot: u32,
         publish: &Publish<'_>,
         reason: ReasonCode,
-        why: &'static str,
+        why: Why,
         now: Now,
         out: &mut impl Effects,
     ) {
@@ -228,20 +231,26 @@ impl Broker {
     ) -> Decision {
         if is_server_topic(topic) {
             self.counters.publishes_denied += 1;
-            return Decision::Refuse(ReasonCode::NotAuthorized, "the topic is the server's");
+            return Decision::Refuse(
+                ReasonCode::NotAuthorized,
+                "the topic is the server's".into(),
+            );
         }
         if levels_exceed(topic, self.limits.topic_levels_max) {
             self.counters.topic_levels_exceeded += 1;
-            return Decision::Refuse(ReasonCode::TopicNameInvalid, "too many levels");
+            return Decision::Refuse(ReasonCode::TopicNameInvalid, "too many levels".into());
         }
         if !publish.properties.is_empty() {
             if has_reserved_property(publish.properties) {
                 self.counters.publishes_reserved_property += 1;
                 let why = "a user property that only the server gives";
-                return Decision::Refuse(ReasonCode::ImplementationSpecificError, why);
+                return Decision::Refuse(ReasonCode::ImplementationSpecificError, why.into());
             }
             if self.too_many_user_properties(publish.properties) {
-                return Decision::Refuse(ReasonCode::QuotaExceeded, "too many user properties");
+                return Decision::Refuse(
+                    ReasonCode::QuotaExceeded,
+                    "too many user properties".into(),
+                );
             }
         }
         let action = if publish.retain {
@@ -251,14 +260,23 @@ impl Broker {
         };
         match self.ask(id, slot, action, topic) {
             Verdict::Allow => {
+                let is_v5 = self.connections.get(id).is_some_and(Connection::is_v5);
+                let said = if is_v5 {
+                    Said::In(publish.properties)
+                } else {
+                    Said::Nowhere
+                };
+                if let Some((reason, why)) = self.refuses_seal(topic, publish.payload, said) {
+                    return Decision::Refuse(reason, why);
+                }
                 let refused = asked.and_then(|asked| self.refuses_delayed(asked, publish.payload));
                 refused.map_or(Decision::Accept, |(reason, why)| {
-                    Decision::Refuse(reason, why)
+                    Decision::Refuse(reason, why.into())
                 })
             }
             Verdict::Deny => {
                 self.counters.publishes_denied += 1;
-                Decision::Refuse(ReasonCode::NotAuthorized, "not permitted")
+                Decision::Refuse(ReasonCode::NotAuthorized, "not permitted".into())
             }
             Verdict::Pending => Decision::Park,
         }
@@ -327,7 +345,7 @@ impl Broker {
         slot: u32,
         id: ConnectionId,
         reason: ReasonCode,
-        why: &'static str,
+        why: Why,
         now: Now,
         out: &mut impl Effects,
     ) {
@@ -335,6 +353,8 @@ impl Broker {
             .connections
             .get(id)
             .and_then(|connection| connection.peer);
-        self.announce(Event::Denied(why), slot, peer, reason, now, out);
+        let policies = Arc::clone(&self.policies);
+        let text = why.text(&policies);
+        self.announce(Event::Denied(&text), slot, peer, reason, now, out);
     }
 }

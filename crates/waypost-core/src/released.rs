@@ -172,9 +172,10 @@ impl Broker {
                 why,
             } => {
                 let mut buffer = PropertyBuffer::new();
+                let why = why.text(&self.policies);
                 // 5 [MQTT-3.1.2-29]
                 if is_v5 && !why.is_empty() && connection.problem_information {
-                    buffer.push(Property::ReasonString(why));
+                    buffer.push(Property::ReasonString(&why));
                 }
                 // 3.1.1 [MQTT-3.3.5-2]: acknowledged as ever; the message went nowhere.
                 let reason = if is_v5 { reason } else { ReasonCode::Success };

@@ -1,6 +1,6 @@
 //! Wills: what a client wants said when its connection, or its session, ends without its word.
 
-use waypost_mqtt::{QoS, Will as WillPacket};
+use waypost_mqtt::{Properties, QoS, Will as WillPacket};
 
 use crate::broker::Broker;
 use crate::effects::{Effects, Message, Now, Payload};
@@ -9,6 +9,7 @@ use crate::keep::By;
 use crate::mail::Origin;
 use crate::permit::{Action, Verdict, Who};
 use crate::rows::{RowError, WILL_KEY_BYTES, WillNumber, WillRow, will_key};
+use crate::seal::Said;
 use crate::session::Session;
 use crate::timers::NEVER;
 
@@ -234,6 +235,14 @@ impl Broker {
         let publisher = session.publisher;
         if self.permit.check(&who, Action::WillFires, &will.topic) != Verdict::Allow {
             self.counters.wills_denied += 1;
+            self.delete_will_row(row, out);
+            return;
+        }
+        let said = Said::Perhaps(Properties::from_validated(&will.properties));
+        if self
+            .refuses_seal(&will.topic, &will.payload, said)
+            .is_some()
+        {
             self.delete_will_row(row, out);
             return;
         }

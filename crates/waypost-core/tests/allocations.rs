@@ -95,6 +95,7 @@ fn config() -> BrokerConfig {
         policies: std::sync::Arc::default(),
         streams: std::sync::Arc::default(),
         has_store: false,
+        is_sealed: |_| false,
         numbers: waypost_core::journal::Numbers::default(),
     }
 }
@@ -333,6 +334,7 @@ fn a_message_at_qos_0_with_streams_allocates_nothing() {
             BrokerConfig {
                 streams: streams.into(),
                 has_store: true,
+                is_sealed: |_| false,
                 ..config()
             },
             Box::new(AllowAll),

@@ -76,6 +76,7 @@ fn a_million_delayed_messages() {
                 policies: std::sync::Arc::default(),
                 streams: std::sync::Arc::default(),
                 has_store: true,
+                is_sealed: |_| false,
                 numbers: Numbers::default(),
             };
             let mut broker = Broker::new(config, Box::new(AllowAll), Box::new(AllowAll));

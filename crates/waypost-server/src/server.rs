@@ -263,6 +263,7 @@ fn start_shards<D: Disk>(
             policies: Arc::clone(config.topics.policies()),
             streams: Arc::clone(streams),
             has_store: true,
+            is_sealed: |payload| waypost_encrypt::check_sealed(payload).is_ok(),
             numbers: store.numbers.clone(),
         };
         let limits = shell_limits(config);

@@ -1,6 +1,6 @@
 //! The time of a delayed message comes.
 
-use waypost_mqtt::ReasonCode;
+use waypost_mqtt::{Properties, ReasonCode};
 
 use super::{AHEAD_MS, Deleting, Entry};
 use crate::broker::Broker;
@@ -11,6 +11,7 @@ use crate::mail::Origin;
 use crate::permit::{Action, Verdict, Who};
 use crate::rows::DelayedHead;
 use crate::rows::message::KeptMessage;
+use crate::seal::Said;
 
 impl Broker {
     /// Publishes what is due, as far as it was read, and reads what is due soon.
@@ -100,6 +101,15 @@ impl Broker {
             self.drop_delayed(entry, out);
             let reason = ReasonCode::NotAuthorized;
             self.announce_refused(head.client_id, head.user, head.address, reason, now, out);
+            return;
+        }
+        let said = Said::Perhaps(Properties::from_validated(kept.properties));
+        if !is_again && let Some((reason, why)) = self.refuses_seal(kept.topic, kept.payload, said)
+        {
+            self.drop_delayed(entry, out);
+            let why = why.text(&self.policies).into_owned();
+            let (client_id, user, address) = (head.client_id, head.user, head.address);
+            self.announce_refused_for(client_id, user, address, reason, &why, now, out);
             return;
         }
         self.counters.delayed_released += u64::from(!is_again);

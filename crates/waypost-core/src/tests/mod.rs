@@ -21,6 +21,7 @@ mod promises;
 mod properties;
 mod retained;
 mod rules;
+mod seals;
 mod sessions;
 mod shards;
 mod sharing;

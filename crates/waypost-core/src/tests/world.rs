@@ -130,6 +130,7 @@ impl World {
                     policies: Arc::default(),
                     streams: Arc::default(),
                     has_store: true,
+                    is_sealed: |payload| payload.starts_with(b"sealed"),
                     numbers: numbers.clone(),
                 };
                 let mut broker = Broker::new(config, permit, authenticate);

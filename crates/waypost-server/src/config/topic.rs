@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use waypost_balance::Strategy;
-use waypost_core::{Durability, Policies, Policy, PolicyError, TopicPolicy};
+use waypost_core::{Durability, Policies, Policy, PolicyError, Seal, TopicPolicy};
 use waypost_mqtt::{Filter, Topic};
 use waypost_store::{Partition, cache};
 
@@ -86,6 +86,7 @@ impl Topics {
             explained("max_deliveries", sources.max_deliveries),
             explained("durability", sources.durability),
             explained("dead_letter", sources.dead_letter),
+            explained("seal", sources.seal),
             // Who says nothing is with what store.cache says.
             cache.and_then(|_| explained("cache", cache)),
             cache_bytes.and_then(|_| explained("cache_bytes", cache_bytes)),
@@ -181,6 +182,7 @@ pub(super) struct Draft {
     max_deliveries: u32,
     durability: Durability,
     dead_letter: Option<Arc<str>>,
+    seal: Seal,
     cache: &'static str,
     cache_bytes: u64,
 }
@@ -199,6 +201,7 @@ impl From<Policy> for Draft {
             max_deliveries: policy.max_deliveries,
             durability: policy.durability,
             dead_letter: policy.dead_letter,
+            seal: policy.seal,
             cache: cache::default_strategy().name,
             cache_bytes: 0,
         }
@@ -216,6 +219,7 @@ impl Row<Draft> {
             dead_letter: self
                 .given("dead_letter")
                 .map(|_| value.dead_letter.clone().unwrap_or_default()),
+            seal: self.given("seal").map(|_| value.seal),
         }
     }
 
@@ -333,6 +337,7 @@ balance         "ordered"  policies.toml:9, filter "orders/eu/+"
 max_deliveries  5          policies.toml:5, filter "orders/#"
 durability      "sync"     default
 dead_letter     ""         default
+seal            "allowed"  default
 ```
 
 Where nobody says anything, a group goes by least-connections: among the strategies that need to be told nothing its 99th
@@ -403,6 +408,21 @@ pub(super) const TOPIC_KEYS: &[Key<Draft>] = &[
               counted.",
         example: r#""orders/dead""#,
         field: Field::OptionalTopic(|draft| &mut draft.dead_letter),
+    },
+    Key {
+        name: "seal",
+        doc: "Whether messages are sealed end to end (COSE; in MQTT 5 with Content Type application/cose): required: \
+              all others are refused; refused: they are refused; allowed, the default: as they come. Looked at by their \
+              structure alone, at PUBLISH and for wills, see [policies/seal.md](policies/seal.md).",
+        example: r#""required""#,
+        field: Field::Word(Word {
+            words: || Seal::ALL.map(Seal::name).to_vec(),
+            read: |draft| draft.seal.name(),
+            write: |draft, name| {
+                let found = Seal::ALL.iter().find(|one| one.name() == name);
+                found.map(|one| draft.seal = *one).is_some()
+            },
+        }),
     },
     Key {
         name: "cache",

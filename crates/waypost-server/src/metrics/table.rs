@@ -202,6 +202,8 @@ metrics! {
         publishes_unmatched: "Messages that matched nobody.",
         publishes_denied: "PUBLISH packets refused: the topic is the server's, or permission was denied.",
         publishes_reserved_property: "PUBLISH packets refused for a user property that is the server's.",
+        publishes_unsealed_refused: "Messages refused because their policy says seal = required and they are not sealed: PUBLISH packets, wills at CONNECT, wills and delayed messages at their time.",
+        publishes_sealed_refused: "Messages refused because their policy says seal = refused and they are sealed, counted alike.",
         user_properties_exceeded: "Packets refused for more user properties than limits.user_properties_max.",
         dropped_too_large: "Messages dropped because the client's Maximum Packet Size is less than they need.",
         packets_too_large: "Other packets dropped because the client's Maximum Packet Size is less than they need.",

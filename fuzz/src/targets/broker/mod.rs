@@ -101,6 +101,7 @@ impl World {
                 policies: std::sync::Arc::default(),
                 streams: std::sync::Arc::default(),
                 has_store: false,
+                is_sealed: |payload| payload.starts_with(b"sealed"),
                 numbers: waypost_core::journal::Numbers::default(),
             };
             Shard {

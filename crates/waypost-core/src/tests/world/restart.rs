@@ -49,6 +49,7 @@ impl World {
                     policies: Arc::clone(&self.policies),
                     streams: Arc::clone(&self.streams),
                     has_store: true,
+                    is_sealed: |payload| payload.starts_with(b"sealed"),
                     numbers: numbers.clone(),
                 };
                 Shard {

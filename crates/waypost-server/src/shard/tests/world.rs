@@ -55,6 +55,7 @@ impl World {
             policies: Arc::default(),
             streams: Arc::default(),
             has_store: false,
+            is_sealed: |_| false,
             numbers: waypost_core::journal::Numbers::default(),
         };
         let broker = Broker::new(config, Box::new(AllowAll), Box::new(AllowAll));
