@@ -242,12 +242,18 @@ impl Policies {
 
     /// Whether messages with this topic are sealed, and the policy that says so; `None`: none does.
     pub(crate) fn seal_of(&self, topic: Topic<'_>) -> Option<(Seal, usize)> {
+        self.first(topic, |number| Some((self.rows.get(number)?.seal?, number)))
+    }
+
+    /// What the most specific policy says that covers a topic and says anything, by its number.
+    pub fn first<T>(
+        &self,
+        topic: Topic<'_>,
+        mut said: impl FnMut(usize) -> Option<T>,
+    ) -> Option<T> {
         let mut found = None;
         let _ = self.filters.covering(topic.levels(), &mut |number| {
-            found = self
-                .rows
-                .get(number)
-                .and_then(|said| Some((said.seal?, number)));
+            found = said(number);
             if found.is_some() {
                 ControlFlow::Break(())
             } else {

@@ -34,6 +34,7 @@ mod socket;
 mod store;
 pub mod stream;
 mod threads;
+mod transcode;
 
 pub use client_report::ClientReport;
 pub use door::{

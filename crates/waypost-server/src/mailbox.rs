@@ -18,6 +18,7 @@ use crate::client_report::ClientQuestion;
 use crate::door::entrance::Place;
 use crate::socket::{Framing, Socket};
 use crate::stream::tls::Tls;
+use crate::transcode::{Codings, JobId, Worked};
 
 /// What reaches a shard from outside its own loop.
 pub(crate) enum Inbound {
@@ -33,7 +34,7 @@ pub(crate) enum Inbound {
     /// Messages of the server itself (`$SYS`), retained.
     System(Vec<(String, Vec<u8>)>),
     /// What the configuration says about topics from now on.
-    Policies(Arc<Policies>),
+    Policies(Arc<Policies>, Arc<Codings>),
     /// What an operator wants to know of a client.
     Client(ClientQuestion),
     /// Other judges, for other rules.
@@ -56,6 +57,8 @@ pub(crate) enum Inbound {
     Streams(Arc<Streams>),
     /// The answer of a stream.
     StreamAnswer(ReaderId, StreamAnswer),
+    /// What became of a payload that a worker had.
+    Transcoded(JobId, Worked),
     /// Say goodbye to every client and end.
     Drain,
 }
@@ -181,7 +184,7 @@ impl Inbound {
             Self::Mail { batch, .. } => batch.bytes(),
             Self::Handover(_)
             | Self::System(_)
-            | Self::Policies(_)
+            | Self::Policies(..)
             | Self::Client(_)
             | Self::Rules(..)
             | Self::Verdict(..)
@@ -192,6 +195,8 @@ impl Inbound {
             | Self::MessageRead(..)
             | Self::Streams(..)
             | Self::StreamAnswer(..)
+            // And what is transcoded by what may wait for it.
+            | Self::Transcoded(..)
             | Self::Drain => 0,
         }
     }

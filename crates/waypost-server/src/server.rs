@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::{Receiver, channel};
 use waypost_balance::UnknownStrategy;
-use waypost_core::{Broker, BrokerConfig, Policies, RetainedClock, ShardId, Streams};
+use waypost_core::{Broker, BrokerConfig, RetainedClock, ShardId, Streams};
 use waypost_store::Disk;
 
 use crate::auth::{Users, UsersFileError, UsersHandle};
 use crate::client_report::{ClientQuestion, ClientReport};
-use crate::config::{Config, Protocol};
+use crate::config::{Config, Protocol, Topics};
 use crate::control::{BackUp, Upgraded};
 use crate::door::entrance::Entrance;
 use crate::door::gate::Gate;
@@ -27,6 +27,7 @@ use crate::shard::{Shard, ShardPort, ShellLimits};
 use crate::socket::{Framing, Socket};
 use crate::store::{self, ClockTrust, OpenError, OpenStore, ServedStreams, StorePort};
 use crate::threads::Threads;
+use crate::transcode::{Coder, CoderLimits, Workers, start_workers};
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -250,6 +251,8 @@ fn start_shards<D: Disk>(
     let clock = RetainedClock::default();
     let (tell_restored, restored) = std::sync::mpsc::channel();
     let mut waiting = Vec::new();
+    let (workers, jobs) = Workers::new(config.shell.transcode_waiting_bytes_max);
+    start_workers(&jobs, &mailboxes, threads).map_err(cannot_start("a transcoding thread"))?;
     let (past, portions) = Past::new(shards);
     let each = ports.into_iter().zip(portions).zip(&stats.shards);
     for (index, ((port, portions), shard_stats)) in (0..shards).zip(each) {
@@ -267,6 +270,14 @@ fn start_shards<D: Disk>(
             numbers: store.numbers.clone(),
         };
         let limits = shell_limits(config);
+        let codings = Arc::clone(config.topics.codings());
+        let coder_limits = CoderLimits {
+            unpacked_bytes_max: config
+                .shell
+                .transcoded_bytes_max
+                .min(limits.packet_bytes_max),
+        };
+        let workers = workers.clone();
         let (mailboxes, stats) = (Arc::clone(&mailboxes), Arc::clone(shard_stats));
         let store_port = store_port.clone();
         let tell_restored = tell_restored.clone();
@@ -277,7 +288,10 @@ fn start_shards<D: Disk>(
         threads
             .spawn(format!("shard-{index}"), move || {
                 let broker = Broker::new(broker_config, permit, authenticate);
-                let mut shard = Shard::new(id, port, mailboxes, store_port, broker, limits, stats);
+                let coder = Coder::new(id, codings, coder_limits, workers);
+                let mut shard = Shard::new(
+                    id, port, mailboxes, store_port, broker, limits, stats, coder,
+                );
                 shard.restore(&portions)?;
                 drop(portions);
                 // One that fails is missed as soon as all others have said that they have not.
@@ -290,7 +304,7 @@ fn start_shards<D: Disk>(
             })
             .map_err(cannot_start("a shard's thread"))?;
     }
-    drop(tell_restored);
+    drop((tell_restored, workers));
     if let Err(error) = past.tell(&store.store) {
         log::error!("the store cannot be read: {error}");
     }
@@ -416,10 +430,11 @@ impl Handle {
     }
 
     /// Tells every shard what the configuration says about topics from now on.
-    fn set_policies(&self, policies: &Arc<Policies>) {
+    fn set_policies(&self, topics: &Topics) {
         for mailbox in self.mailboxes.iter() {
             // A waker fails only when the shard is gone, and its groups with it.
-            let _ = mailbox.send([Inbound::Policies(Arc::clone(policies))]);
+            let (policies, codings) = (topics.policies(), topics.codings());
+            let _ = mailbox.send([Inbound::Policies(Arc::clone(policies), Arc::clone(codings))]);
         }
     }
 
@@ -455,7 +470,7 @@ impl Handle {
 
     /// Takes over what can change while the server runs; what cannot be used is returned, and the old stays.
     pub fn reload(&self, config: &Config) -> Vec<String> {
-        self.set_policies(config.topics.policies());
+        self.set_policies(&config.topics);
         let mut problems = door::reload(&self.doors, config, &self.stats);
         problems.extend(self.users.reload(config));
         problems.extend(self.set_streams(config).err());

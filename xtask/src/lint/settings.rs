@@ -6,9 +6,10 @@ use crate::{
     rust_source,
 };
 
-/// The table of settings, and the part of it that has a file of its own.
+/// The table of settings, and the parts of it that have files of their own.
 const TABLE: &str = "crates/waypost-server/src/config/settings.rs";
 const STORE: &str = "crates/waypost-server/src/config/store.rs";
+const TRANSCODE: &str = "crates/waypost-server/src/config/transcode.rs";
 /// The tables of keys of `[[listener]]`, `[[stream]]`, `[[topic]]`: arrays of tables, which only a file has.
 const ARRAYS: &[(&str, &str)] = &[
     ("listener", "crates/waypost-server/src/config/door.rs"),
@@ -23,7 +24,7 @@ pub fn check(repository: &Repository) -> Vec<Finding> {
     let page = repository.file(PAGE).map_or("", |file| file.text.as_str());
     let tests = test_code(repository, READING);
     let mut findings = Vec::new();
-    let tables = [TABLE, STORE]
+    let tables = [TABLE, STORE, TRANSCODE]
         .into_iter()
         .filter_map(|path| repository.file(path));
     let all = tables.flat_map(|table| {

@@ -184,8 +184,7 @@ fn a_will_is_refused_at_connect() {
     world.subscribe(watcher, "$events/client/denied", 0);
     let (client, answer) = world.try_connect(&v5("c").will("will/t", "plain", 0, false));
     assert!(
-        answer.starts_with("CONNACK 83")
-            && answer.contains("the policy of will/# takes only"),
+        answer.starts_with("CONNACK 83") && answer.contains("the policy of will/# takes only"),
         "{answer}"
     );
     assert!(world.is_closed(client));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use waypost_compress::Stages;
 use waypost_core::POLICY_LEVELS_MAX;
 
 use super::literal::{self, Literal};
@@ -33,6 +34,8 @@ pub(super) enum Field<C> {
     Filters(fn(&mut C) -> &mut Vec<String>),
     StreamName(fn(&mut C) -> &mut String),
     Retention(fn(&mut C) -> &mut Retention),
+    /// Strategies of the compress family, with `+` between them.
+    Stages(fn(&mut C) -> &mut Option<Stages>),
     Word(Word<C>),
 }
 
@@ -129,6 +132,12 @@ impl<C: Clone> Field<C> {
             Field::Filter(field) | Field::StreamName(field) => literal::quoted(field(&mut copy)),
             Field::Filters(field) => list(field(&mut copy).iter()),
             Field::Retention(field) => list(field(&mut copy).show()),
+            Field::Stages(field) => {
+                let stages = field(&mut copy).take();
+                literal::quoted(
+                    &stages.map_or_else(|| "identity".to_owned(), |one| one.to_string()),
+                )
+            }
             Field::Word(word) => literal::quoted((word.read)(config)),
         }
     }
@@ -177,6 +186,12 @@ impl<C: Clone> Field<C> {
             Field::Retention(field) => put(
                 field(config),
                 value.list().and_then(|items| Retention::read(&items)),
+            ),
+            Field::Stages(field) => put(
+                field(config),
+                value
+                    .text()
+                    .and_then(|text| Stages::parse(text).ok().map(Some)),
             ),
             Field::Word(word) => value.word().is_some_and(|text| (word.write)(config, text)),
         }
@@ -228,6 +243,11 @@ impl<C: Clone> Field<C> {
                  or a list with at most one of each; none of them 0"
                     .to_owned()
             }
+            Field::Stages(_) => format!(
+                "one of {}, or two or three different ones with + between them (auto and identity only alone, \
+                 zstd-dict only first)",
+                waypost_names::names(waypost_compress::registry()).join(", ")
+            ),
             Field::Word(word) => format!("one of {}", (word.words)().join(", ")),
         }
     }

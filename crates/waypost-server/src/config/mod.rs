@@ -22,6 +22,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod topic;
+mod transcode;
 mod validate;
 mod words;
 
@@ -151,6 +152,10 @@ pub struct ShellLimits {
     pub outboxes_bytes_max: usize,
     /// Bytes waiting in one mailbox between two shards; beyond it the sender's clients are not read.
     pub mailbox_bytes_max: usize,
+    /// The most that a payload is unpacked to for subscribers; one that would be larger stays as it came.
+    pub transcoded_bytes_max: usize,
+    /// Bytes of payloads that wait to be transcoded; beyond it a shard does it by itself.
+    pub transcode_waiting_bytes_max: usize,
 }
 
 impl Default for ShellLimits {
@@ -166,6 +171,8 @@ impl Default for ShellLimits {
             receive_bytes_max: 256 << 20,
             outboxes_bytes_max: 512 << 20,
             mailbox_bytes_max: 16 << 20,
+            transcoded_bytes_max: 16 << 20,
+            transcode_waiting_bytes_max: 64 << 20,
         }
     }
 }

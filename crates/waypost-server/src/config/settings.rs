@@ -3,7 +3,7 @@
 use super::door::ClientCertificates;
 use super::field::{Field, Number, Word, duration, number, seconds};
 use super::setting::{Reload, Setting};
-use super::{store, words};
+use super::{store, transcode, words};
 
 /// More shards than this serve nobody: each costs a thread and a mailbox to every other.
 pub(super) const SHARDS_MAX: u16 = 256;
@@ -518,6 +518,8 @@ pub const SETTINGS: &[Setting] = &[
         flag: None,
         field: Field::Count(number!(1, 65_535, limits.group_credit_max)),
     },
+    transcode::TRANSCODED_BYTES_MAX,
+    transcode::TRANSCODE_WAITING_BYTES_MAX,
     store::GROUP_WINDOW_MESSAGES_MAX,
     store::GROUP_WINDOW_BYTES_MAX,
     store::DELAYED_MESSAGES_MAX,

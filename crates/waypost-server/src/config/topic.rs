@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use waypost_balance::Strategy;
+use waypost_compress::Stages;
 use waypost_core::{Durability, Policies, Policy, PolicyError, Seal, TopicPolicy};
 use waypost_mqtt::{Filter, Topic};
 use waypost_store::{Partition, cache};
@@ -12,12 +13,14 @@ use super::array::{Key, Row};
 use super::error::{Origin, Problem};
 use super::field::{Field, Number, Word, number};
 use super::literal;
+use crate::transcode::{Codings, Said};
 
 /// `[[topic]]`: what holds for the topics of some filters.
 #[derive(Clone, Debug, Default)]
 pub struct Topics {
     rows: Vec<Row<Draft>>,
     policies: Arc<Policies>,
+    codings: Arc<Codings>,
     /// Some row says something about the store's message cache.
     has_partitions: bool,
 }
@@ -41,6 +44,11 @@ impl Topics {
         &self.policies
     }
 
+    /// What of them says how payloads are packed between clients, for the shards.
+    pub(crate) fn codings(&self) -> &Arc<Codings> {
+        &self.codings
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -62,12 +70,11 @@ impl Topics {
                 .copied()
                 .find(|number| self.says(*number, key))
         };
-        let (cache, cache_bytes) = (said("cache"), said("cache_bytes"));
-        if let Some(row) = cache.and_then(|number| self.rows.get(number)) {
-            resolved.cache = row.value.cache;
-        }
-        if let Some(row) = cache_bytes.and_then(|number| self.rows.get(number)) {
-            resolved.cache_bytes = row.value.cache_bytes;
+        let own = OWN_KEYS.map(|own| (own, said(own.key)));
+        for (own, number) in &own {
+            if let Some(row) = number.and_then(|number| self.rows.get(number)) {
+                (own.copy)(&row.value, &mut resolved);
+            }
         }
         let explained = |name: &str, source: Option<usize>| {
             let key = TOPIC_KEYS.iter().find(|key| key.name == name)?;
@@ -81,19 +88,17 @@ impl Topics {
                 filter: row.map(|row| row.value.filter.clone()),
             })
         };
-        [
+        let of_core = [
             explained("balance", sources.balance),
             explained("max_deliveries", sources.max_deliveries),
             explained("durability", sources.durability),
             explained("dead_letter", sources.dead_letter),
             explained("seal", sources.seal),
-            // Who says nothing is with what store.cache says.
-            cache.and_then(|_| explained("cache", cache)),
-            cache_bytes.and_then(|_| explained("cache_bytes", cache_bytes)),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+        ];
+        // Who says nothing of these is with what others say, or with nobody.
+        let own = own.iter().filter(|(_, number)| number.is_some());
+        let own = own.map(|(own, number)| explained(own.key, *number));
+        of_core.into_iter().chain(own).flatten().collect()
     }
 
     /// The partition of the store's message cache that messages with this topic are in; `None`: the node's own.
@@ -134,6 +139,13 @@ impl Topics {
             .collect()
     }
 
+    /// What the policies say, written out, of the keys that the core does not know.
+    fn own_words(&self) -> Vec<[Option<String>; OWN_KEYS.len()]> {
+        let rows = self.rows.iter();
+        rows.map(|row| OWN_KEYS.map(|own| row.given(own.key).map(|_| (own.value)(&row.value))))
+            .collect()
+    }
+
     fn says(&self, number: usize, key: &str) -> bool {
         let row = self.rows.get(number);
         row.is_some_and(|row| row.given(key).is_some())
@@ -143,18 +155,23 @@ impl Topics {
     pub(super) fn new(rows: Vec<Row<Draft>>, problems: &mut Vec<Problem>) -> Self {
         let mut rows = rows;
         rows.retain(|row| row.check(problems));
-        for (key, value) in CACHE_KEYS {
-            check_agreement(&rows, key, value, problems);
+        for own in OWN_KEYS {
+            check_agreement(&rows, own, problems);
         }
         let has_partitions = rows
             .iter()
-            .any(|row| CACHE_KEYS.iter().any(|(key, _)| row.given(key).is_some()));
+            .any(|row| row.given("cache").is_some() || row.given("cache_bytes").is_some());
         match Policies::new(rows.iter().map(Row::policy).collect()) {
-            Ok(policies) => Self {
-                policies: Arc::new(policies),
-                rows,
-                has_partitions,
-            },
+            Ok(policies) => {
+                let policies = Arc::new(policies);
+                let said = rows.iter().map(Row::coding).collect();
+                Self {
+                    codings: Arc::new(Codings::new(Arc::clone(&policies), said)),
+                    policies,
+                    rows,
+                    has_partitions,
+                }
+            }
             Err(errors) => {
                 problems.extend(errors.iter().filter_map(|error| problem(error, &rows)));
                 Self::default()
@@ -167,7 +184,7 @@ impl Topics {
 impl PartialEq for Topics {
     fn eq(&self, other: &Self) -> bool {
         let policies = |topics: &Self| topics.rows.iter().map(Row::policy).collect::<Vec<_>>();
-        policies(self) == policies(other) && self.acts_at_start() == other.acts_at_start()
+        policies(self) == policies(other) && self.own_words() == other.own_words()
     }
 }
 
@@ -185,6 +202,8 @@ pub(super) struct Draft {
     seal: Seal,
     cache: &'static str,
     cache_bytes: u64,
+    transcode: bool,
+    compress: Option<Stages>,
 }
 
 impl Default for Draft {
@@ -204,6 +223,8 @@ impl From<Policy> for Draft {
             seal: policy.seal,
             cache: cache::default_strategy().name,
             cache_bytes: 0,
+            transcode: false,
+            compress: None,
         }
     }
 }
@@ -220,6 +241,13 @@ impl Row<Draft> {
                 .given("dead_letter")
                 .map(|_| value.dead_letter.clone().unwrap_or_default()),
             seal: self.given("seal").map(|_| value.seal),
+        }
+    }
+
+    fn coding(&self) -> Said {
+        Said {
+            transcode: self.given("transcode").map(|_| self.value.transcode),
+            compress: self.value.compress.clone(),
         }
     }
 
@@ -249,17 +277,48 @@ impl Row<Draft> {
     }
 }
 
-/// The value of a key of a policy, as text.
-type Value = fn(&Draft) -> String;
+/// A key that the core knows nothing of.
+#[derive(Clone, Copy)]
+struct OwnKey {
+    key: &'static str,
+    /// Its value, as text.
+    value: fn(&Draft) -> String,
+    /// Takes it over from the policy that says it.
+    copy: fn(&Draft, &mut Draft),
+}
 
-/// The keys that say where the store's message cache keeps a message.
-const CACHE_KEYS: [(&str, Value); 2] = [
-    ("cache", |draft| draft.cache.to_owned()),
-    ("cache_bytes", |draft| draft.cache_bytes.to_string()),
+/// Where the store's message cache keeps a message, and how payloads are packed.
+const OWN_KEYS: [OwnKey; 4] = [
+    OwnKey {
+        key: "cache",
+        value: |draft| draft.cache.to_owned(),
+        copy: |from, to| to.cache = from.cache,
+    },
+    OwnKey {
+        key: "cache_bytes",
+        value: |draft| draft.cache_bytes.to_string(),
+        copy: |from, to| to.cache_bytes = from.cache_bytes,
+    },
+    OwnKey {
+        key: "compress",
+        value: |draft| {
+            draft
+                .compress
+                .as_ref()
+                .map_or_else(String::new, Stages::to_string)
+        },
+        copy: |from, to| to.compress = from.compress.clone(),
+    },
+    OwnKey {
+        key: "transcode",
+        value: |draft| draft.transcode.to_string(),
+        copy: |from, to| to.transcode = from.transcode,
+    },
 ];
 
 /// Policies with one filter must not say different things.
-fn check_agreement(rows: &[Row<Draft>], key: &str, value: Value, problems: &mut Vec<Problem>) {
+fn check_agreement(rows: &[Row<Draft>], own: OwnKey, problems: &mut Vec<Problem>) {
+    let OwnKey { key, value, .. } = own;
     let mut first = HashMap::new();
     for row in rows {
         let Some(origin) = row.given(key) else {
@@ -423,6 +482,21 @@ pub(super) const TOPIC_KEYS: &[Key<Draft>] = &[
                 found.map(|one| draft.seal = *one).is_some()
             },
         }),
+    },
+    Key {
+        name: "transcode",
+        doc: "Whether a subscriber that did not accept a message's content-encoding (User Property accept-encoding of \
+              its CONNECT) gets it unpacked, and one that accepts what compress says gets it packed, see \
+              [policies/transcode.md](policies/transcode.md). Default: false, payloads and properties pass untouched.",
+        example: "true",
+        field: Field::Fact(|draft| &mut draft.transcode),
+    },
+    Key {
+        name: "compress",
+        doc: "How these messages are packed: a strategy of `waypost strategies compress`, or up to three with + between \
+              them; identity: not at all. It acts with transcode = true, for subscribers that accept it.",
+        example: r#""zstd""#,
+        field: Field::Stages(|draft| &mut draft.compress),
     },
     Key {
         name: "cache",

@@ -285,6 +285,19 @@ metrics! {
         read_errors: "Connections whose reading failed.",
         write_errors: "Connections whose writing failed.",
         store_rows_unreadable: "Rows of the store that could not be read at the start; they were left out.",
+        transcode_unpacked: "Payloads unpacked for subscribers that did not accept their content-encoding, each once for a shard's subscribers.",
+        transcode_unpacked_bytes_in: "Bytes of these as they came.",
+        transcode_unpacked_bytes_out: "Bytes of these, unpacked.",
+        transcode_packed: "Payloads packed for subscribers that accept their policy's compress, each once for a shard's subscribers.",
+        transcode_packed_bytes_in: "Bytes of these as they came.",
+        transcode_packed_bytes_out: "Bytes of these, packed.",
+        transcode_not_shorter: "Payloads left as they are because packing does not make them shorter.",
+        transcode_undecodable: "Payloads forwarded as they came because they are not what their content-encoding says.",
+        transcode_bombs: "Payloads forwarded as they came because they would be unpacked to more than limits.transcoded_bytes_max.",
+        transcode_unknown_encodings: "Messages forwarded as they came because no strategy has their content-encoding.",
+        transcode_too_large: "Deliveries of messages as they came because the client's Maximum Packet Size is less than they need unpacked.",
+        transcode_off_loop: "Payloads given to a transcoding thread because of their size.",
+        transcode_workers_full: "Payloads transcoded by the shard itself because limits.transcode_waiting_bytes_max was reached.",
         tls_errors: "Connections closed after their handshake because TLS could not go on: a record that cannot be opened, an alert.",
         websocket_errors: "Connections closed for a WebSocket frame against RFC 6455, or with text.",
     }
@@ -304,6 +317,7 @@ metrics! {
         delayed_messages: "Delayed messages that wait for their time.",
         answers_waiting: "Acknowledgements that wait until what they promise is kept.",
         outbox_bytes: "Bytes that wait in outboxes.",
+        transcode_waiting: "Payloads that transcoding threads have, or that wait for one.",
         receive_bytes: "Memory held for packets that have not arrived whole, in bytes.",
     }
     server {

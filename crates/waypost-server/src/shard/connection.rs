@@ -6,10 +6,12 @@ use std::rc::Rc;
 
 use waypost_mqtt::ProtocolVersion;
 
+use super::later::Later;
 use super::layers::{LayerBuffers, Layers, Plain};
 use super::outbox::Outbox;
 use crate::door::entrance::Place;
 use crate::socket::Socket;
+use crate::transcode::Accepted;
 
 /// A packet of at least this many bytes gets a buffer of its own as soon as its length is known;
 /// the beginning of a smaller one is copied in front of the next read. This bounds what one-byte
@@ -36,6 +38,8 @@ pub(super) struct Connection {
     /// Given back when the socket closes.
     _place: Place,
     pub(super) outbox: Outbox,
+    /// What comes after that, when a payload is transcoded.
+    pub(super) later: Option<Box<Later>>,
     /// What lies between the socket and MQTT, if anything.
     pub(super) layers: Option<Box<Layers>>,
     /// Bytes read but not handled: the beginning of a packet, or what came while parked.
@@ -48,6 +52,10 @@ pub(super) struct Connection {
     /// QoS 0 messages dropped because this client does not read.
     pub(super) qos0_dropped: u32,
     pub(super) version: ProtocolVersion,
+    /// The encodings of payloads that it said it accepts.
+    pub(super) accepted: Accepted,
+    /// Its Maximum Packet Size.
+    pub(super) packet_bytes_max: u32,
     /// A first packet has come; it settled the version.
     pub(super) greeted: bool,
     pub(super) state: ConnectionState,
@@ -90,6 +98,9 @@ impl Connection {
             socket,
             _place: place,
             outbox: Outbox::default(),
+            later: None,
+            accepted: Accepted::default(),
+            packet_bytes_max: u32::MAX,
             layers,
             unread: None,
             large: None,
@@ -109,9 +120,31 @@ impl Connection {
         }
     }
 
+    /// Bytes of packets that wait, for their turn or for a payload.
+    #[inline]
+    pub(super) fn outbox_len(&self) -> usize {
+        self.outbox.len() + self.later.as_ref().map_or(0, |later| later.len())
+    }
+
+    /// Where packets are appended; [`Self::grow`] is to be told how many bytes.
+    #[inline]
+    pub(super) fn tail(&mut self) -> &mut Outbox {
+        match self.later.as_deref_mut().and_then(Later::tail) {
+            Some(tail) => tail,
+            None => &mut self.outbox,
+        }
+    }
+
+    #[inline]
+    pub(super) fn grow(&mut self, bytes: usize) {
+        if let Some(later) = &mut self.later {
+            later.grow(bytes);
+        }
+    }
+
     /// Bytes that wait to be written, in whatever shape.
     pub(super) fn waiting_len(&self) -> usize {
-        self.outbox.len() + self.layers.as_ref().map_or(0, |layers| layers.wire_len())
+        self.outbox_len() + self.layers.as_ref().map_or(0, |layers| layers.wire_len())
     }
 
     /// Reads once: first what is missing of a large packet, then into `buffer` behind `offset`.

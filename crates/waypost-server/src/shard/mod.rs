@@ -9,8 +9,10 @@
 //! accepting (`listener`).
 
 mod clock;
+mod coding;
 mod connection;
 pub(crate) mod journal;
+mod later;
 mod layers;
 mod outbox;
 mod outlets;
@@ -33,6 +35,7 @@ use crate::client_report::{ClientQuestion, ClientReport};
 use crate::mailbox::{Handover, Inbound, Mailbox};
 use crate::metrics::{Gauges, ShardStats};
 use crate::store::StorePort;
+use crate::transcode::Coder;
 use clock::Clock;
 use connection::Connection;
 use journal::ShardJournal;
@@ -132,6 +135,7 @@ impl Shard {
         broker: Broker,
         limits: ShellLimits,
         stats: Arc<ShardStats>,
+        coder: Coder,
     ) -> Self {
         let clock = Clock::start(store.wall);
         Self {
@@ -144,6 +148,7 @@ impl Shard {
                 ShardJournal::new(id, store.intake),
                 OutboxBounds::of(&limits),
                 POOL_BYTES_MAX,
+                coder,
             ),
             mailboxes,
             limits,
@@ -233,6 +238,7 @@ impl Shard {
             retained_bytes: self.broker.retained_bytes() as u64,
             answers_waiting: self.broker.answers_waiting() as u64,
             outbox_bytes: self.outlets.outbox_bytes as u64,
+            transcode_waiting: self.outlets.coder.waiting() as u64,
             receive_bytes: self.receive_bytes as u64,
         };
         self.stats
@@ -304,7 +310,9 @@ impl Shard {
                         );
                     }
                 }
-                Inbound::Policies(policies) => {
+                Inbound::Transcoded(job, worked) => self.outlets.settle_coded(job, worked),
+                Inbound::Policies(policies, codings) => {
+                    self.outlets.coder.adopt(codings);
                     self.broker
                         .handle_policies(policies, self.now, &mut self.outlets);
                 }
@@ -384,7 +392,7 @@ impl Shard {
             subscriptions: client.subscriptions,
             queued: client.queued,
             in_flight: client.in_flight,
-            outbox_bytes: connection.map_or(0, |connection| connection.outbox.len()),
+            outbox_bytes: connection.map_or(0, Connection::outbox_len),
             dropped_queue_full: client.dropped,
             dropped_outbox_full: connection.map_or(0, |connection| connection.qos0_dropped.into()),
         };

@@ -136,6 +136,28 @@ impl Outbox {
         });
     }
 
+    /// Appends all of another outbox that nothing was written of; its memory goes to the pool.
+    pub(super) fn append(&mut self, mut other: Self, pool: &mut BufferPool) {
+        let at = self.run.len();
+        if at == 0 && self.shared.is_none() {
+            self.release(pool);
+            *self = other;
+            return;
+        }
+        self.run(pool).extend_from_slice(&other.run);
+        if let Some(pieces) = other.shared.take() {
+            let shared = self.shared.get_or_insert_default();
+            shared.bytes += pieces.bytes;
+            shared
+                .pieces
+                .extend(pieces.pieces.into_iter().map(|piece| SharedPiece {
+                    at: at + piece.at,
+                    ..piece
+                }));
+        }
+        other.release(pool);
+    }
+
     /// Writes as much as the socket takes; when everything is written the memory goes back to
     /// the pool.
     pub(super) fn write_to(

@@ -14,6 +14,7 @@ use super::layers::{LayerBuffers, Layers};
 use super::outbox::BufferPool;
 use super::{READ_BUFFER_BYTES, ShellLimits};
 use crate::metrics::ShellCounters;
+use crate::transcode::Coder;
 
 /// From this size on a payload that several connections get is referred to instead of copied.
 const SHARED_PAYLOAD_BYTES_MIN: usize = 4 * 1024;
@@ -36,6 +37,7 @@ pub(super) struct Outlets {
     /// Bytes that wait in all outboxes, those that are made into frames and records included.
     pub(super) outbox_bytes: usize,
     pub(super) bounds: OutboxBounds,
+    pub(super) coder: Coder,
     /// The publish being delivered, encoded once per form that its targets ask for.
     encoded: Encoded,
 }
@@ -83,6 +85,7 @@ impl Outlets {
         journal: ShardJournal,
         bounds: OutboxBounds,
         pool_bytes_max: usize,
+        coder: Coder,
     ) -> Self {
         Self {
             journal,
@@ -96,6 +99,7 @@ impl Outlets {
             layer_buffers: LayerBuffers::new(READ_BUFFER_BYTES),
             outbox_bytes: 0,
             bounds,
+            coder,
             encoded: Encoded::default(),
         }
     }
@@ -130,8 +134,8 @@ impl Outlets {
             let written = connection
                 .outbox
                 .write_to(&mut connection.socket, &mut self.pool);
-            let left = connection.outbox.len();
-            connection.blocked = left > 0 && written.is_ok();
+            let left = connection.outbox_len();
+            connection.blocked = connection.outbox.len() > 0 && written.is_ok();
             self.outbox_bytes -= waiting - left;
             self.counters.bytes_sent += (waiting - left) as u64;
             return written;
@@ -157,7 +161,8 @@ impl Outlets {
         if let Some(connection) = self.connections.get_mut(index)
             && !connection.layers.as_deref().is_some_and(is_promised)
         {
-            self.outbox_bytes -= connection.outbox.len();
+            self.outbox_bytes -= connection.outbox_len();
+            connection.later = None;
             connection.outbox.release(&mut self.pool);
         }
     }
@@ -174,7 +179,7 @@ impl Outlets {
         let Some(connection) = self.connections.get_mut(index) else {
             return false;
         };
-        let before = connection.outbox.len();
+        let before = connection.outbox_len();
         if before <= bytes_max {
             return true;
         }
@@ -183,18 +188,21 @@ impl Outlets {
         }
         let layers = connection.layers.as_ref();
         let promised = layers.map_or(0, |layers| layers.promised_len());
-        let dropped =
-            connection
-                .outbox
-                .drop_oldest_qos0(bytes_max / 4 * 3, promised, connection.version);
-        let left = connection.outbox.len();
+        // What comes later stays: what it waits for is about to come.
+        let stays = before - connection.outbox.len();
+        let dropped = connection.outbox.drop_oldest_qos0(
+            (bytes_max / 4 * 3).saturating_sub(stays),
+            promised,
+            connection.version,
+        );
+        let left = connection.outbox_len();
         connection.only_owed = left > bytes_max;
         self.outbox_bytes -= before - left;
         self.count_dropped(index, dropped);
         left <= bytes_max
     }
 
-    fn count_dropped(&mut self, index: usize, count: usize) {
+    pub(super) fn count_dropped(&mut self, index: usize, count: usize) {
         self.counters.dropped_qos0_outbox += count as u64;
         if let Some(connection) = self.connections.get_mut(index) {
             let count = u32::try_from(count).unwrap_or(u32::MAX);
@@ -238,25 +246,14 @@ fn offset_in(whole: &[u8], part: &[u8]) -> Option<usize> {
     (offset + part.len() <= whole.len()).then_some(offset)
 }
 
-impl Effects for Outlets {
-    fn journal(&mut self) -> &mut dyn waypost_core::journal::Journal {
-        &mut self.journal
-    }
-
-    fn send(&mut self, connection: ConnectionId, packet: &Packet<'_>) {
-        let index = connection.0 as usize;
-        let Some(connection) = self.connections.get_mut(index) else {
-            return;
-        };
-        let run = connection.outbox.run(&mut self.pool);
-        let before = run.len();
-        encode(packet, connection.version, run);
-        self.outbox_bytes += run.len() - before;
-        self.counters.packets_sent += 1;
-        self.mark_dirty(index);
-    }
-
-    fn deliver_many(&mut self, message: &Message<'_>, targets: &[Target], identifiers: &[u32]) {
+impl Outlets {
+    /// Puts a message, in this one form, in the outboxes of its targets.
+    pub(super) fn deliver(
+        &mut self,
+        message: &Message<'_>,
+        targets: &[Target],
+        identifiers: &[u32],
+    ) {
         let payload = message.payload.bytes;
         // A payload worth sharing is put in one allocation, unless it is in one already.
         let shared = (payload.len() >= SHARED_PAYLOAD_BYTES_MIN
@@ -274,12 +271,11 @@ impl Effects for Outlets {
         for target in targets {
             let index = target.connection.0 as usize;
             let flags = target.flags;
-            let droppable = flags.qos() == QoS::AtMostOnce
-                && (target.alias == 0 || flags.has(DeliveryFlags::TOPIC_KNOWN));
+            let droppable = is_droppable(target);
             let Some(connection) = self.connections.get_mut(index) else {
                 continue;
             };
-            let full = connection.outbox.len() > self.bounds.each(self.outbox_bytes);
+            let full = connection.outbox_len() > self.bounds.each(self.outbox_bytes);
             if full && droppable && !self.make_room(index) {
                 self.count_dropped(index, 1);
                 continue;
@@ -287,7 +283,8 @@ impl Effects for Outlets {
             let Some(connection) = self.connections.get_mut(index) else {
                 continue;
             };
-            let run = connection.outbox.run(&mut self.pool);
+            let outbox = connection.tail();
+            let run = outbox.run(&mut self.pool);
             let before = run.len();
             if let (Some(packet), 0) = (verbatim, flags.bits()) {
                 run.extend_from_slice(packet);
@@ -310,9 +307,10 @@ impl Effects for Outlets {
             }
             let mut bytes = run.len() - before;
             if let Some((data, start)) = &shared {
-                connection.outbox.push_shared(data, *start, payload.len());
+                outbox.push_shared(data, *start, payload.len());
                 bytes += payload.len();
             }
+            connection.grow(bytes);
             connection.only_owed &= !droppable;
             self.outbox_bytes += bytes;
             self.counters.packets_sent += 1;
@@ -324,12 +322,49 @@ impl Effects for Outlets {
         }
         self.encoded = encoded;
     }
+}
+
+/// Whether a delivery may be dropped where there is no room: nothing that follows leans on it.
+#[inline]
+pub(super) fn is_droppable(target: &Target) -> bool {
+    let flags = target.flags;
+    flags.qos() == QoS::AtMostOnce && (target.alias == 0 || flags.has(DeliveryFlags::TOPIC_KNOWN))
+}
+
+impl Effects for Outlets {
+    fn journal(&mut self) -> &mut dyn waypost_core::journal::Journal {
+        &mut self.journal
+    }
+
+    fn send(&mut self, connection: ConnectionId, packet: &Packet<'_>) {
+        let index = connection.0 as usize;
+        let Some(connection) = self.connections.get_mut(index) else {
+            return;
+        };
+        let version = connection.version;
+        let run = connection.tail().run(&mut self.pool);
+        let before = run.len();
+        encode(packet, version, run);
+        let bytes = run.len() - before;
+        connection.grow(bytes);
+        self.outbox_bytes += bytes;
+        self.counters.packets_sent += 1;
+        self.mark_dirty(index);
+    }
+
+    fn deliver_many(&mut self, message: &Message<'_>, targets: &[Target], identifiers: &[u32]) {
+        if self.coder.is_at_work() {
+            self.deliver_coded(message, targets, identifiers);
+        } else {
+            self.deliver(message, targets, identifiers);
+        }
+    }
 
     fn outbox_bytes(&self, connection: ConnectionId) -> usize {
         let Some(connection) = self.connections.get(connection.0 as usize) else {
             return 0;
         };
-        let mut len = connection.outbox.len();
+        let mut len = connection.outbox_len();
         // Beyond the shard's bound an outbox counts as full as soon as it has its short share.
         if len > self.bounds.each(self.outbox_bytes) {
             len = len.max(self.bounds.each_bytes_max);

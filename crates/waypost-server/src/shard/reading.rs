@@ -9,6 +9,7 @@ use waypost_mqtt::{DecodeError, DecodeErrorKind, Packet, ReasonCode, Role, decod
 use super::connection::{Connection, ConnectionState, LargePacket, OWN_BUFFER_BYTES_MIN, ReadOnce};
 use super::layers::{End, Plain};
 use super::{NEWCOMERS_PER_TICK, Shard};
+use crate::transcode::accepted_by;
 use waypost_mqtt::websocket::{CloseCode, Masked};
 
 /// Packets sent in one tick, over all connections, after which nothing more is read in it: what one
@@ -78,7 +79,7 @@ impl Shard {
             return;
         }
         // Answers would only add to an outbox that is full already: its flush says when to go on.
-        if connection.outbox.len() > outbox_bytes_max {
+        if connection.outbox_len() > outbox_bytes_max {
             connection.stalled = true;
             self.outlets.counters.reads_paused += 1;
             return;
@@ -244,6 +245,11 @@ impl Shard {
             connection.greeted = true;
             if let Packet::Connect(connect) = &packet {
                 connection.version = connect.version;
+                if !connect.properties.is_empty() {
+                    connection.accepted = accepted_by(connect.properties);
+                    let packet_bytes_max = connect.properties.maximum_packet_size();
+                    connection.packet_bytes_max = packet_bytes_max.unwrap_or(u32::MAX);
+                }
             }
         }
         self.broker.handle_packet(

@@ -21,6 +21,7 @@ use crate::stream::peer::{Door, PeerLayers};
 use crate::stream::tls::Tls;
 
 mod layers;
+mod transcode;
 mod world;
 
 use world::*;

@@ -1,6 +1,7 @@
 //! A shard, its clients and the bytes they say.
 
 use super::*;
+use crate::transcode::{CoderLimits, Jobs, Workers};
 
 pub(super) const LIMIT: Duration = Duration::from_mins(1);
 
@@ -15,7 +16,12 @@ pub(super) struct World {
     pub(super) entrance: Arc<Entrance>,
     /// What the next connection's doors had read already.
     pub(super) unread: Vec<u8>,
+    /// What waits to be transcoded.
+    jobs: Jobs,
 }
+
+/// The most that a payload is unpacked to here.
+const UNPACKED_BYTES_MAX: usize = 256 * 1024;
 
 pub(super) fn limits() -> (Limits, ShellLimits) {
     let limits = Limits::default();
@@ -44,6 +50,21 @@ impl World {
     }
 
     pub(super) fn with(limits: Limits, shell: ShellLimits) -> Self {
+        Self::with_all(limits, shell, usize::MAX)
+    }
+
+    /// So many bytes may wait to be transcoded.
+    pub(super) fn with_transcode_bytes(bytes_max: usize) -> Self {
+        let (limits, shell) = limits();
+        Self::with_all(limits, shell, bytes_max)
+    }
+
+    fn with_all(limits: Limits, shell: ShellLimits, transcode_bytes_max: usize) -> Self {
+        let (workers, jobs) = Workers::new(transcode_bytes_max);
+        let coder_limits = CoderLimits {
+            unpacked_bytes_max: UNPACKED_BYTES_MAX,
+        };
+        let coder = Coder::new(ShardId(0), Arc::default(), coder_limits, workers);
         let port = ShardPort::new(1 << 20).unwrap();
         let mailboxes: Arc<[_]> = Arc::new([Arc::clone(&port.mailbox)]);
         let config = BrokerConfig {
@@ -62,12 +83,36 @@ impl World {
         let stats = Arc::default();
         let store = StorePort::new(1, 1 << 20, WallClock::default());
         Self {
-            shard: Shard::new(ShardId(0), port, mailboxes, store, broker, shell, stats),
+            jobs,
+            shard: Shard::new(
+                ShardId(0),
+                port,
+                mailboxes,
+                store,
+                broker,
+                shell,
+                stats,
+                coder,
+            ),
             events: Events::with_capacity(EVENTS_PER_TICK),
             listener: TcpListener::bind("127.0.0.1:0").unwrap(),
             entrance: entrance(1, usize::MAX, "round-robin"),
             unread: Vec::new(),
         }
+    }
+
+    pub(super) fn unpacked_bytes_max(&self) -> usize {
+        UNPACKED_BYTES_MAX
+    }
+
+    /// Reads what clients sent, and does what it gave the transcoding threads to do.
+    pub(super) fn work(&mut self) {
+        self.settle();
+        while let Some((job, worked)) = self.jobs.work_once() {
+            let inbound = Inbound::Transcoded(job, worked);
+            self.shard.inbox.send([inbound]).unwrap();
+        }
+        self.settle();
     }
 
     /// One tick; a shard that would sleep is woken after a moment.
