@@ -14,7 +14,9 @@ VERSIONS = {"3.1": mqtt.MQTTv31, "3.1.1": mqtt.MQTTv311, "5": mqtt.MQTTv5}
 class Connection:
     """One client that is connected (or has been) and what it has been told so far."""
 
-    def __init__(self, url, version, client_id, clean=True, will=None, session_expiry_s=None):
+    def __init__(
+        self, url, version, client_id, clean=True, will=None, session_expiry_s=None, accept_encoding=None
+    ):
         self.version = VERSIONS[version]
         address = urlsplit(url)
         is_v5 = self.version == mqtt.MQTTv5
@@ -48,6 +50,8 @@ class Connection:
             properties = Properties(mqtt.PacketTypes.CONNECT)
             if session_expiry_s is not None:
                 properties.SessionExpiryInterval = session_expiry_s
+            if accept_encoding is not None:
+                properties.UserProperty = ("accept-encoding", accept_encoding)
             options = {"clean_start": clean, "properties": properties}
         place = (address.path, 1) if address.scheme == "unix" else (address.hostname, address.port)
         self.client.connect(*place, keepalive=30, **options)

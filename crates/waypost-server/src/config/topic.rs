@@ -307,7 +307,7 @@ const OWN_KEYS: [OwnKey; 4] = [
                 .as_ref()
                 .map_or_else(String::new, Stages::to_string)
         },
-        copy: |from, to| to.compress = from.compress.clone(),
+        copy: |from, to| to.compress.clone_from(&from.compress),
     },
     OwnKey {
         key: "transcode",

@@ -127,6 +127,7 @@ impl ShardPort {
 }
 
 impl Shard {
+    #[expect(clippy::too_many_arguments, reason = "all that a shard is made of")]
     pub(crate) fn new(
         id: ShardId,
         port: ShardPort,

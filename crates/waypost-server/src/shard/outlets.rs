@@ -135,7 +135,7 @@ impl Outlets {
                 .outbox
                 .write_to(&mut connection.socket, &mut self.pool);
             let left = connection.outbox_len();
-            connection.blocked = connection.outbox.len() > 0 && written.is_ok();
+            connection.blocked = !connection.outbox.is_empty() && written.is_ok();
             self.outbox_bytes -= waiting - left;
             self.counters.bytes_sent += (waiting - left) as u64;
             return written;
@@ -143,12 +143,13 @@ impl Outlets {
         let written = layers.write(
             &mut connection.socket,
             &mut connection.outbox,
-            connection.state != ConnectionState::Open,
+            connection.state != ConnectionState::Open && connection.later.is_none(),
             &mut self.layer_buffers,
             &mut self.pool,
         );
         let left = connection.waiting_len();
-        connection.blocked = left > 0 && written.is_ok();
+        let later = connection.outbox_len() - connection.outbox.len();
+        connection.blocked = left > later && written.is_ok();
         // Frames and records are longer than what is in them.
         self.outbox_bytes = self.outbox_bytes + left - waiting;
         self.counters.bytes_sent += *written.as_ref().unwrap_or(&0) as u64;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use waypost_compress::{Stages, StagesAtWork};
 use waypost_core::{Message, ShardId};
+use waypost_encrypt::check_sealed;
 
 use super::accepted::Accepted;
 use super::message::{content_encoding, owned, packed, says_sealed, unpacked};
@@ -227,7 +228,7 @@ impl Coder {
             None => coding.pack.map(|packing| Plan::Pack(Arc::clone(packing))),
         }?;
         // What nobody but its receivers can open stays as it was sent.
-        let is_sealed = says_sealed(message.properties) || is_sealed(payload);
+        let is_sealed = says_sealed(message.properties) || check_sealed(payload).is_ok();
         (!is_sealed).then_some(plan)
     }
 
@@ -431,10 +432,4 @@ impl Coder {
         self.told = Some(Instant::now());
         self.untold = 0;
     }
-}
-
-/// By the structure of its payload.
-fn is_sealed(payload: &[u8]) -> bool {
-    let _ = payload;
-    false
 }

@@ -42,8 +42,15 @@ pub(crate) struct Codings {
 #[derive(Debug)]
 struct Row {
     transcode: Option<bool>,
-    /// `Some(None)`: messages are not packed, whatever a less specific policy says.
-    pack: Option<Option<Arc<Packing>>>,
+    pack: Option<Pack>,
+}
+
+/// What a policy says of packing.
+#[derive(Debug)]
+enum Pack {
+    /// Messages are not packed, whatever a less specific policy says.
+    Not,
+    By(Arc<Packing>),
 }
 
 impl Codings {
@@ -54,7 +61,7 @@ impl Codings {
         Self {
             policies,
             transcodes,
-            packs: transcodes && rows.iter().any(|row| matches!(row.pack, Some(Some(_)))),
+            packs: transcodes && rows.iter().any(|row| matches!(row.pack, Some(Pack::By(_)))),
             rows,
         }
     }
@@ -79,9 +86,11 @@ impl Codings {
         }
         let pack = |number: usize| self.rows.get(number)?.pack.as_ref();
         let pack = self.packs.then(|| self.policies.first(topic, pack));
-        Some(Coding {
-            pack: pack.flatten().and_then(Option::as_ref),
-        })
+        let pack = match pack.flatten() {
+            Some(Pack::By(packing)) => Some(packing),
+            Some(Pack::Not) | None => None,
+        };
+        Some(Coding { pack })
     }
 }
 
@@ -90,8 +99,10 @@ impl From<Said> for Row {
         let pack = |stages: Stages| {
             // Identity packs nothing.
             let is_packing = stages.strategies().iter().any(|one| one.name != "identity");
-            let needs = Accepted::of(&stages).filter(|_| is_packing)?;
-            Some(Arc::new(Packing { stages, needs }))
+            match Accepted::of(&stages) {
+                Some(needs) if is_packing => Pack::By(Arc::new(Packing { stages, needs })),
+                _ => Pack::Not,
+            }
         };
         Self {
             transcode: said.transcode,

@@ -50,6 +50,7 @@ fn each_value_is_explained_by_its_line() {
             row("max_deliveries", "3", 11, "orders/#"),
             row("durability", "\"os\"", 12, "orders/#"),
             row("dead_letter", "\"orders/dead\"", 14, "orders/#"),
+            row("seal", "\"allowed\"", 0, ""),
         ]
     );
     let default = format!("\"{}\"", waypost_balance::default_strategy().name);
@@ -60,6 +61,7 @@ fn each_value_is_explained_by_its_line() {
             row("max_deliveries", "9", 4, "#"),
             row("durability", "\"sync\"", 0, ""),
             row("dead_letter", "\"\"", 0, ""),
+            row("seal", "\"allowed\"", 0, ""),
         ]
     );
     let policies = config.topics.policies();
@@ -124,9 +126,9 @@ cache_bytes = "1KiB"
     let explained = explain(&config, "orders/eu/1");
     let row =
         |key, value: &str, line, filter: &str| (key, value.to_owned(), line, filter.to_owned());
-    assert_eq!(explained[4], row("cache", "\"arc\"", 9, "orders/eu/+"));
-    assert_eq!(explained[5], row("cache_bytes", "\"64MiB\"", 5, "orders/#"));
-    assert_eq!(explain(&config, "mail").len(), 4);
+    assert_eq!(explained[5], row("cache", "\"arc\"", 9, "orders/eu/+"));
+    assert_eq!(explained[6], row("cache_bytes", "\"64MiB\"", 5, "orders/#"));
+    assert_eq!(explain(&config, "mail").len(), 5);
     let other = load_file("[[topic]]\nfilter = \"orders/#\"\ncache = \"lfu\"\n").unwrap();
     assert_eq!(
         config.changed(&other, Reload::AtStart),
@@ -136,6 +138,47 @@ cache_bytes = "1KiB"
         "[[topic]]\nfilter = \"a\"\ncache = \"lru\"\n[[topic]]\nfilter = \"a\"\ncache = \"arc\"\n",
         "waypost.toml:6: topic.cache differs from waypost.toml:3, for the same filter \"a\"; keep one of them",
     )]);
+}
+
+#[test]
+fn sealing_and_packing_are_explained_where_they_are_said() {
+    let config = load_file(
+        r#"
+[[topic]]
+filter = "chat/#"
+seal = "required"
+transcode = true
+compress = "LZ4 + zstd"
+
+[[topic]]
+filter = "chat/lobby"
+seal = "allowed"
+compress = "none"
+"#,
+    )
+    .unwrap();
+    let found = explain(&config, "chat/lobby");
+    let row =
+        |key, value: &str, line, filter: &str| (key, value.to_owned(), line, filter.to_owned());
+    assert_eq!(
+        found[4..],
+        [
+            row("seal", "\"allowed\"", 10, "chat/lobby"),
+            row("compress", "\"identity\"", 11, "chat/lobby"),
+            row("transcode", "true", 5, "chat/#"),
+        ]
+    );
+    assert_eq!(explain(&config, "chat/a")[5].1, "\"lz4+zstd\"");
+    check_mistakes(&[(
+        "[[topic]]\nfilter = \"a\"\ntranscode = true\n[[topic]]\nfilter = \"a\"\ntranscode = false\n",
+        "waypost.toml:6: topic.transcode differs from waypost.toml:3, for the same filter \"a\"; keep one of them",
+    )]);
+    let told = load_file("[[topic]]\nfilter = \"a\"\ncompress = \"zstd+zstd\"\n").unwrap_err();
+    assert!(
+        told.starts_with("waypost.toml:3: topic.compress = \"zstd+zstd\": expected one of ")
+            && told.contains("or two or three different ones with + between them"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -173,7 +216,7 @@ fn what_is_wrong_with_a_policy_is_told() {
             &format!(
                 "{unknown}\nwaypost.toml:1: [[topic]] would do nothing: it says nothing about \"a\"; add \
                  balance = \"least-connections\" or max_deliveries = 5 or durability = \"sync\" or \
-                 dead_letter = \"orders/dead\" or cache = \"s3-fifo\" or cache_bytes = \"64MiB\""
+                 dead_letter = \"orders/dead\" or seal = \"required\" or transcode = true or compress = \"zstd\" or cache = \"s3-fifo\" or cache_bytes = \"64MiB\""
             ),
         ),
         (

@@ -200,7 +200,7 @@ fn what_cannot_be_unpacked_goes_as_it_came() {
     let mut client = connect_v5(&mut world, "c", "", None);
     subscribe_v5(&mut world, &mut client, "#", 0);
     let mut publisher = connect_v5(&mut world, "p", "", None);
-    let bytes_max = world.unpacked_bytes_max();
+    let bytes_max = UNPACKED_BYTES_MAX;
     let bomb = |bytes: usize| packed("zstd", &vec![0; bytes]);
     for (encoding, payload, passes) in [
         ("zstd", b"no frame of zstd".to_vec(), true),
@@ -233,8 +233,14 @@ fn what_cannot_be_unpacked_goes_as_it_came() {
 /// comes for those who wait and those who do not.
 #[test]
 fn only_who_waits_for_a_large_payload_waits() {
+    for door in [Door::PLAIN, Door::TLS, Door::WEBSOCKET] {
+        check_waiting(door);
+    }
+}
+
+fn check_waiting(door: Door) {
     let mut world = world(&[("#", true, None)]);
-    let mut waits = world.connect("waits");
+    let mut waits = world.connect_through(door, "waits");
     let mut does_not = connect_v5(&mut world, "does not", "zstd", None);
     world.subscribe(&mut waits, "t", 1);
     subscribe_v5(&mut world, &mut does_not, "t", 0);

@@ -21,7 +21,7 @@ pub(super) struct World {
 }
 
 /// The most that a payload is unpacked to here.
-const UNPACKED_BYTES_MAX: usize = 256 * 1024;
+pub(super) const UNPACKED_BYTES_MAX: usize = 256 * 1024;
 
 pub(super) fn limits() -> (Limits, ShellLimits) {
     let limits = Limits::default();
@@ -99,10 +99,6 @@ impl World {
             entrance: entrance(1, usize::MAX, "round-robin"),
             unread: Vec::new(),
         }
-    }
-
-    pub(super) fn unpacked_bytes_max(&self) -> usize {
-        UNPACKED_BYTES_MAX
     }
 
     /// Reads what clients sent, and does what it gave the transcoding threads to do.
