@@ -472,7 +472,7 @@ pub(super) const TOPIC_KEYS: &[Key<Draft>] = &[
         name: "seal",
         doc: "Whether messages are sealed end to end (COSE; in MQTT 5 with Content Type application/cose): required: \
               all others are refused; refused: they are refused; allowed, the default: as they come. Looked at by their \
-              structure alone, at PUBLISH and for wills, see [policies/seal.md](policies/seal.md).",
+              structure alone, at PUBLISH and for wills, see [seal-policy.md](seal-policy.md).",
         example: r#""required""#,
         field: Field::Word(Word {
             words: || Seal::ALL.map(Seal::name).to_vec(),
@@ -487,7 +487,7 @@ pub(super) const TOPIC_KEYS: &[Key<Draft>] = &[
         name: "transcode",
         doc: "Whether a subscriber that did not accept a message's content-encoding (User Property accept-encoding of \
               its CONNECT) gets it unpacked, and one that accepts what compress says gets it packed, see \
-              [policies/transcode.md](policies/transcode.md). Default: false, payloads and properties pass untouched.",
+              [transcode.md](transcode.md). Default: false, payloads and properties pass untouched.",
         example: "true",
         field: Field::Fact(|draft| &mut draft.transcode),
     },
