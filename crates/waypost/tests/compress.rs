@@ -83,6 +83,10 @@ fn every_strategy_is_a_row_and_all_are_of_the_same_messages() {
             ["zstd-dict", "auto"].contains(&row["strategy"].as_str().unwrap()),
             "{row}"
         );
+        assert!(
+            row["usd_per_million_messages"].as_f64().unwrap() > 0.0,
+            "{row}"
+        );
         if row["strategy"] == "identity" {
             assert_eq!(row["bytes_out"], row["bytes_in"]);
             assert_eq!(row["ratio"], 1.0);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
+use waypost_compress::auto::Prices;
 use waypost_compress::{Stages, registry};
 
 use super::output::{Align, Cell, print, table};
@@ -166,7 +167,13 @@ fn said(messages: &Messages, halves: &Halves<'_>) -> String {
 
 fn to_text(said: &str, rows: &[Row]) -> String {
     let least = rows.iter().map(|row| row.bytes_out).min();
-    let cells: Vec<_> = rows.iter().map(|row| to_cells(row, least)).collect();
+    let by_cost = |a: &&Row, b: &&Row| a.usd_per_million().total_cmp(&b.usd_per_million());
+    let cheapest = rows.iter().min_by(by_cost);
+    let cheapest = cheapest.map_or("", |row| row.strategy.as_str());
+    let cells: Vec<_> = rows
+        .iter()
+        .map(|row| to_cells(row, least, cheapest))
+        .collect();
     let head = [
         ("strategy", Align::Left),
         ("bytes", Align::Right),
@@ -174,17 +181,26 @@ fn to_text(said: &str, rows: &[Row]) -> String {
         ("packed at", Align::Right),
         ("unpacked at", Align::Right),
         ("CPU a message", Align::Right),
+        ("USD a million", Align::Right),
         ("dictionary", Align::Right),
     ];
     let mut text = format!("{said}\n\n");
     text.push_str(&table(&head, &cells, colour(&io::stdout())));
+    let Prices {
+        usd_per_gb,
+        usd_per_core_hour,
+    } = Prices::default();
+    let _ = writeln!(
+        text,
+        "\nUSD a million messages: bytes at {usd_per_gb} a GB and time at {usd_per_core_hour} an hour of a core, the time by the table that auto reckons with."
+    );
     for row in rows.iter().filter(|row| !row.explained.is_empty()) {
-        let _ = writeln!(text, "{}: {}", row.strategy, row.explained);
+        let _ = writeln!(text, "\n{}: {}", row.strategy, row.explained.trim_end());
     }
     text
 }
 
-fn to_cells(row: &Row, least: Option<u64>) -> Vec<Cell> {
+fn to_cells(row: &Row, least: Option<u64>, cheapest: &str) -> Vec<Cell> {
     let speed = |mb_per_s: f64| match mb_per_s {
         fast if fast >= 100.0 => format!("{fast:.0} MB/s"),
         slow => format!("{slow:.1} MB/s"),
@@ -203,6 +219,10 @@ fn to_cells(row: &Row, least: Option<u64>) -> Vec<Cell> {
         Cell::new(speed(row.compress_mb_per_s())),
         Cell::new(speed(row.decompress_mb_per_s())),
         Cell::new(format!("{:.1} µs", row.us_per_message())),
+        Cell::best(
+            format!("{:.3}", row.usd_per_million()),
+            cheapest == row.strategy,
+        ),
         Cell::new(dictionary),
     ]
 }
@@ -219,6 +239,9 @@ fn as_json(row: &Row) -> Value {
         "dictionary_bytes": row.dictionary_bytes,
         "compress_cpu_us_per_message": row.compress_us_per_message(),
         "decompress_cpu_us_per_message": row.decompress_us_per_message(),
+        "usd_per_million_messages": row.usd_per_million(),
+        "usd_per_gb": Prices::default().usd_per_gb,
+        "usd_per_core_hour": Prices::default().usd_per_core_hour,
     })
 }
 

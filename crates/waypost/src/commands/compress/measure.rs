@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+use waypost_compress::auto::{Auto, Prices, cpu as stated_cpu};
 use waypost_compress::dictionary::{Dictionary, Privacy, Trainer};
-use waypost_compress::{Compress, Stages, Strategy, zstd_dict};
+use waypost_compress::{
+    Compress, CompressError, DecompressError, Stages, StagesAtWork, Strategy, zstd_dict,
+};
 
 use super::messages::Message;
 use crate::Failure;
@@ -33,12 +36,14 @@ pub(super) struct Row {
     pub(super) dictionary_bytes: usize,
     /// What it says of itself; empty: nothing.
     pub(super) explained: String,
+    /// Bytes and processor time at [`Prices::default`], the time as `auto` reckons with.
+    cost_usd: f64,
     compress: Duration,
     decompress: Duration,
 }
 
 fn has_dictionary(strategy: &Strategy) -> bool {
-    strategy.name == "zstd-dict"
+    matches!(strategy.name, "zstd-dict" | "auto")
 }
 
 impl<'a> Halves<'a> {
@@ -73,7 +78,7 @@ impl<'a> Halves<'a> {
     }
 
     fn make(&self, strategy: &'static Strategy) -> Box<dyn Compress> {
-        if has_dictionary(strategy) {
+        if strategy.name == "zstd-dict" {
             zstd_dict::with(Arc::new(()), self.dictionary.clone())
         } else {
             (strategy.new)()
@@ -96,32 +101,99 @@ fn cpu() -> Duration {
     Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds)
 }
 
+/// What packs: stages, or `auto`, whose messages carry the name of what packed each beside them.
+enum AtWork<'a> {
+    Stages(StagesAtWork),
+    Auto {
+        auto: Box<Auto>,
+        halves: &'a Halves<'a>,
+        unpacking: Vec<(&'static Strategy, Box<dyn Compress>)>,
+    },
+}
+
+impl<'a> AtWork<'a> {
+    fn new(stages: &Stages, halves: &'a Halves<'a>) -> Self {
+        if !matches!(stages.strategies(), [only] if only.name == "auto") {
+            return Self::Stages(stages.at_work_with(|strategy| halves.make(strategy)));
+        }
+        let mut auto = Box::new(Auto::new(Prices::default()));
+        auto.set_dictionary(Arc::new(()), halves.dictionary.as_ref());
+        Self::Auto {
+            auto,
+            halves,
+            unpacking: Vec::new(),
+        }
+    }
+
+    /// Appends a message, packed; gives what unpacks it, if that is not always the same.
+    fn pack(
+        &mut self,
+        message: &[u8],
+        into: &mut Vec<u8>,
+    ) -> Result<Option<&'static Strategy>, CompressError> {
+        match self {
+            Self::Stages(stages) => stages.compress(message, into).map(|()| None),
+            Self::Auto { auto, .. } => auto.pack(message, None, into).map(Some),
+        }
+    }
+
+    fn unpack(
+        &mut self,
+        by: Option<&'static Strategy>,
+        packed: &[u8],
+        limit: usize,
+        into: &mut Vec<u8>,
+    ) -> Result<(), DecompressError> {
+        match (self, by) {
+            (Self::Stages(stages), _) => stages.decompress(packed, limit, into),
+            (
+                Self::Auto {
+                    halves, unpacking, ..
+                },
+                Some(by),
+            ) => {
+                if !unpacking.iter().any(|(strategy, _)| *strategy == by) {
+                    unpacking.push((by, halves.make(by)));
+                }
+                let found = unpacking.iter_mut().find(|(strategy, _)| *strategy == by);
+                found.map_or(Ok(()), |(_, it)| it.decompress(packed, limit, into))
+            }
+            (Self::Auto { .. }, None) => Ok(()),
+        }
+    }
+}
+
 /// Packs and unpacks what is to be measured.
 pub(super) fn measure(stages: &Stages, halves: &Halves<'_>) -> Result<Row, Failure> {
     let name = stages.to_string();
-    let mut at_work = stages.at_work_with(|strategy| halves.make(strategy));
+    let mut at_work = AtWork::new(stages, halves);
+    // Who learns is measured learning, once.
+    let rounds_max = match &at_work {
+        AtWork::Stages(_) => ROUNDS_MAX,
+        AtWork::Auto { .. } => 1,
+    };
     let failed = |error: &dyn std::fmt::Display| Failure::new(format!("{name}: {error}"));
     let mut packed: Vec<u8> = Vec::new();
     let mut ends = Vec::with_capacity(halves.second.len());
-    let (compress, rounds) = timed(|is_first| {
+    let (compress, rounds) = timed(rounds_max, |is_first| {
         packed.clear();
         for message in halves.second {
-            let outcome = at_work.compress(&message.bytes, &mut packed);
-            outcome.map_err(|error| failed(&error))?;
+            let outcome = at_work.pack(&message.bytes, &mut packed);
+            let by = outcome.map_err(|error| failed(&error))?;
             if is_first {
-                ends.push(packed.len());
+                ends.push((packed.len(), by));
             }
         }
         Ok(())
     })?;
     let compress = compress / rounds;
     let mut unpacked = Vec::new();
-    let (decompress, rounds) = timed(|_| {
+    let (decompress, rounds) = timed(ROUNDS_MAX, |_| {
         let mut from = 0;
-        for (message, end) in halves.second.iter().zip(&ends) {
+        for (message, (end, by)) in halves.second.iter().zip(&ends) {
             unpacked.clear();
             let bytes = packed.get(from..*end).unwrap_or_default();
-            let outcome = at_work.decompress(bytes, message.bytes.len(), &mut unpacked);
+            let outcome = at_work.unpack(*by, bytes, message.bytes.len(), &mut unpacked);
             outcome.map_err(|error| failed(&error))?;
             if unpacked != message.bytes {
                 return Err(failed(&"what came out is not what went in"));
@@ -130,12 +202,29 @@ pub(super) fn measure(stages: &Stages, halves: &Halves<'_>) -> Result<Row, Failu
         }
         Ok(())
     })?;
+    let bytes_out = packed.len() as u64;
+    let (cost_usd, explained) = match &at_work {
+        AtWork::Stages(_) => {
+            let ns = |message: &Message| {
+                let each = stages.strategies().iter();
+                each.map(|strategy| stated_cpu(strategy).ns(message.bytes.len()))
+                    .sum::<f64>()
+            };
+            let cpu_ns = halves.second.iter().map(ns).sum();
+            (
+                1e-9 * Prices::default().nano_usd(bytes_out, cpu_ns),
+                String::new(),
+            )
+        }
+        AtWork::Auto { auto, .. } => (auto.cost_usd(), auto.explain()),
+    };
     Ok(Row {
         messages: halves.second.len() as u64,
         bytes_in: halves.second.iter().map(|it| it.bytes.len() as u64).sum(),
-        bytes_out: packed.len() as u64,
+        bytes_out,
         dictionary_bytes: halves.dictionary_bytes(stages),
-        explained: String::new(),
+        explained,
+        cost_usd,
         compress,
         decompress: decompress / rounds,
         strategy: name,
@@ -143,12 +232,15 @@ pub(super) fn measure(stages: &Stages, halves: &Halves<'_>) -> Result<Row, Failu
 }
 
 /// Does something until it took a while; gives the time and how often it was done.
-fn timed(mut once: impl FnMut(bool) -> Result<(), Failure>) -> Result<(Duration, u32), Failure> {
+fn timed(
+    rounds_max: u32,
+    mut once: impl FnMut(bool) -> Result<(), Failure>,
+) -> Result<(Duration, u32), Failure> {
     let begun = cpu();
     for round in 1.. {
         once(round == 1)?;
         let took = cpu().saturating_sub(begun);
-        if took >= CPU_MIN || round >= ROUNDS_MAX {
+        if took >= CPU_MIN || round >= rounds_max {
             return Ok((took, round));
         }
     }
@@ -190,6 +282,11 @@ impl Row {
 
     pub(super) fn decompress_us_per_message(&self) -> f64 {
         self.per_message(self.decompress)
+    }
+
+    /// What a million such messages cost.
+    pub(super) fn usd_per_million(&self) -> f64 {
+        1e6 * self.cost_usd / self.messages.max(1) as f64
     }
 
     /// CPU time of packing and unpacking a message once.

@@ -138,11 +138,11 @@ fn plot(rows: &[Row]) -> String {
 }
 
 fn figures(rows: &[Row]) -> String {
-    let mut html = "<div class=\"table\"><table><tr><th>strategy<th>messages<th>bytes in<th>bytes out<th>left<th>packed, MB/s<th>unpacked, MB/s<th>CPU a message, µs<th>dictionary, bytes\n".to_owned();
+    let mut html = "<div class=\"table\"><table><tr><th>strategy<th>messages<th>bytes in<th>bytes out<th>left<th>packed, MB/s<th>unpacked, MB/s<th>CPU a message, µs<th>USD a million<th>dictionary, bytes\n".to_owned();
     for (at, row) in rows.iter().enumerate() {
         let _ = writeln!(
             html,
-            "<tr><td><span class=\"key\" style=\"background:{}\"></span>{}<td>{}<td>{}<td>{}<td>{:.2} %<td>{:.1}<td>{:.1}<td>{:.1}<td>{}",
+            "<tr><td><span class=\"key\" style=\"background:{}\"></span>{}<td>{}<td>{}<td>{}<td>{:.2} %<td>{:.1}<td>{:.1}<td>{:.1}<td>{:.3}<td>{}",
             colour_of(at, rows.len()),
             row.strategy,
             row.messages,
@@ -152,6 +152,7 @@ fn figures(rows: &[Row]) -> String {
             row.compress_mb_per_s(),
             row.decompress_mb_per_s(),
             row.us_per_message(),
+            row.usd_per_million(),
             row.dictionary_bytes
         );
     }
