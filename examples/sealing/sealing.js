@@ -93,8 +93,7 @@ export class Opener {
   }
 
   async #open(payload, topic) {
-    const envelope = decode(payload);
-    if (!(envelope instanceof Tagged)) throw new Error("it is not sealed");
+    const envelope = decodeEnvelope(payload);
     if (![TAG.encrypt0, TAG.encrypt].includes(envelope.tag)) {
       throw new Error(`it is sealed in a way this page does not know (COSE tag ${envelope.tag})`);
     }
@@ -174,6 +173,17 @@ export class Opener {
     // A Set keeps the order in which things were added: the oldest is forgotten.
     if (this.#seen.size > REMEMBERED_MAX) this.#seen.delete(this.#seen.values().next().value);
   }
+}
+
+function decodeEnvelope(payload) {
+  let why = "it is no COSE";
+  try {
+    const item = decode(payload);
+    if (item instanceof Tagged) return item;
+  } catch (error) {
+    why = error.message;
+  }
+  throw new Error(`it is not sealed: ${why}`);
 }
 
 /** A key for `recipient` from a pair made for this message alone, whose public half goes along. */
