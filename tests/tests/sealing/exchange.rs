@@ -2,123 +2,112 @@
 
 use serde_json::json;
 
-use crate::people::{People, all_installed, server};
+use waypost_tests::Server;
+
+use crate::people::{People, Reader, all_installed, server};
+
+/// How a text is sealed and signed; in words of `waypost keys`.
+struct Letter {
+    text: &'static str,
+    recipients: &'static [&'static str],
+    signer: Option<&'static str>,
+}
+
+const LETTERS: [Letter; 4] = [
+    Letter {
+        text: "for bob",
+        recipients: &["bob"],
+        signer: None,
+    },
+    Letter {
+        text: "signed",
+        recipients: &["bob"],
+        signer: Some("ann"),
+    },
+    Letter {
+        text: "for both",
+        recipients: &["ann", "bob"],
+        signer: Some("ann"),
+    },
+    Letter {
+        text: "for the room",
+        recipients: &["room"],
+        signer: Some("ann"),
+    },
+];
 
 /// Goal: three programs that share no code understand each other, whoever seals and whoever opens. Method: bob reads in all
-/// three; ann writes in each, for bob alone, for several, for a room, signed and not, packed and not.
+/// three; ann writes in each, for bob alone, for several, for a room, signed and not.
 #[test]
 fn what_one_seals_all_others_open() {
     if !all_installed() {
         return;
     }
     let (server, people) = (server(), People::meet());
-    let files = ["bob.private.json", "room.json"];
-    let mut readers = [
-        people.sub("bob", &server, "letters/#"),
-        people.python(&files, &["ann.json"], &server, "letters/#"),
-        people.page(
-            &[
-                ("bob", "bob.private.json"),
-                ("ann", "ann.private.json"),
-                ("room", "room.json"),
-            ],
-            &server,
-            "letters/#",
-        ),
-    ];
-    let all_open = |readers: &[_], topic: &str, text: &str, signer: Option<&str>| {
+    let mut readers = three_readers(&people, &server);
+    let all_open = |readers: &[Reader], topic: &str, letter: &Letter| {
         for reader in readers {
-            let reader: &crate::people::Reader = reader;
-            reader.opens(topic, text, signer);
+            reader.opens(topic, letter.text, letter.signer);
         }
     };
-
-    let long = "all work and no play ".repeat(40);
-    let long = long.trim_end();
-    for (number, (text, arguments, signer)) in [
-        ("for bob", &["--seal-for", "bob"][..], None),
-        (
-            "signed",
-            &["--seal-for", "bob", "--sign-as", "ann"],
-            Some("ann"),
-        ),
-        (
-            "for both",
-            &["--seal-for", "ann", "--seal-for", "bob", "--sign-as", "ann"],
-            Some("ann"),
-        ),
-        (
-            "for the room",
-            &["--seal-for", "room", "--sign-as", "ann"],
-            Some("ann"),
-        ),
-        (
-            long,
-            &[
-                "--seal-for",
-                "bob",
-                "--sign-as",
-                "ann",
-                "--compress",
-                "lz77",
-            ],
-            Some("ann"),
-        ),
-        ("", &["--seal-for", "bob"], None),
-    ]
-    .into_iter()
-    .enumerate()
-    {
+    for (number, letter) in LETTERS.iter().enumerate() {
         let topic = format!("letters/rust/{number}");
-        let message = ["-t", &topic, "-m", text];
-        people.publish("ann", &server, &[&message[..], arguments].concat());
-        all_open(&readers, &topic, text, signer);
-    }
+        let mut arguments = vec!["-t", &topic, "-m", letter.text];
+        for name in letter.recipients {
+            arguments.extend(["--seal-for", name]);
+        }
+        let signer = letter.signer.map(|signer| ["--sign-as", signer]);
+        arguments.extend(signer.iter().flatten());
+        people.publish("ann", &server, &arguments);
+        all_open(&readers, &topic, letter);
 
-    let (ann, bob, room) = (
-        people.file("ann.json"),
-        people.file("bob.json"),
-        people.file("room.json"),
-    );
-    let private = people.file("ann.private.json");
-    for (number, (text, arguments, signer)) in [
-        ("for bob", &["--seal-for", &bob][..], None),
-        (
-            "signed",
-            &["--seal-for", &bob, "--sign-as", &private],
-            Some("ann"),
-        ),
-        ("for both", &["--seal-for", &ann, "--seal-for", &bob], None),
-        (
-            "for the room",
-            &["--seal-for", &room, "--sign-as", &private],
-            Some("ann"),
-        ),
-    ]
-    .into_iter()
-    .enumerate()
-    {
         let topic = format!("letters/python/{number}");
-        people.publish_in_python(&server, &[&[&topic, text][..], arguments].concat());
-        all_open(&readers, &topic, text, signer);
-    }
+        let mut arguments = vec![topic.clone(), letter.text.to_owned()];
+        for name in letter.recipients {
+            arguments.extend([
+                "--seal-for".to_owned(),
+                people.file(&format!("{name}.json")),
+            ]);
+        }
+        if letter.signer.is_some() {
+            arguments.extend(["--sign-as".to_owned(), people.file("ann.private.json")]);
+        }
+        People::publish_in_python(&server, &arguments);
+        all_open(&readers, &topic, letter);
 
-    for (number, (text, recipients, signer)) in [
-        ("for bob", "bob", ""),
-        ("signed", "bob", "ann"),
-        ("for both", "ann bob", "ann"),
-        ("for the room", "room", "ann"),
-    ]
-    .into_iter()
-    .enumerate()
-    {
         let topic = format!("letters/page/{number}");
         readers[2].types(&json!({
-            "form": "message", "topic": topic, "recipients": recipients, "signer": signer, "text": text,
+            "form": "message",
+            "topic": topic,
+            "recipients": letter.recipients.join(" "),
+            "signer": letter.signer.unwrap_or_default(),
+            "text": letter.text,
         }));
-        let signer = (!signer.is_empty()).then_some(signer);
-        all_open(&readers, &topic, text, signer);
+        all_open(&readers, &topic, letter);
     }
+    // Packed before it was sealed.
+    let long = "all work and no play ".repeat(40) + "makes a dull boy";
+    let (topic, seal) = ("letters/packed", ["--seal-for", "bob"]);
+    let message = ["-t", topic, "-m", &long, "--compress", "lz77"];
+    people.publish("ann", &server, &[&message[..], &seal].concat());
+    for reader in &readers {
+        reader.opens(topic, &long, None);
+    }
+}
+
+/// Bob's.
+fn three_readers(people: &People, server: &Server) -> [Reader; 3] {
+    let files = ["bob.private.json", "room.json"];
+    let keys = [
+        ("bob", "bob.private.json"),
+        ("ann", "ann.private.json"),
+        ("room", "room.json"),
+    ];
+    [
+        people.sub("bob", server, "letters/#"),
+        people.python(&files, &["ann.json"], server, "letters/#"),
+        people.page(&keys, server, "letters/#"),
+    ]
 }
 
 /// Goal: the page's own keys, which nobody can read out, do as well: what it shows of them is trusted by `waypost keys`.

@@ -1,5 +1,6 @@
 //! Those who take part: a server, people with keys, and three programs that read.
 
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -79,9 +80,25 @@ impl People {
         Run::to_end(command, [""; 0]).expect_success();
     }
 
+    /// The same, of a text that is sealed for one other, and signed or not.
+    #[track_caller]
+    pub fn write(
+        &self,
+        person: &str,
+        server: &Server,
+        topic: &str,
+        text: &str,
+        recipient: &str,
+        signer: Option<&str>,
+    ) {
+        let mut arguments = vec!["-t", topic, "-m", text, "--seal-for", recipient];
+        arguments.extend(signer.map(|signer| ["--sign-as", signer]).iter().flatten());
+        self.publish(person, server, &arguments);
+    }
+
     /// `sealing.py pub`.
     #[track_caller]
-    pub fn publish_in_python(&self, server: &Server, arguments: &[&str]) {
+    pub fn publish_in_python(server: &Server, arguments: &[String]) {
         let mut command = required_program(Program::Python).unwrap();
         command
             .arg(Path::new(EXAMPLE).join("sealing.py"))
@@ -151,6 +168,8 @@ pub struct Reader {
     child: Child,
     keyboard: Option<ChildStdin>,
     lines: Receiver<String>,
+    /// Lines that nobody waited for yet: what is said on two streams comes in any order.
+    unread: RefCell<Vec<String>>,
 }
 
 impl Reader {
@@ -169,6 +188,7 @@ impl Reader {
             keyboard: child.stdin.take(),
             child,
             lines,
+            unread: RefCell::default(),
         }
     }
 
@@ -188,12 +208,12 @@ impl Reader {
     #[track_caller]
     pub fn opens(&self, topic: &str, text: &str, signer: Option<&str>) {
         let said = self.says(topic);
-        let signed = match (self.name, signer) {
+        let sender = match (self.name, signer) {
             ("sub", signer) => signer.unwrap_or_default().to_owned(),
             (_, Some(signer)) => format!("signed by {signer}"),
             (_, None) => "sender unknown".to_owned(),
         };
-        assert_eq!(said, format!("{topic}: {text} ({signed})"), "{}", self.name);
+        assert_eq!(said, format!("{topic}: {text} ({sender})"), "{}", self.name);
     }
 
     /// It says why it does not open the next message on this topic: one of these.
@@ -210,11 +230,15 @@ impl Reader {
 
     #[track_caller]
     fn waits_for(&self, begin: &str) -> String {
+        let mut unread = self.unread.borrow_mut();
+        if let Some(index) = unread.iter().position(|line| line.starts_with(begin)) {
+            return unread.remove(index);
+        }
         loop {
-            let line = self.lines.recv_timeout(LIMIT);
-            let line = line.unwrap_or_else(|error| panic!("{}: {begin}: {error}", self.name));
-            if line.starts_with(begin) {
-                return line;
+            match self.lines.recv_timeout(LIMIT) {
+                Ok(line) if line.starts_with(begin) => return line,
+                Ok(line) => unread.push(line),
+                Err(error) => panic!("{}: {begin}: {error}, but {unread:?}", self.name),
             }
         }
     }
