@@ -14,6 +14,7 @@ use crate::auth::{Users, UsersFileError, UsersHandle};
 use crate::client_report::{ClientQuestion, ClientReport};
 use crate::config::{Config, Protocol, Topics};
 use crate::control::{BackUp, Upgraded};
+use crate::dictionaries::{Files, Sampler, Shelf, Training, start_training};
 use crate::door::entrance::Entrance;
 use crate::door::gate::Gate;
 use crate::door::porter::{Handshakes, Porter, PorterInbox};
@@ -156,7 +157,8 @@ pub(crate) fn start_over<D: Disk>(
     let mailboxes: Arc<[_]> = ports.iter().map(|port| Arc::clone(&port.mailbox)).collect();
     door::tell_expiry(&doors, &stats);
     let seed = seed().map_err(cannot_start("the random source"))?;
-    let users = Users::read(config, seed ^ USERS_SEED, &stats)?;
+    let (shelf, sampler, training) = dictionaries(config, &stats)?;
+    let users = Users::read(config, seed ^ USERS_SEED, &stats, &shelf)?;
     let strategy = waypost_balance::find(config.server.balance)?;
     let entrance = Arc::new(Entrance::new(
         Arc::clone(&mailboxes),
@@ -197,10 +199,13 @@ pub(crate) fn start_over<D: Disk>(
         ports,
         (store, &store_port),
         (&users, &catalogue),
+        (&shelf, sampler.as_ref()),
         seed,
         &stats,
         &mut threads,
     )?;
+    start_training(training, &mailboxes, &mut threads)
+        .map_err(cannot_start("the thread that learns dictionaries"))?;
     let users = users
         .start(config, &mailboxes, &mut threads)
         .map_err(cannot_start("the checking of passwords"))?;
@@ -236,12 +241,28 @@ pub(crate) fn start_over<D: Disk>(
     })
 }
 
+/// The dictionaries there are, and who learns others. What is encrypted at rest is not to lie beside it in a dictionary: then
+/// none are learnt.
+fn dictionaries(
+    config: &Config,
+    stats: &Arc<Stats>,
+) -> Result<(Arc<Shelf>, Option<Sampler>, Training), StartError> {
+    let shelf = Arc::new(Shelf::default());
+    let files =
+        Files::open(&config.server.data_dir, &shelf).map_err(cannot_start("the dictionaries"))?;
+    let (sampler, training) = Training::new(Arc::clone(&shelf), files, stats);
+    let is_plain = config.store.encrypt == crate::config::NO_ENCRYPTION;
+    Ok((shelf, is_plain.then_some(sampler), training))
+}
+
 /// Starts the shards, each with what the store has for it, then the store's own threads.
+#[expect(clippy::too_many_arguments, reason = "all that shards are made of")]
 fn start_shards<D: Disk>(
     config: &Config,
     ports: Vec<ShardPort>,
     (store, store_port): (OpenStore<D>, &StorePort),
     (users, streams): (&Users, &Arc<Streams>),
+    (shelf, sampler): (&Arc<Shelf>, Option<&Sampler>),
     seed: u64,
     stats: &Arc<Stats>,
     threads: &mut Threads,
@@ -278,6 +299,7 @@ fn start_shards<D: Disk>(
                 .min(limits.packet_bytes_max),
         };
         let workers = workers.clone();
+        let books = (Arc::clone(shelf), sampler.cloned());
         let (mailboxes, stats) = (Arc::clone(&mailboxes), Arc::clone(shard_stats));
         let store_port = store_port.clone();
         let tell_restored = tell_restored.clone();
@@ -288,7 +310,7 @@ fn start_shards<D: Disk>(
         threads
             .spawn(format!("shard-{index}"), move || {
                 let broker = Broker::new(broker_config, permit, authenticate);
-                let coder = Coder::new(id, codings, coder_limits, workers);
+                let coder = Coder::new(id, codings, coder_limits, workers, books);
                 let mut shard = Shard::new(
                     id, port, mailboxes, store_port, broker, limits, stats, coder,
                 );

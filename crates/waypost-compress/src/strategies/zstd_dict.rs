@@ -14,8 +14,11 @@ use crate::{
     dictionary::{Dictionaries, Dictionary},
 };
 
+/// Its name in the registry.
+pub const NAME: &str = "zstd-dict";
+
 pub(super) const STRATEGY: Strategy = Strategy {
-    name: "zstd-dict",
+    name: NAME,
     aliases: &["zstandard-dictionary", "zstd-dictionary"],
     number: 3,
     encoding: "waypost-zstd-dict",

@@ -7,6 +7,7 @@ use waypost_auth::{LogIn, Permissions, Rules};
 use waypost_core::{AllowAll, Authenticate, Permit, ShardId};
 
 use super::log_ins::{DeskPort, ShardPasswords};
+use crate::dictionaries::{ReadersOf, Shelf};
 use crate::metrics::Stats;
 
 /// Makes the judges of every shard.
@@ -17,6 +18,8 @@ pub(super) struct Judges {
     pub(super) seed: u64,
     pub(super) verdicts_max: usize,
     pub(super) stats: Arc<Stats>,
+    /// Who may read which dictionary follows from whose messages it is made of.
+    pub(super) shelf: Arc<Shelf>,
 }
 
 impl Judges {
@@ -39,12 +42,11 @@ impl Judges {
                     .verdicts_forgotten
                     .fetch_add(1, Ordering::Relaxed);
             });
-            Box::new(Permissions::new(
-                Arc::clone(rules),
-                seed,
-                self.verdicts_max,
-                on_evicted,
-            ))
+            let permit = Permissions::new(Arc::clone(rules), seed, self.verdicts_max, on_evicted);
+            Box::new(ReadersOf {
+                permit,
+                shelf: Arc::clone(&self.shelf),
+            })
         };
         let passwords = ShardPasswords {
             shard,

@@ -18,6 +18,7 @@ use waypost_auth::Rules;
 use waypost_core::{Authenticate, Permit, ShardId};
 
 use crate::config::Config;
+use crate::dictionaries::Shelf;
 use crate::mailbox::Mailbox;
 use crate::metrics::Stats;
 use crate::threads::Threads;
@@ -40,6 +41,7 @@ impl Users {
         config: &Config,
         seed: u64,
         stats: &Arc<Stats>,
+        shelf: &Arc<Shelf>,
     ) -> Result<Self, UsersFileError> {
         let rules = Arc::new(read(config)?);
         let (desk, messages) = log_ins::open(config);
@@ -48,6 +50,7 @@ impl Users {
             seed,
             verdicts_max: config.shell.verdicts_max,
             stats: Arc::clone(stats),
+            shelf: Arc::clone(shelf),
         };
         Ok(Self {
             rules,

@@ -246,6 +246,7 @@ impl Row<Draft> {
 
     fn coding(&self) -> Said {
         Said {
+            filter: self.value.filter.as_str().into(),
             transcode: self.given("transcode").map(|_| self.value.transcode),
             compress: self.value.compress.clone(),
         }

@@ -23,6 +23,12 @@ impl Outlets {
             self.deliver(message, targets, identifiers);
             return;
         };
+        let payload = message.payload.bytes;
+        if let Some(publishing) = &self.publishing
+            && publishing.payload == payload.as_ptr().addr()
+        {
+            self.coder.learn(&plan, publishing.publisher, payload);
+        }
         let (others, as_it_is): (Vec<_>, Vec<_>) = targets
             .iter()
             .copied()

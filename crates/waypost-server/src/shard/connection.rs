@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::io::{self, IoSliceMut, Read};
 use std::rc::Rc;
 
+use waypost_compress::dictionary::Publisher;
 use waypost_mqtt::ProtocolVersion;
 
 use super::later::Later;
@@ -54,6 +55,8 @@ pub(super) struct Connection {
     pub(super) version: ProtocolVersion,
     /// The encodings of payloads that it said it accepts.
     pub(super) accepted: Accepted,
+    /// Its user, or else its client id: dictionaries are made of what many of these sent.
+    pub(super) publisher: Publisher,
     /// Its Maximum Packet Size.
     pub(super) packet_bytes_max: u32,
     /// A first packet has come; it settled the version.
@@ -100,6 +103,7 @@ impl Connection {
             outbox: Outbox::default(),
             later: None,
             accepted: Accepted::default(),
+            publisher: Publisher::named(b""),
             packet_bytes_max: u32::MAX,
             layers,
             unread: None,

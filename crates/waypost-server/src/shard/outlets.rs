@@ -5,6 +5,7 @@ use std::io;
 use std::rc::Rc;
 
 use slab::Slab;
+use waypost_compress::dictionary::Publisher;
 use waypost_core::{ConnectionId, DeliveryFlags, Effects, MailBatch, Message, ShardId, Target};
 use waypost_mqtt::{Packet, ProtocolVersion, PublishHead, QoS, encode, encode_publish_head};
 
@@ -38,8 +39,18 @@ pub(super) struct Outlets {
     pub(super) outbox_bytes: usize,
     pub(super) bounds: OutboxBounds,
     pub(super) coder: Coder,
+    /// Who sends what is being handled.
+    pub(super) publishing: Option<Publishing>,
     /// The publish being delivered, encoded once per form that its targets ask for.
     encoded: Encoded,
+}
+
+/// A PUBLISH that a client sent, while it is handled.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Publishing {
+    pub(super) publisher: Publisher,
+    /// Where its payload is, by which it is told from others that are delivered meanwhile.
+    pub(super) payload: usize,
 }
 
 /// How much may wait for one client, and for all of them.
@@ -100,6 +111,7 @@ impl Outlets {
             outbox_bytes: 0,
             bounds,
             coder,
+            publishing: None,
             encoded: Encoded::default(),
         }
     }

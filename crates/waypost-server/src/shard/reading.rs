@@ -238,13 +238,22 @@ impl Shard {
                 return false;
             }
         };
+        let publisher = connection.publisher;
+        self.outlets.publishing = None;
         if let Packet::Publish(publish) = &packet {
             self.outlets.counters.publish_bytes_received += publish.payload.len() as u64;
+            self.outlets.publishing = Some(super::outlets::Publishing {
+                publisher,
+                payload: publish.payload.as_ptr().addr(),
+            });
         }
         if !connection.greeted {
             connection.greeted = true;
             if let Packet::Connect(connect) = &packet {
                 connection.version = connect.version;
+                let publisher = connect.user_name.unwrap_or(connect.client_id);
+                connection.publisher =
+                    waypost_compress::dictionary::Publisher::named(publisher.as_bytes());
                 if !connect.properties.is_empty() {
                     connection.accepted = accepted_by(connect.properties);
                     let packet_bytes_max = connect.properties.maximum_packet_size();

@@ -5,15 +5,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use waypost_compress::dictionary::Publisher;
 use waypost_compress::{Stages, StagesAtWork};
 use waypost_core::{Message, ShardId};
 use waypost_encrypt::check_sealed;
 
 use super::accepted::Accepted;
+use super::books::Books;
 use super::message::{content_encoding, owned, packed, says_sealed, unpacked};
 use super::recent::{Direction, Outcome, Recent};
 use super::rules::{Codings, Packing};
 use super::workers::{Failure, Job, JobId, Worked, Workers, work};
+use crate::dictionaries::{Sampler, Shelf};
 use crate::metrics::ShellCounters;
 
 /// Payloads up to this size are transcoded on the shard's loop, where the slowest strategy takes about a millisecond
@@ -56,7 +59,7 @@ impl Plan {
     fn direction(&self) -> Direction {
         match self {
             Self::Unpack { .. } => Direction::Unpack,
-            Self::Pack(_) => Direction::Pack,
+            Self::Pack(packing) => Direction::Pack(packing.key),
         }
     }
 
@@ -95,7 +98,7 @@ impl Coded {
     ) -> Self {
         let properties = match direction {
             Direction::Unpack => unpacked(message.properties),
-            Direction::Pack => packed(message.properties, &stages.content_encoding()),
+            Direction::Pack(_) => packed(message.properties, &stages.content_encoding()),
         };
         Self {
             payload,
@@ -146,6 +149,13 @@ impl Settled {
     }
 }
 
+/// A strategy with its memory: the dictionary it packs with is one of its own.
+struct AtWork {
+    stages: Stages,
+    dictionary: Option<u32>,
+    strategy: StagesAtWork,
+}
+
 /// A shard's part in transcoding.
 pub(crate) struct Coder {
     shard: ShardId,
@@ -155,7 +165,9 @@ pub(crate) struct Coder {
     recent: Recent,
     working: HashMap<JobId, Working>,
     next_job: u64,
-    at_work: Vec<(Stages, StagesAtWork)>,
+    at_work: Vec<AtWork>,
+    shelf: Arc<Shelf>,
+    sampler: Option<Sampler>,
     told: Option<Instant>,
     untold: u64,
 }
@@ -166,6 +178,7 @@ impl Coder {
         codings: Arc<Codings>,
         limits: CoderLimits,
         workers: Workers,
+        (shelf, sampler): (Arc<Shelf>, Option<Sampler>),
     ) -> Self {
         Self {
             shard,
@@ -176,6 +189,8 @@ impl Coder {
             working: HashMap::new(),
             next_job: 0,
             at_work: Vec::new(),
+            shelf,
+            sampler,
             told: None,
             untold: 0,
         }
@@ -252,9 +267,9 @@ impl Coder {
         if payload.bytes.len() <= INLINE_BYTES_MAX {
             let inline_max = match direction {
                 Direction::Unpack => INLINE_UNPACKED_BYTES_MAX.min(bytes_max),
-                Direction::Pack => bytes_max,
+                Direction::Pack(_) => bytes_max,
             };
-            let worked = self.work(direction, stages, payload.bytes, inline_max);
+            let worked = self.work(plan, payload.bytes, inline_max);
             let is_large = worked == Err(Failure::TooLong) && inline_max < bytes_max;
             if !is_large {
                 return self.settle_now(plan, message, worked, counters);
@@ -266,12 +281,13 @@ impl Coder {
             shard: self.shard,
             direction,
             stages: stages.clone(),
+            books: self.books(plan),
             payload: payload.bytes.to_vec(),
             bytes_max,
         });
         if !is_taken {
             counters.transcode_workers_full += 1;
-            let worked = self.work(direction, stages, payload.bytes, bytes_max);
+            let worked = self.work(plan, payload.bytes, bytes_max);
             return self.settle_now(plan, message, worked, counters);
         }
         counters.transcode_off_loop += 1;
@@ -351,30 +367,59 @@ impl Coder {
     fn bytes_max(&self, direction: Direction, message: &Message<'_>) -> usize {
         match direction {
             Direction::Unpack => self.limits.unpacked_bytes_max,
-            Direction::Pack => message.payload.bytes.len().saturating_sub(PACKED_BYTES_MIN),
+            Direction::Pack(_) => message.payload.bytes.len().saturating_sub(PACKED_BYTES_MIN),
         }
     }
 
-    fn work(
-        &mut self,
-        direction: Direction,
-        stages: &Stages,
-        payload: &[u8],
-        bytes_max: usize,
-    ) -> Worked {
-        let place = self.at_work.iter().position(|(of, _)| of == stages);
+    /// What a plan packs and unpacks with.
+    fn books(&self, plan: &Plan) -> Books {
+        let current = match plan {
+            Plan::Pack(packing) if packing.has_dictionaries => self.shelf.current(&packing.filter),
+            Plan::Pack(_) | Plan::Unpack { .. } => None,
+        };
+        Books {
+            shelf: Arc::clone(&self.shelf),
+            current,
+        }
+    }
+
+    /// Learns by these from now on.
+    #[cfg(test)]
+    pub(crate) fn learn_by(&mut self, known: Arc<Shelf>, sampler: Sampler) {
+        (self.shelf, self.sampler) = (known, Some(sampler));
+    }
+
+    /// A message that is packed by the server, to be learnt from: somebody sent it just now.
+    pub(crate) fn learn(&self, plan: &Plan, publisher: Publisher, payload: &[u8]) {
+        if let (Plan::Pack(packing), Some(sampler)) = (plan, &self.sampler)
+            && packing.has_dictionaries
+        {
+            sampler.offer(&packing.filter, publisher, payload);
+        }
+    }
+
+    fn work(&mut self, plan: &Plan, payload: &[u8], bytes_max: usize) -> Worked {
+        let (direction, stages) = (plan.direction(), plan.stages());
+        let books = self.books(plan);
+        let dictionary = books.id();
+        let is_it = |one: &AtWork| one.stages == *stages && one.dictionary == dictionary;
+        let place = self.at_work.iter().position(is_it);
         let one = place.map_or_else(
-            || (stages.clone(), stages.at_work()),
+            || AtWork {
+                stages: stages.clone(),
+                dictionary,
+                strategy: books.at_work(stages),
+            },
             |place| self.at_work.remove(place),
         );
         if self.at_work.len() == AT_WORK_MAX {
             self.at_work.remove(0);
         }
         self.at_work.push(one);
-        let Some((_, at_work)) = self.at_work.last_mut() else {
+        let Some(one) = self.at_work.last_mut() else {
             return Err(Failure::Damaged);
         };
-        work(direction, at_work, payload, bytes_max)
+        work(direction, &mut one.strategy, payload, bytes_max)
     }
 
     fn count(
@@ -393,7 +438,7 @@ impl Coder {
                         counters.transcode_unpacked_bytes_in += from;
                         counters.transcode_unpacked_bytes_out += to;
                     }
-                    Direction::Pack => {
+                    Direction::Pack(_) => {
                         counters.transcode_packed += 1;
                         counters.transcode_packed_bytes_in += from;
                         counters.transcode_packed_bytes_out += to;

@@ -9,6 +9,7 @@
 //! payloads, which nobody but their receivers can open.
 
 mod accepted;
+mod books;
 mod coder;
 mod message;
 mod recent;

@@ -22,7 +22,8 @@ const HASHED_BYTES: usize = 4 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Direction {
     Unpack,
-    Pack,
+    /// By this policy, as a hash of its filter: another packs with another dictionary.
+    Pack(u64),
 }
 
 /// What became of one.
@@ -179,7 +180,7 @@ mod tests {
             Stages::parse("lz4").unwrap(),
         );
         assert!(recent.find(Direction::Unpack, &zstd, &payload).is_some());
-        assert!(recent.find(Direction::Pack, &zstd, &payload).is_none());
+        assert!(recent.find(Direction::Pack(0), &zstd, &payload).is_none());
         assert!(recent.find(Direction::Unpack, &lz4, &payload).is_none());
         let mut other = payload;
         other[HASHED_BYTES + HASHED_BYTES / 2] = 8;

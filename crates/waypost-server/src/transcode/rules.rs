@@ -1,19 +1,24 @@
 //! Which topics are transcoded, and into what: the policies as the coder needs them.
 
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
-use waypost_compress::Stages;
+use waypost_compress::{Stages, zstd_dict};
 use waypost_core::Policies;
 use waypost_mqtt::Topic;
 
 use super::accepted::Accepted;
 
 /// What one `[[topic]]` says.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Said {
+    pub(crate) filter: Arc<str>,
     pub(crate) transcode: Option<bool>,
     pub(crate) compress: Option<Stages>,
 }
+
+/// Filters are told apart by this.
+const KEYS: BuildHasherDefault<DefaultHasher> = BuildHasherDefault::new();
 
 /// How the server packs messages.
 #[derive(Debug)]
@@ -21,6 +26,12 @@ pub(crate) struct Packing {
     pub(super) stages: Stages,
     /// What a client has to accept.
     pub(super) needs: Accepted,
+    /// The filter of the policy that says so.
+    pub(super) filter: Arc<str>,
+    /// Its hash, for short.
+    pub(super) key: u64,
+    /// Whether it packs with dictionaries.
+    pub(super) has_dictionaries: bool,
 }
 
 /// What holds for a topic whose messages are transcoded.
@@ -96,11 +107,22 @@ impl Codings {
 
 impl From<Said> for Row {
     fn from(said: Said) -> Self {
+        let filter = said.filter;
         let pack = |stages: Stages| {
             // Identity packs nothing.
             let is_packing = stages.strategies().iter().any(|one| one.name != "identity");
+            let has_dictionaries = |stages: &Stages| {
+                let mut names = stages.strategies().iter().map(|one| one.name);
+                names.any(|name| name == zstd_dict::NAME)
+            };
             match Accepted::of(&stages) {
-                Some(needs) if is_packing => Pack::By(Arc::new(Packing { stages, needs })),
+                Some(needs) if is_packing => Pack::By(Arc::new(Packing {
+                    needs,
+                    key: KEYS.hash_one(&filter),
+                    has_dictionaries: has_dictionaries(&stages),
+                    stages,
+                    filter,
+                })),
                 _ => Pack::Not,
             }
         };

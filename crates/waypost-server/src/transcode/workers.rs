@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use waypost_compress::{Compress, DecompressError, Stages};
 use waypost_core::ShardId;
 
+use super::books::Books;
 use super::recent::Direction;
 use crate::mailbox::{Inbound, Mailbox};
 use crate::threads::Threads;
@@ -43,6 +44,7 @@ pub(super) struct Job {
     pub(super) shard: ShardId,
     pub(super) direction: Direction,
     pub(super) stages: Stages,
+    pub(super) books: Books,
     pub(super) payload: Vec<u8>,
     /// The most that may come out.
     pub(super) bytes_max: usize,
@@ -107,7 +109,7 @@ impl Jobs {
     }
 
     fn work(&self, job: &Job) -> Worked {
-        let mut stages = job.stages.at_work();
+        let mut stages = job.books.at_work(&job.stages);
         let worked = work(job.direction, &mut stages, &job.payload, job.bytes_max);
         self.waiting_bytes
             .fetch_sub(job.payload.len(), Ordering::Relaxed);
@@ -167,7 +169,7 @@ pub(super) fn work(
             Err(DecompressError::TooLong { .. }) => Err(Failure::TooLong),
             Err(_) => Err(Failure::Damaged),
         },
-        Direction::Pack => match stages.compress(payload, &mut other) {
+        Direction::Pack(_) => match stages.compress(payload, &mut other) {
             Ok(()) if other.len() <= bytes_max => Ok(other),
             Ok(()) => Err(Failure::NotShorter),
             Err(_) => Err(Failure::Damaged),

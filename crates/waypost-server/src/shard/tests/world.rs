@@ -64,7 +64,13 @@ impl World {
         let coder_limits = CoderLimits {
             unpacked_bytes_max: UNPACKED_BYTES_MAX,
         };
-        let coder = Coder::new(ShardId(0), Arc::default(), coder_limits, workers);
+        let coder = Coder::new(
+            ShardId(0),
+            Arc::default(),
+            coder_limits,
+            workers,
+            (Arc::default(), None),
+        );
         let port = ShardPort::new(1 << 20).unwrap();
         let mailboxes: Arc<[_]> = Arc::new([Arc::clone(&port.mailbox)]);
         let config = BrokerConfig {
