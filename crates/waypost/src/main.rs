@@ -69,6 +69,8 @@ enum Command {
     Cache(commands::cache::Args),
     /// Compare compress strategies: how messages are packed
     Compress(commands::compress::Args),
+    /// Compare encrypt strategies: how messages are sealed end to end
+    Encrypt(commands::encrypt::Args),
     /// Compare balance strategies: who in a group gets a message
     Balance(commands::balance::Args),
     /// Print a completion script for a shell
@@ -90,6 +92,7 @@ fn main() -> ExitCode {
         Command::Strategies(arguments) => commands::strategies::run(&arguments),
         Command::Cache(arguments) => commands::cache::run(&arguments),
         Command::Compress(arguments) => commands::compress::run(&arguments),
+        Command::Encrypt(arguments) => commands::encrypt::run(&arguments),
         Command::Balance(arguments) => commands::balance::run(&arguments),
         Command::Completions(arguments) => {
             commands::completions::run(&arguments, &mut Cli::command())

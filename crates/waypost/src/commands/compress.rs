@@ -1,7 +1,7 @@
 //! `waypost compress simulate`: what each strategy would have saved, and at what cost, on the user's messages.
 
 mod measure;
-mod messages;
+pub(super) mod messages;
 mod page;
 
 use std::fmt::Write as _;

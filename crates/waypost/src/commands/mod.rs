@@ -8,6 +8,7 @@ pub mod completions;
 pub mod compress;
 pub mod config;
 pub mod connection;
+pub mod encrypt;
 pub mod keys;
 pub mod output;
 pub mod property;

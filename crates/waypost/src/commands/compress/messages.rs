@@ -16,23 +16,26 @@ const MESSAGE_BYTES_MAX: u64 = 256 << 20;
 const BYTES_MAX: u64 = 2 << 30;
 
 /// One message, and who sent it.
-pub(super) struct Message {
-    pub(super) bytes: Vec<u8>,
-    pub(super) publisher: Publisher,
+pub(in crate::commands) struct Message {
+    pub(in crate::commands) bytes: Vec<u8>,
+    pub(in crate::commands) publisher: Publisher,
 }
 
-pub(super) type Messages = Vec<Message>;
+pub(in crate::commands) type Messages = Vec<Message>;
 
 /// Which fields of a line are what.
-pub(super) struct Fields<'a> {
+pub(in crate::commands) struct Fields<'a> {
     /// The message; the line as it is if none.
-    pub(super) message: Option<&'a str>,
+    pub(in crate::commands) message: Option<&'a str>,
     /// Its publisher; each message another's if none.
-    pub(super) publisher: Option<&'a str>,
+    pub(in crate::commands) publisher: Option<&'a str>,
 }
 
 /// Reads all files, in the order they are given.
-pub(super) fn read(files: &[PathBuf], fields: &Fields<'_>) -> Result<Messages, Failure> {
+pub(in crate::commands) fn read(
+    files: &[PathBuf],
+    fields: &Fields<'_>,
+) -> Result<Messages, Failure> {
     let mut messages = Messages::new();
     let mut bytes = 0;
     for path in files {
