@@ -101,8 +101,9 @@ impl Outbox {
             let room = self.shared.room.notified();
             tokio::pin!(room);
             room.as_mut().enable();
-            while self.forward() {}
+            // Seen before it is acted on: a change that comes meanwhile wakes.
             let now = status.borrow_and_update().clone();
+            while self.forward() {}
             match now {
                 Status::Ended(why) => return self.end(&why),
                 Status::Connecting => {

@@ -7,6 +7,7 @@
 )]
 
 mod contents;
+mod documents;
 mod doors;
 mod errors;
 mod flow;
