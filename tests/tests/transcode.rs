@@ -8,6 +8,8 @@
     reason = "a test fails by panicking"
 )]
 
+use std::fmt::Write;
+
 use waypost_compress::Stages;
 use waypost_mqtt::{
     Packet, Property, PropertyBuffer,
@@ -19,7 +21,7 @@ use waypost_tests::{
     empty_publish, required_program,
 };
 
-const POLICIES: &str = r##"
+const POLICIES: &str = r#"
 [[topic]]
 filter = "t/#"
 transcode = true
@@ -35,7 +37,7 @@ transcode = false
 [[stream]]
 name = "all"
 filters = ["t/#"]
-"##;
+"#;
 
 fn server() -> Server {
     ServerOptions::new().configuration(POLICIES).start()
@@ -89,10 +91,10 @@ fn paho_gets_what_it_accepts() {
     };
     let server = server();
     let url = format!("mqtt://{}", server.mqtt());
-    let packed: String = zstd(&b"hello ".repeat(100))
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let mut packed = String::new();
+    for byte in zstd(&b"hello ".repeat(100)) {
+        write!(packed, "{byte:02x}").unwrap();
+    }
     Run::to_end(python, ["python/policies.py", &url, "transcode", &packed]).expect_success();
     assert!((server.metric("waypost_transcode_unpacked_total") - 1.0).abs() < 0.5);
 }

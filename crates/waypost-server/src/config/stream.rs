@@ -217,6 +217,7 @@ pub(super) const STREAM_KEYS: &[Key<StreamConfig>] = &[
     Key {
         name: "compress",
         doc: "The strategy of the compress family by which its files are packed. Default: that of \
+              the policies ([[topic]]) that cover all its filters, where these say one and the same, else that of \
               store.compress.",
         example: r#""zstd""#,
         field: Field::Word(Word {

@@ -127,6 +127,25 @@ impl Topics {
         })
     }
 
+    /// The one strategy by which all policies that cover a stream's filters pack; `None`: they say nothing, not the same,
+    /// or several strategies one after the other, which files do not have.
+    pub fn compress_of(&self, filters: &[String]) -> Option<&'static waypost_compress::Strategy> {
+        let said = |filter: &String| {
+            let covering = self.policies.covering(Filter::parse(filter).ok()?);
+            let number = covering
+                .iter()
+                .find(|number| self.says(**number, "compress"))?;
+            let stages = self.rows.get(*number)?.value.compress.as_ref()?;
+            match stages.strategies() {
+                [strategy] => Some(*strategy),
+                _ => None,
+            }
+        };
+        let mut all = filters.iter().map(said);
+        let first = all.next()??;
+        all.all(|other| other == Some(first)).then_some(first)
+    }
+
     /// What of it acts from the next start on.
     pub(super) fn acts_at_start(&self) -> Vec<(String, Option<&'static str>, Option<u64>)> {
         let rows = self.rows.iter().map(|row| {
@@ -495,7 +514,8 @@ pub(super) const TOPIC_KEYS: &[Key<Draft>] = &[
     Key {
         name: "compress",
         doc: "How these messages are packed: a strategy of `waypost strategies compress`, or up to three with + between \
-              them; identity: not at all. It acts with transcode = true, for subscribers that accept it.",
+              them; identity: not at all. It acts with transcode = true, for subscribers that accept it, and in the \
+              files of a stream that says nothing itself and whose filters it covers, if it is one strategy.",
         example: r#""zstd""#,
         field: Field::Stages(|draft| &mut draft.compress),
     },

@@ -39,20 +39,28 @@ pub fn stream_options(config: &Config) -> Result<StreamsOptions, UnknownStrategy
     Ok(StreamsOptions {
         describe,
         configured: configured
-            .map(|stream| options(stream, config.store.compress))
+            .map(|stream| options(stream, config))
             .collect::<Result<_, _>>()?,
         ..StreamsOptions::default()
     })
 }
 
-fn options(stream: &StreamConfig, compress: &str) -> Result<StreamOptions, UnknownStrategy> {
+fn options(stream: &StreamConfig, config: &Config) -> Result<StreamOptions, UnknownStrategy> {
+    let of_policies = || config.topics.compress_of(&stream.filters);
+    let compress = match stream.compress {
+        Some(name) => waypost_compress::find(name)?,
+        None => match of_policies() {
+            Some(strategy) => strategy,
+            None => waypost_compress::find(config.store.compress)?,
+        },
+    };
     Ok(StreamOptions {
         name: stream.name.clone(),
         retention_ms: stream.retention.age_ms,
         retention_bytes: stream.retention.bytes,
         retention_messages: stream.retention.messages,
         compact: stream.compact,
-        compress: waypost_compress::find(stream.compress.unwrap_or(compress))?,
+        compress,
     })
 }
 
@@ -173,6 +181,51 @@ mod tests {
         let found = describe_with(&properties, b"");
         assert_eq!(found, Some(("7".to_owned(), true)));
         assert_eq!(describe(b"no message"), None);
+    }
+
+    /// Goal: which word holds. Method: streams that say something, that policies cover wholly, partly and with other
+    /// words, and that nobody speaks of.
+    #[test]
+    fn what_a_stream_does_not_say_its_policies_do_and_then_the_store() {
+        let policies = r#"
+[store]
+compress = "lz4"
+[[topic]]
+filter = "a/#"
+compress = "zstd"
+[[topic]]
+filter = "a/b/#"
+compress = "brotli"
+[[topic]]
+filter = "stages/#"
+compress = "rle+zstd"
+"#;
+        let streams = [
+            (r#"["a/#"]"#, "", "zstd"),
+            (r#"["a/b/c"]"#, "", "brotli"),
+            (r#"["a/x", "a/y"]"#, "", "zstd"),
+            (r#"["a/x", "a/b/y"]"#, "", "lz4"),
+            (r#"["a/x", "c"]"#, "", "lz4"),
+            (r##"["#"]"##, "", "lz4"),
+            (r#"["stages/x"]"#, "", "lz4"),
+            (r#"["a/x"]"#, "compress = \"rle\"", "rle"),
+        ];
+        let mut toml = policies.to_owned();
+        for (number, (filters, more, _)) in streams.iter().enumerate() {
+            let row = format!("[[stream]]\nname = \"s{number}\"\nfilters = {filters}\n{more}\n");
+            toml.push_str(&row);
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("waypost.toml");
+        std::fs::write(&file, toml).unwrap();
+        let sources = crate::config::Sources {
+            file: Some(file),
+            ..Default::default()
+        };
+        let config = Config::load(&sources).unwrap();
+        let found = stream_options(&config).unwrap().configured;
+        let packed: Vec<_> = found.iter().map(|one| one.compress.name).collect();
+        assert_eq!(packed, streams.map(|(_, _, expect)| expect));
     }
 
     #[test]

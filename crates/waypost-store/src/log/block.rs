@@ -311,3 +311,61 @@ pub(crate) fn encryption(key: Option<&Arc<MasterKey>>) -> (u8, KeyId) {
         None => (0, KeyId([0; 8])),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cipher(key: Option<&Arc<MasterKey>>) -> Cipher {
+        let (encrypt, key_id) = encryption(key);
+        let sealing = Sealing {
+            number: 3,
+            salt: [5; 32],
+            encrypt,
+            key: key_id,
+        };
+        Cipher::new(&sealing, "file", key).unwrap()
+    }
+
+    /// Goal: a block that unpacks to more than it says, or says more than any may hold, is refused within the memory of
+    /// what it says. Method: for every strategy a block of zeros whose header is written anew, checksums and tag included,
+    /// as only damage nobody can detect, or whoever has the key, could.
+    #[test]
+    fn a_bomb_in_a_block_is_refused_for_every_strategy() {
+        let packers = Packers::default();
+        let mut keys: Vec<_> = waypost_encrypt::at_rest()
+            .map(|strategy| Some(Arc::new(MasterKey::new([7; 32]).with_strategy(strategy))))
+            .collect();
+        keys.push(None);
+        let plain = vec![0; 128 << 10];
+        for key in &keys {
+            let cipher = cipher(key.as_ref());
+            for strategy in waypost_compress::registry() {
+                for claimed in [1000, BLOCK_BYTES_MAX + 1, plain.len()] {
+                    let mut packed = Vec::new();
+                    (strategy.new)().compress(&plain, &mut packed).unwrap();
+                    let mut header = BlockHeader::of(RECORDS, 9, 0, 0);
+                    header.segment = 3;
+                    header.compress = strategy.number;
+                    header.plain = u32::try_from(claimed).unwrap();
+                    let tag = if key.is_some() { TAG_BYTES } else { 0 };
+                    header.stored = u32::try_from(packed.len() + tag).unwrap();
+                    if let Some(encrypt) = &cipher.encrypt {
+                        let tag = encrypt
+                            .seal_in_place(Nonce::numbered(9), &header.fields(), &mut packed)
+                            .unwrap();
+                        packed.extend_from_slice(&tag.0);
+                    }
+                    header.sum = crc32c::crc32c_append(cipher.content_seed, &packed);
+                    let opened = cipher.open(&header, &mut packed, &packers);
+                    let name = strategy.name;
+                    if claimed == plain.len() {
+                        assert!(opened.unwrap() == plain, "{name}");
+                    } else {
+                        assert!(opened.is_err(), "{name} as {claimed}");
+                    }
+                }
+            }
+        }
+    }
+}

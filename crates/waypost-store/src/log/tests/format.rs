@@ -37,10 +37,11 @@ fn everything(to: u64) -> Vec<u64> {
 }
 
 fn all_options() -> Vec<LogOptions> {
-    let key = Some(Arc::new(MasterKey::new([7; 32])));
+    let key = |strategy| Arc::new(MasterKey::new([7; 32]).with_strategy(strategy));
     let mut all = Vec::new();
     for compress in waypost_compress::registry() {
-        for key in [None, key.clone()] {
+        for key in std::iter::once(None).chain(waypost_encrypt::at_rest().map(|one| Some(key(one))))
+        {
             all.push(LogOptions {
                 compress,
                 key,
