@@ -172,6 +172,7 @@ What stays in memory of the messages read back from the disk. The capacity is in
 
 How blocks of the log are packed before they are written. What is written stays readable when another strategy is
 chosen later: each block says which packed it.
+How to choose, with figures, and how each is framed: [compression.md](compression.md).
 
 | name | what it does | also called | where from |
 | --- | --- | --- | --- |
