@@ -4,6 +4,7 @@
 //! of `waypost bench` against a server of its own and, where Debian's `mosquitto` is installed, against that in the same
 //! run: figures of different runs and machines do not compare, ratios inside one line do.
 
+mod sealing;
 mod server;
 mod storage;
 mod storm;
@@ -30,6 +31,9 @@ const CPU: &str = "server_cpu_us_per_delivery";
 pub fn run(root: &Path, mut arguments: Arguments) -> Result<(), Failure> {
     if arguments.positional_is("storm") {
         return storm::run(root, arguments);
+    }
+    if arguments.positional_is("sealing") {
+        return sealing::run(root, arguments);
     }
     if let Some(scenario) = storage::scenario(&mut arguments) {
         return storage::run(root, scenario, arguments);

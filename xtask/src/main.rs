@@ -53,6 +53,8 @@ cargo xtask TASK: everything a developer runs
                                --seconds N per phase (3), --macro-only, --print (appends nothing)
   bench storm                  what storms of connections do to live traffic, and what a TLS handshake costs;
                                --rounds N (5), --seconds N per quiet phase (2), --clients N, --tls-clients N, --print
+  bench sealing                what sealing and opening a message costs, beside AES-256-GCM in place; --print;
+                               exit code 1 if a goal is missed
   bench store-start            how soon a server with a long log and many sessions is ready, and what it reads;
                                --log-gb N (10), --sessions N (1,000,000), --debtors N, --payload BYTES, --tail-mb N,
                                --shards N (2). This and those below: --dir DIRECTORY on the disk that counts,
