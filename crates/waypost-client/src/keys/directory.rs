@@ -1,9 +1,9 @@
 //! All keys of a directory: read at once, changed under a lock, one whole file at a time.
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -15,10 +15,10 @@ use waypost_encrypt::{
 use zeroize::Zeroizing;
 
 use super::file::{FILE_MODE, check_mode};
+use super::place::{DIRECTORY_MODE, make, place};
 use super::set::{self, Given};
 use super::{Holding, KEYS_MAX, KeyFile, KeyName, KeysError, Purpose};
 
-const DIRECTORY_MODE: u32 = 0o700;
 /// Folders of a directory: our own keys, and those of others.
 const OWN: &str = "own";
 const TRUSTED: &str = "trusted";
@@ -571,33 +571,6 @@ impl KeyRing for KeyDirectory {
     fn legacy(&self) -> bool {
         self.legacy
     }
-}
-
-fn place(
-    keys: Option<PathBuf>,
-    configuration: Option<PathBuf>,
-    home: Option<PathBuf>,
-) -> Result<PathBuf, KeysError> {
-    keys.or_else(|| {
-        let configuration = configuration.filter(|path| path.is_absolute());
-        let configuration = configuration.or_else(|| Some(home?.join(".config")))?;
-        Some(configuration.join("waypost/keys"))
-    })
-    .ok_or(KeysError::NoPlace)
-}
-
-/// Makes a directory for nobody but us, and those above it, as far as they are not there.
-fn make(path: &Path) -> Result<(), KeysError> {
-    let made = DirBuilder::new()
-        .recursive(true)
-        .mode(DIRECTORY_MODE)
-        .create(path);
-    made.map_err(KeysError::system(path))?;
-    // The name of a new directory has to survive too.
-    let parent = path.parent().filter(|parent| parent.is_dir());
-    parent
-        .map_or(Ok(()), |parent| File::open(parent)?.sync_all())
-        .map_err(KeysError::system(path))
 }
 
 #[cfg(test)]

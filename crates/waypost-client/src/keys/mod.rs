@@ -10,6 +10,7 @@ mod directory;
 mod error;
 mod file;
 mod name;
+mod place;
 mod set;
 
 pub use directory::{KeyDirectory, Kind, Recipient};

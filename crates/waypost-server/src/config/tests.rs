@@ -178,7 +178,7 @@ fn a_later_source_overrides_an_earlier_one() {
             ("WAYPOST_SERVER__SHARDS".into(), "3".into()),
             ("WAYPOST_SERVER__DRAIN_TIMEOUT".into(), "3s".into()),
             ("PATH".into(), "/bin".into()),
-            ("WAYPOST_KEYS".into(), "/home/ann/keys".into()),
+            ("WAYPOST_KEYS".into(), "/nowhere/keys".into()),
         ],
         flags: vec![Flag {
             name: "--shards".to_owned(),
