@@ -323,7 +323,7 @@ mod tests {
         assert_eq!(outcome, Err(DecompressError::TooLong { limit }));
         assert_eq!(into, b"kept");
         for buffer in [&at_work.packed, &at_work.unpacked] {
-            assert!(buffer.capacity() <= between_max(limit));
+            assert!(buffer.capacity() <= 2 * limit + 1024);
         }
     }
 

@@ -117,6 +117,9 @@ mod tests {
         Rle.compress(plain, &mut into).unwrap();
         assert_eq!(into, packed);
         assert_eq!(unpacked(packed, plain.len()).unwrap(), plain);
+        let mut into = Vec::new();
+        Rle.compress(b"abbc", &mut into).unwrap();
+        assert_eq!(into, b"\x03abbc", "two of a kind cut nothing in two");
     }
 
     #[test]
