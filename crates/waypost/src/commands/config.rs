@@ -394,10 +394,11 @@ filters = [\"mail/+\", \"news\"]
     fn every_value_is_explained_by_its_line() {
         assert_eq!(
             explain("orders/eu/17", false),
-            "balance         \"random\"  x.toml:7, filter \"orders/eu/+\"\n\
-             max_deliveries  5         x.toml:4, filter \"orders/#\"\n\
-             durability      \"sync\"    default\n\
-             dead_letter     \"\"        default\n"
+            "balance         \"random\"   x.toml:7, filter \"orders/eu/+\"\n\
+             max_deliveries  5          x.toml:4, filter \"orders/#\"\n\
+             durability      \"sync\"     default\n\
+             dead_letter     \"\"         default\n\
+             seal            \"allowed\"  default\n"
         );
         let told = explain("$share/g/#", false);
         let lines: Vec<Vec<&str>> = told
