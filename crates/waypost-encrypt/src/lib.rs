@@ -26,7 +26,7 @@ mod suite;
 pub use key::{KEY_BYTES, Key, KeyError, KeyId, MasterKey, SALT_BYTES, segment_key};
 pub use keys::{
     JWK_BYTES_MAX, Jwk, JwkError, KeyKind, KeyRing, KeySet, KeySpent, KeyUse, LEGACY_BLOCKS_MAX,
-    MESSAGES_MAX, PrivateKey, PublicKey, SymmetricKey,
+    MESSAGES_MAX, PEM_KEYS_MAX, PemError, PrivateKey, PublicKey, SymmetricKey,
 };
 pub use random::{NoRandomness, Random, SystemRandom};
 pub use sealing::{

@@ -192,6 +192,82 @@ fn private_keys_leave_with_a_warning_and_move_to_another_machine() {
     assert_eq!(kinds, ["OKP X25519", "OKP Ed25519", "symmetric"]);
 }
 
+/// Goal: keys go only when that is meant, and by then one has read what goes with them.
+#[test]
+fn keys_are_removed_only_when_that_is_meant() {
+    let (ann, bob) = (Person::new(), Person::new());
+    bob.done(&["new", "bob"]);
+    fs::write(ann.file("bob.json"), bob.done(&["export", "bob"])).unwrap();
+    ann.done(&["new", "ann"]);
+    ann.done(&["new", "room", "--kind", "symmetric"]);
+    ann.done(&["trust", "bob", "bob.json"]);
+    for (name, expect) in [
+        (
+            "ann",
+            &[
+                "Without these keys",
+                "what is sealed for ann with it opens nowhere",
+                "nothing is signed as ann",
+            ][..],
+        ),
+        ("room", &["Without this key", "does not open here"]),
+        (
+            "bob",
+            &["nothing is sealed for bob", "what bob signed with it"],
+        ),
+    ] {
+        let before = ann.rows(&["list", "--json"]);
+        ann.refused(&["remove", name], expect);
+        ann.refused(&["remove", name], &["nothing was removed", "--yes"]);
+        assert_eq!(ann.rows(&["list", "--json"]), before);
+        let gone = ann.rows(&["remove", name, "--yes", "--json"]);
+        let left = ann.rows(&["list", "--json"]);
+        assert_eq!(gone.len() + left.len(), before.len());
+        assert!(gone.iter().all(|key| key["name"] == name));
+        for key in gone {
+            assert!(!Path::new(key["file"].as_str().unwrap()).exists());
+        }
+    }
+    ann.refused(&["remove", "ann", "--yes"], &["no keys of the name ann"]);
+    ann.done(&["new", "ann"]);
+    assert!(
+        ann.done(&["remove", "ann", "--yes"])
+            .starts_with("removed\n")
+    );
+}
+
+/// Goal: pairs of OpenSSL are taken; what is nearly one is refused with the command that makes one of it.
+#[test]
+fn pem_is_imported_and_other_pem_is_told_how() {
+    const MADE_BY_OPENSSL: &str = include_str!("../../waypost-encrypt/tests/vectors/openssl.pem");
+    let ann = Person::new();
+    let begin = MADE_BY_OPENSSL.find("-----BEGIN PUBLIC").unwrap();
+    let (private, rest) = MADE_BY_OPENSSL.split_at(begin);
+    let end = rest.find("-----BEGIN PRIVATE").unwrap();
+    fs::write(ann.file("mine.pem"), private).unwrap();
+    fs::write(ann.file("public.pem"), &rest[..end]).unwrap();
+    let imported = ann.rows(&["import", "ann", "mine.pem", "--json"]);
+    assert_eq!(imported[0]["kind"], "EC P-256");
+    assert_eq!(imported[0]["purpose"], "both");
+    let bob = Person::new();
+    fs::copy(ann.file("public.pem"), bob.file("ann.pem")).unwrap();
+    let trusted = bob.rows(&["trust", "ann", "ann.pem", "--json"]);
+    assert_eq!(trusted[0]["id"], imported[0]["id"]);
+    for (label, expect) in [
+        ("EC PRIVATE KEY", &["PKCS #8", "openssl pkey -in FILE"][..]),
+        (
+            "ENCRYPTED PRIVATE KEY",
+            &["PKCS #8", "openssl pkey -in FILE"],
+        ),
+        ("CERTIFICATE", &["SPKI", "openssl x509"]),
+        ("PRIVATE KEY", &["P-256, X25519, Ed25519, or RSA"]),
+    ] {
+        let block = format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
+        fs::write(ann.file("other.pem"), block).unwrap();
+        ann.refused(&["import", "zoe", "other.pem"], expect);
+    }
+}
+
 #[test]
 fn mistakes_are_told_with_what_fixes_them() {
     let ann = Person::new();
@@ -237,7 +313,7 @@ fn mistakes_are_told_with_what_fixes_them() {
         ),
         (
             &["trust", "bob", "letter"],
-            &["neither a JWK nor a set", "waypost keys export NAME"],
+            &["neither a JWK, nor a set", "waypost keys export NAME"],
         ),
         (&["trust", "bob", "nothing"], &["nothing: No such file"]),
     ] {

@@ -210,7 +210,7 @@ impl KeyDirectory {
         })
     }
 
-    /// Takes keys of ours that were made elsewhere: a JWK or a set of them, private or shared.
+    /// Takes keys of ours that were made elsewhere: a JWK, a set of them or PEM, private or shared.
     pub fn import(
         &mut self,
         name: &KeyName,
@@ -283,6 +283,19 @@ impl KeyDirectory {
                 rotated.extend(new.into_iter().map(|new| (old, new)));
             }
             Ok(rotated)
+        })
+    }
+
+    /// Takes away all keys of a name, old ones too, and gives them. Nothing brings them back: what only they open stays shut.
+    pub fn remove(&mut self, name: &KeyName) -> Result<Vec<KeyFile>, KeysError> {
+        self.change(|directory| {
+            let removed: Vec<_> = directory.named(name)?.into_iter().cloned().collect();
+            for key in &removed {
+                key.remove()?;
+                directory.keys.retain(|other| other.id() != key.id());
+                directory.sort();
+            }
+            Ok(removed)
         })
     }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use waypost_encrypt::{JwkError, KeyId, NoRandomness};
+use waypost_encrypt::{JwkError, KeyId, NoRandomness, PemError};
 
 use super::{KeyName, Purpose, SET_KEYS_MAX};
 
@@ -53,8 +53,11 @@ pub enum KeysError {
     /// A text is no key.
     #[error("not a key: {0}")]
     NotAKey(#[from] JwkError),
+    /// A text looks like PEM, and is no key in it.
+    #[error("not a key: {0}")]
+    NotPem(#[from] PemError),
     /// A text is no JWK Set.
-    #[error("neither a JWK nor a set of 1 to {SET_KEYS_MAX} of them")]
+    #[error("neither a JWK, nor a set of 1 to {SET_KEYS_MAX} of them, nor PEM")]
     NotASet,
     /// A public key where ours are kept.
     #[error("{0} is a public key, not one of yours")]

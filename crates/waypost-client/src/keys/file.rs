@@ -225,6 +225,14 @@ impl KeyFile {
         })();
         written.map_err(KeysError::system(&self.path))
     }
+
+    /// Takes it away, for good.
+    pub(super) fn remove(&self) -> Result<(), KeysError> {
+        let folder = self.path.parent().unwrap_or(&self.path);
+        fs::remove_file(&self.path)
+            .and_then(|()| File::open(folder)?.sync_all())
+            .map_err(KeysError::system(&self.path))
+    }
 }
 
 /// Whether others have no way in.

@@ -17,7 +17,7 @@ pub use directory::{KeyDirectory, Kind, Recipient};
 pub use error::KeysError;
 pub use file::{Holding, KeyFile, Purpose};
 pub use name::{KeyName, NotAName};
-pub use set::SET_KEYS_MAX;
+pub use set::{SET_KEYS_MAX, decode_keys};
 
 /// How many key files a directory may have, own and trusted ones each; with more it is not read.
 pub const KEYS_MAX: usize = 4_096;

@@ -1,4 +1,5 @@
-//! JWK Sets (RFC 7517, 5), which are what people give each other, and the members of a key that are ours.
+//! JWK Sets (RFC 7517, 5), which are what people give each other, PEM, which other programs write, and the members of a key that
+//! are ours.
 
 use std::collections::BTreeMap;
 
@@ -18,10 +19,27 @@ pub(super) struct Given {
     pub(super) purpose: Purpose,
 }
 
-/// The keys of a text: one JWK, or a set of them.
+/// How PEM begins, and no JSON does.
+const PEM_BEGIN: &[u8] = b"-----BEGIN ";
+
+/// Reads the keys that somebody gave: one JWK, a set of them, or PEM.
+pub fn decode_keys(text: &[u8]) -> Result<Vec<Jwk>, KeysError> {
+    Ok(read(text)?.into_iter().map(|given| given.key).collect())
+}
+
+/// The keys of a text, with what they are for.
 pub(super) fn read(text: &[u8]) -> Result<Vec<Given>, KeysError> {
     if text.len() > SET_KEYS_MAX * JWK_BYTES_MAX {
         return Err(KeysError::NotASet);
+    }
+    let is_json = text.trim_ascii_start().first() == Some(&b'{');
+    if !is_json
+        && text
+            .windows(PEM_BEGIN.len())
+            .any(|window| window == PEM_BEGIN)
+    {
+        let keys = Jwk::decode_pem(text)?;
+        return Ok(keys.into_iter().map(Given::of).collect());
     }
     let members: BTreeMap<&str, &RawValue> =
         serde_json::from_slice(text).map_err(|_| KeysError::NotASet)?;
@@ -37,18 +55,23 @@ pub(super) fn read(text: &[u8]) -> Result<Vec<Given>, KeysError> {
 
 /// One JWK.
 pub(super) fn one(text: &[u8]) -> Result<Given, KeysError> {
-    let key = Jwk::decode(text)?;
-    let key_use = match &key {
-        Jwk::Public(key) => key.key_use(),
-        Jwk::Private(key) => key.public().key_use(),
-        Jwk::Symmetric(_) => Some(KeyUse::Seal),
-    };
-    let purpose = match key_use {
-        Some(KeyUse::Seal) => Purpose::Sealing,
-        Some(KeyUse::Sign) => Purpose::Signing,
-        None => Purpose::Both,
-    };
-    Ok(Given { key, purpose })
+    Ok(Given::of(Jwk::decode(text)?))
+}
+
+impl Given {
+    fn of(key: Jwk) -> Self {
+        let key_use = match &key {
+            Jwk::Public(key) => key.key_use(),
+            Jwk::Private(key) => key.public().key_use(),
+            Jwk::Symmetric(_) => Some(KeyUse::Seal),
+        };
+        let purpose = match key_use {
+            Some(KeyUse::Seal) => Purpose::Sealing,
+            Some(KeyUse::Sign) => Purpose::Signing,
+            None => Purpose::Both,
+        };
+        Self { key, purpose }
+    }
 }
 
 /// A member of a JWK as it is written there.

@@ -93,6 +93,19 @@ pub(super) fn public_key(modulus: &[u8], exponent: &[u8]) -> Vec<u8> {
     wrapped(SEQUENCE, &content).to_vec()
 }
 
+/// The modulus and the exponent of a `SubjectPublicKeyInfo` of an RSA key.
+pub(super) fn numbers_of_public_key(spki: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (content, after) = taken(spki, SEQUENCE)?;
+    let (bits, end) = taken(content.strip_prefix(RSA_ENCRYPTION)?, BIT_STRING)?;
+    let (numbers, rest) = taken(bits.strip_prefix(&[0])?, SEQUENCE)?;
+    let (modulus, numbers) = number(numbers)?;
+    let (exponent, numbers) = number(numbers)?;
+    let is_whole = [after, end, rest, numbers]
+        .iter()
+        .all(|left| left.is_empty());
+    is_whole.then_some((modulus, exponent))
+}
+
 fn write_number(into: &mut Vec<u8>, number: &[u8]) {
     let zeros = number.iter().take_while(|byte| **byte == 0).count();
     let (_, number) = number.split_at(zeros);
@@ -168,6 +181,12 @@ mod tests {
         let secret: Vec<_> = read.secret().collect();
         assert_eq!(secret[1], ("p", &[0x80][..]));
         assert_eq!(numbers_of_pkcs8(&pkcs8(&key)), Some(&key[..]));
+        let public = public_key(&long, &[1, 0, 1]);
+        let expect = Some((&long[..], &[1, 0, 1][..]));
+        assert_eq!(numbers_of_public_key(&public), expect);
+        for length in 0..public.len() {
+            assert_eq!(numbers_of_public_key(&public[..length]), None);
+        }
         for length in 0..key.len() {
             assert!(RsaNumbers::of(&key[..length]).is_none(), "{length} bytes");
         }

@@ -1,15 +1,18 @@
-//! The keys of people and programs that seal and open: pairs, and keys that several share. Written and read as JWK.
+//! The keys of people and programs that seal and open: pairs, and keys that several share. Written and read as JWK, and
+//! read from PEM.
 //!
 //! Deliberately not here: files, and whom one trusts. A [`KeyRing`] answers for both.
 
 mod der;
 mod jwk;
+mod pem;
 mod private;
 mod public;
 mod ring;
 mod symmetric;
 
 pub use jwk::{JWK_BYTES_MAX, Jwk, JwkError};
+pub use pem::{PEM_KEYS_MAX, PemError};
 pub use private::PrivateKey;
 pub use public::{KeyUse, PublicKey};
 pub use ring::{KeyRing, KeySet};

@@ -1,4 +1,4 @@
-//! `waypost keys new|list|show|export|import|trust|rotate`: whose keys there are, for sealing and signing.
+//! `waypost keys new|list|show|export|import|trust|rotate|remove`: whose keys there are, for sealing and signing.
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -31,6 +31,9 @@ Examples:
   waypost keys export orders --private -o orders.json
                                                   for those who share it: they import it
   waypost keys rotate ann                         new keys; the old ones open what they were used for
+  waypost keys remove bob                         says what would not open any more; --yes does it
+  openssl pkey -in mine.pem | waypost keys import ann -
+                                                  PEM: EC P-256, X25519, Ed25519, RSA
   waypost keys list --json | jq -r '.[].name'
 
 The keys are files for nobody but you, one each, in $WAYPOST_KEYS, else $XDG_CONFIG_HOME/waypost/keys,
@@ -94,7 +97,7 @@ enum Action {
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// Take keys of your own that were made elsewhere: JWK or JWK Set, private or shared
+    /// Take keys of your own that were made elsewhere: JWK, JWK Set or PEM (PKCS #8), private or shared
     Import {
         /// What to call them
         name: KeyName,
@@ -108,7 +111,7 @@ enum Action {
     Trust {
         /// What to call them
         name: KeyName,
-        /// The file that `waypost keys export` made at theirs, JWK or JWK Set; - for standard input
+        /// The file that `waypost keys export` made at theirs, JWK, JWK Set or PEM (SPKI); - for standard input
         file: PathBuf,
         /// In place of the keys that this name has: after they said that they have new ones
         #[arg(long)]
@@ -122,6 +125,17 @@ enum Action {
         /// The name
         name: KeyName,
         /// Print one JSON array of the new keys
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete all keys of a name, old ones too: what only they open stays shut for good
+    Remove {
+        /// The name
+        name: KeyName,
+        /// Do it; without, only what would not open any more is told
+        #[arg(long)]
+        yes: bool,
+        /// Print one JSON array of the keys that are gone
         #[arg(long)]
         json: bool,
     },
@@ -246,6 +260,7 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
             let next = "the old ones still open; give the new ones to whoever has those";
             told(&directory, &ids, *json, &format!("new for {name}"), next)
         }
+        Action::Remove { name, yes, json } => remove(&mut directory, name, *yes, *json),
     }
 }
 
@@ -277,6 +292,59 @@ fn told(
         text.push('\n');
     }
     print(&text)
+}
+
+fn remove(
+    directory: &mut KeyDirectory,
+    name: &KeyName,
+    is_meant: bool,
+    is_json: bool,
+) -> Result<(), Failure> {
+    if !is_meant {
+        let keys = directory.named(name).map_err(failure)?;
+        return Err(Failure::usage(format!(
+            "nothing was removed. Without {}:\n{}",
+            if keys.len() == 1 { "this key" } else { "these keys" },
+            losses(&keys)
+        ))
+        .hint(format!(
+            "`waypost keys remove {name} --yes` removes them, and nothing brings them back but a copy of their files"
+        )));
+    }
+    let removed = directory.remove(name).map_err(failure)?;
+    let removed: Vec<_> = removed.iter().collect();
+    if is_json {
+        return print(&as_json(&removed));
+    }
+    print(&format!("removed\n{}", losses(&removed)))
+}
+
+/// What is no longer possible without these keys, one line each.
+fn losses(keys: &[&KeyFile]) -> String {
+    let mut text = String::new();
+    for key in keys {
+        let name = &key.name;
+        let mut lost = Vec::new();
+        if opens(key) {
+            lost.push(match key.holding {
+                Holding::Shared(_) => "what is sealed with it does not open here".to_owned(),
+                _ => format!(
+                    "what is sealed for {name} with it opens nowhere, but where a copy of it is"
+                ),
+            });
+        } else if key.purpose.covers(Purpose::Sealing) {
+            lost.push(format!("nothing is sealed for {name}"));
+        }
+        if key.purpose.covers(Purpose::Signing) {
+            if key.is_own() && key.retired.is_none() {
+                lost.push(format!("nothing is signed as {name}"));
+            }
+            lost.push(format!("what {name} signed with it does not open here"));
+        }
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {} ({}): {}", key.id(), key.kind(), lost.join("; "));
+    }
+    text
 }
 
 fn export(
@@ -311,7 +379,7 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = |error: io::Error| Failure::usage(format!("{}: {error}", path.display()));
     let mut reader: Box<dyn Read> = if path.as_os_str() == "-" {
         if io::stdin().is_terminal() {
-            eprintln!("paste the JWK or JWK Set, then press Ctrl-D");
+            eprintln!("paste the JWK, JWK Set or PEM, then press Ctrl-D");
         }
         Box::new(io::stdin())
     } else {
@@ -443,8 +511,8 @@ pub fn failure(error: KeysError) -> Failure {
         KeysError::Shared(name) => failure.hint(format!(
             "`waypost keys export {name} --private -o FILE` is for those who share it, and for nobody else"
         )),
-        KeysError::NotASet | KeysError::NotAKey(_) => {
-            failure.hint("`waypost keys export NAME` makes such files")
+        KeysError::NotASet | KeysError::NotAKey(_) | KeysError::NotPem(_) => {
+            failure.hint("`waypost keys export NAME` makes such files, and so does `openssl genpkey`")
         }
         KeysError::IsOwn(name) | KeysError::IsTrusted(name) => {
             failure.hint(format!("`waypost keys show {name}` shows which"))

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::keys::decode_keys;
 
 const PAIR: [Kind; 2] = [Kind::Ecc, Kind::Signing];
 
@@ -136,6 +137,67 @@ fn a_rotated_key_is_kept_to_open_and_the_new_one_is_used() {
         "what was sealed for it opens"
     );
     assert!(again.sender(old[1]).is_some(), "what it signed is known");
+}
+
+/// Goal: what is removed is gone from memory and disk, old keys too, and nobody else's is.
+#[test]
+fn a_removed_name_has_no_keys_left() {
+    let (_folder, mut directory) = empty();
+    directory.generate(&name("ann"), &PAIR, at(1)).unwrap();
+    directory.rotate(&name("ann"), at(2)).unwrap();
+    let others = directory.generate(&name("bob"), &PAIR, at(3)).unwrap();
+    let removed = directory.remove(&name("ann")).unwrap();
+    assert_eq!(removed.len(), 4);
+    for directory in [&again(&directory), &directory] {
+        for key in &removed {
+            assert!(directory.key(key.id()).is_none() && !key.path.exists());
+        }
+        for other in &others {
+            assert!(directory.key(*other).is_some());
+        }
+        assert!(matches!(
+            directory.named(&name("ann")),
+            Err(KeysError::Unknown { .. })
+        ));
+    }
+    assert!(matches!(
+        directory.remove(&name("ann")),
+        Err(KeysError::Unknown { .. })
+    ));
+    // The name is free again.
+    directory.generate(&name("ann"), &PAIR, at(4)).unwrap();
+}
+
+/// Goal: pairs that OpenSSL made are ours, or trusted, as those from JWK are. Method: what it wrote, a private and a public key
+/// in turn.
+#[test]
+fn pem_is_taken_as_jwk_is() {
+    const MADE_BY_OPENSSL: &str =
+        include_str!("../../../../waypost-encrypt/tests/vectors/openssl.pem");
+    let keys = decode_keys(MADE_BY_OPENSSL.as_bytes()).unwrap();
+    assert_eq!(keys.len(), 8);
+    let (_ours, mut ours) = empty();
+    let (_theirs, mut theirs) = empty();
+    let halves: Vec<_> = MADE_BY_OPENSSL
+        .split_inclusive(" KEY-----\n")
+        .collect::<Vec<_>>()
+        .chunks(2)
+        .map(<[&str]>::concat)
+        .collect();
+    for (index, pair) in halves.chunks(2).enumerate() {
+        let (name, now) = (name(&format!("n{index}")), at(1));
+        let [private, public] = pair else {
+            panic!("{pair:?}");
+        };
+        let imported = ours.import(&name, private.as_bytes(), now).unwrap();
+        let trusted = theirs.trust(&name, public.as_bytes(), false, now).unwrap();
+        assert_eq!(imported, trusted);
+        let other = empty().1.import(&name, public.as_bytes(), now);
+        assert!(matches!(other, Err(KeysError::NotOwn(_))), "{other:?}");
+        let other = theirs.trust(&name, private.as_bytes(), true, now);
+        assert!(matches!(other, Err(KeysError::NotPublic(_))), "{other:?}");
+    }
+    assert_eq!(again(&ours).keys().len(), 4);
 }
 
 /// Goal: what one exports the other trusts; private keys leave only when they are asked for, and are not taken for public.
