@@ -85,6 +85,11 @@ const TARGETS: &[Target] = &[
         decoder: "waypost_core::rows::message::decode_message",
     },
     Target {
+        name: "keys_given",
+        run: targets::keys_given::run,
+        decoder: "waypost_client::keys",
+    },
+    Target {
         name: "mqtt_packet",
         run: targets::mqtt_packet::run,
         decoder: "waypost_mqtt::decode",

@@ -9,6 +9,7 @@ pub mod encrypt_key;
 pub mod encrypt_open;
 pub mod encrypt_sealed;
 pub mod kept_rows;
+pub mod keys_given;
 pub mod mqtt_packet;
 pub mod mqtt_properties;
 pub mod mqtt_stream;

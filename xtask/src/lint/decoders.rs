@@ -12,6 +12,7 @@ const DECODING: &[&str] = &[
     "crates/waypost-core/src/",
     "crates/waypost-store/src/",
     "crates/waypost-encrypt/src/",
+    "crates/waypost-client/src/keys/",
     "crates/waypost-mesh/src/",
     "crates/waypost-server/src/stream/",
 ];
