@@ -11,5 +11,6 @@
 
 mod exchange;
 mod people;
+mod pycose;
 mod refusals;
 mod stored;

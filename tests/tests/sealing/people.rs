@@ -119,6 +119,22 @@ impl People {
         reader
     }
 
+    /// A reader made of pycose, with somebody's private keys; it trusts ann, and whoever else.
+    pub fn pycose(&self, keys: &[&str], trusted: &[&str], server: &Server, filter: &str) -> Reader {
+        let mut command = required_program(Program::Python).unwrap();
+        command.args(["python/sealed_reader.py", filter]);
+        command.args(["--port", &server.mqtt().port().to_string()]);
+        for key in keys {
+            command.args(["--key", &self.file(key)]);
+        }
+        for key in trusted {
+            command.args(["--trust", &self.file(key)]);
+        }
+        let reader = Reader::start("pycose", command);
+        reader.waits_for("reading");
+        reader
+    }
+
     /// `sealing.py sub` with somebody's private keys; it trusts ann, if that is asked for.
     pub fn python(&self, keys: &[&str], trusted: &[&str], server: &Server, filter: &str) -> Reader {
         let mut command = required_program(Program::Python).unwrap();
