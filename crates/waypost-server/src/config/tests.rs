@@ -262,6 +262,31 @@ fn check_mistakes(cases: &[(&str, &str)]) {
     }
 }
 
+/// Goal: what is on disk is encrypted only by what is for that: a cipher for messages, or a way to agree on keys, is refused by
+/// its name, in the file, a variable and a flag, with those that do.
+#[test]
+fn strategies_that_are_not_for_data_at_rest_are_refused_with_those_that_are() {
+    const LEGAL: &str = "none, aes-gcm, aes-ccm, chacha20-poly1305, auto";
+    for name in ["rsa", "ecc", "hybrid", "aes", "des", "RSA", "rot13"] {
+        let toml = format!("[store]\nencrypt = \"{name}\"\nkey_env = \"KEY\"\n");
+        for said in [
+            load_file(&toml).unwrap_err(),
+            load_environment(&[("WAYPOST_STORE__ENCRYPT", name)]).unwrap_err(),
+            load_flag("--set", "store.encrypt", name).unwrap_err(),
+        ] {
+            assert!(
+                said.contains("store.encrypt") && said.contains(name),
+                "{said}"
+            );
+            assert!(said.contains(LEGAL), "{said}");
+        }
+    }
+    for name in LEGAL.split(", ").skip(1) {
+        let toml = format!("[store]\nencrypt = \"{name}\"\nkey_env = \"KEY\"\n");
+        assert_eq!(load_file(&toml).unwrap().store.encrypt, name);
+    }
+}
+
 #[test]
 fn unknown_names_in_a_file_are_answered_with_the_nearest() {
     check_mistakes(&[
