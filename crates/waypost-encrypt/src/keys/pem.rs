@@ -45,7 +45,7 @@ const X25519_BEFORE_SCALAR: &[u8] = &[
 ];
 
 /// Why a text is no PEM of ours. The text itself is never part of it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PemError {
     /// More than that many keys have, or more of them.
     #[error("PEM is of 1 to {PEM_KEYS_MAX} keys and at most {TEXT_BYTES_MAX} bytes")]
