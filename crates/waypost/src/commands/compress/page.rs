@@ -19,9 +19,9 @@ const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1b1f24;--paper:#fff;--rule:#d0d7de}
 @media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--paper:#0d1117;--rule:#30363d}}
 body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;padding:1rem;max-width:60rem;color:var(--ink);background:var(--paper)}
-svg{width:100%;height:auto}text{fill:var(--ink);font-size:12px}
+svg{width:100%;min-width:34rem;height:auto}text{fill:var(--ink);font-size:12px}
 table{border-collapse:collapse;width:100%}td,th{padding:.2rem .5rem;text-align:right;border-bottom:1px solid var(--rule)}
-td:first-child,th:first-child{text-align:left}.table{overflow-x:auto}
+td:first-child,th:first-child{text-align:left}.table{overflow-x:auto}td{white-space:nowrap;font-variant-numeric:tabular-nums}
 .key{display:inline-block;width:1rem;height:.25rem;margin-right:.5rem;vertical-align:middle}";
 
 const COLOURS: &str = "\
@@ -43,7 +43,7 @@ pub(super) fn page(said: &str, rows: &[Row]) -> String {
          <meta name=\"viewport\" content=\"width=device-width\"><title>Compress strategies</title>\
          <style>{STYLE}</style>\n<h1>Compress strategies</h1><p>{said}.</p>\n"
     );
-    page.push_str(&plot(rows));
+    let _ = writeln!(page, "<div class=\"table\">{}</div>", plot(rows));
     page.push_str("<p>Lower is smaller, further left is faster.</p>\n");
     page.push_str(&figures(rows));
     page.push_str("</html>\n");
@@ -142,7 +142,7 @@ fn figures(rows: &[Row]) -> String {
     for (at, row) in rows.iter().enumerate() {
         let _ = writeln!(
             html,
-            "<tr><td><span class=\"key\" style=\"background:{}\"></span>{}<td>{}<td>{}<td>{}<td>{:.2} %<td>{:.1}<td>{:.1}<td>{:.1}<td>{:.3}<td>{}",
+            "<tr><td><span class=\"key\" style=\"background:{}\"></span>{}<td>{}<td>{}<td>{}<td>{:.2} %<td>{:.1}<td>{:.1}<td>{:.1}<td>{:.4}<td>{}",
             colour_of(at, rows.len()),
             row.strategy,
             row.messages,
