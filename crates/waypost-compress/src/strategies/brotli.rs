@@ -1,7 +1,8 @@
 //! Brotli: a large window, context models and a dictionary of words of its own: the most is saved, at the highest cost.
 //!
 //! Framing: RFC 7932, nothing before or behind it; HTTP's `br`. Windows are at most 16 MiB, as the RFC says: the extension
-//! for larger ones is refused.
+//! for larger ones is refused. A stream fills its window before anything is seen to come out, so a window is made no larger
+//! than what may come out.
 
 use ::brotli::enc::BrotliEncoderParams;
 use ::brotli::enc::StandardAlloc;
@@ -22,6 +23,13 @@ pub(super) const STRATEGY: Strategy = Strategy {
 
 /// The highest before costs grow tenfold for some per cent.
 const QUALITY: i32 = 9;
+
+/// That of messages up to [`SHORT_BYTES_MAX`]: a quarter of the time, and on orders, chats and tweets at most 0.9 % longer.
+const QUALITY_SHORT: i32 = 5;
+
+/// From here on the difference grows: 1.7 % on orders of 16 KiB.
+const SHORT_BYTES_MAX: usize = 4 << 10;
+
 /// 4 MiB, the reference tool's own.
 const WINDOW_BITS: i32 = 22;
 
@@ -35,7 +43,11 @@ impl Compress for Brotli {
         check_length(input)?;
         let before = into.len();
         let parameters = BrotliEncoderParams {
-            quality: QUALITY,
+            quality: if input.len() <= SHORT_BYTES_MAX {
+                QUALITY_SHORT
+            } else {
+                QUALITY
+            },
             lgwin: WINDOW_BITS,
             size_hint: input.len(),
             ..BrotliEncoderParams::default()
@@ -62,14 +74,17 @@ impl Compress for Brotli {
             StandardAlloc::default(),
         );
         unpack(into, limit, |unpacked| {
+            let first = packed.iter().take(1);
+            let first: Vec<u8> = first.map(|byte| with_window_within(*byte, limit)).collect();
+            let mut pieces = [&first[..], packed.get(1..).unwrap_or_default()].into_iter();
+            let (mut from, mut left, mut read, mut total) = (&[][..], 0, 0, 0);
             let mut step = [0; STEP_BYTES];
-            let (mut left, mut read, mut total) = (packed.len(), 0, 0);
             loop {
                 let (mut room, mut written) = (STEP_BYTES, 0);
                 let result = BrotliDecompressStream(
                     &mut left,
                     &mut read,
-                    packed,
+                    from,
                     &mut room,
                     &mut written,
                     &mut step,
@@ -79,12 +94,16 @@ impl Compress for Brotli {
                 unpacked.extend(step.get(..written).unwrap_or_default())?;
                 match result {
                     BrotliResult::NeedsMoreOutput => {}
-                    BrotliResult::ResultSuccess if left == 0 => return Ok(()),
+                    BrotliResult::NeedsMoreInput => {
+                        let next = pieces.next();
+                        from = next.ok_or_else(|| DecompressError::damaged("it ends too early"))?;
+                        (left, read) = (from.len(), 0);
+                    }
+                    BrotliResult::ResultSuccess if left == 0 && pieces.all(<[u8]>::is_empty) => {
+                        return Ok(());
+                    }
                     BrotliResult::ResultSuccess => {
                         return Err(DecompressError::damaged("bytes behind its end"));
-                    }
-                    BrotliResult::NeedsMoreInput => {
-                        return Err(DecompressError::damaged("it ends too early"));
                     }
                     BrotliResult::ResultFailure => {
                         return Err(DecompressError::damaged("not a stream of brotli"));
@@ -93,6 +112,20 @@ impl Compress for Brotli {
             }
         })
     }
+}
+
+/// The first byte of a stream, saying a window no larger than what may come out.
+///
+/// RFC 7932, 9.1: a byte that ends in 1 behind three other bits n above 0 says a window of 2^(17 + n) bytes less 16; all
+/// others say at most 128 KiB and are left alone. What is no longer than its window unpacks to the same with any that holds it.
+fn with_window_within(first: u8, limit: usize) -> u8 {
+    let said = first >> 1 & 7;
+    if first & 1 == 0 || said == 0 {
+        return first;
+    }
+    let holds = |n: &u8| limit <= (1 << (17 + n)) - 16;
+    let enough = (1..said).find(holds).unwrap_or(said);
+    first & !0x0e | enough << 1
 }
 
 #[cfg(test)]
@@ -122,6 +155,58 @@ mod tests {
         check(&[&stream[..], b"x"].concat(), "behind its end");
         check(&stream[..8], "ends too early");
         check(b"\xff\xff\xff", "not a stream");
+    }
+
+    #[test]
+    fn a_window_is_made_no_larger_than_the_limit() {
+        // RFC 7932, 9.1: the bits of a window of 10, 15, 16, 17, 18, 22 and 24.
+        for (first, limit, expect) in [
+            (0xa1, 0, 0xa1),
+            (0xf1, 0, 0xf1),
+            (0xfe, 0, 0xfe),
+            (0x81, 0, 0x81),
+            (0xf3, 0, 0xf3),
+            (0xfb, 0, 0xf3),
+            (0xfb, (1 << 18) - 16, 0xf3),
+            (0xfb, (1 << 18) - 15, 0xf5),
+            (0x0f, (1 << 23) - 16, 0x0d),
+            (0x0f, (1 << 23) - 15, 0x0f),
+            (0x0f, usize::MAX, 0x0f),
+        ] {
+            assert_eq!(
+                with_window_within(first, limit),
+                expect,
+                "{first:x} {limit}"
+            );
+        }
+    }
+
+    /// Goal: a smaller window unpacks to the same. Method: noise twice, so that the second is far behind, with every window,
+    /// at the very limit.
+    #[test]
+    fn a_stream_with_any_window_comes_back_at_the_very_limit() {
+        let mut state = 1_u32;
+        let noise = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        });
+        let noise: Vec<u8> = noise.take(140_000).collect();
+        for length in [1, 20_000, (1 << 18) - 16, (1 << 18) - 15, 280_000] {
+            let plain = &[&noise[..], &noise].concat()[..length];
+            for lgwin in 10..=24 {
+                let parameters = BrotliEncoderParams {
+                    quality: 5,
+                    lgwin,
+                    ..BrotliEncoderParams::default()
+                };
+                let mut packed = Vec::new();
+                ::brotli::BrotliCompress(&mut &plain[..], &mut packed, &parameters).unwrap();
+                assert!(unpacked(&packed, length).unwrap() == plain, "{lgwin}");
+                let limit = length - 1;
+                let outcome = unpacked(&packed, limit);
+                assert_eq!(outcome, Err(DecompressError::TooLong { limit }), "{lgwin}");
+            }
+        }
     }
 
     /// Windows beyond 16 MiB are announced by 0x11 as first byte, which RFC 7932 has for nothing.
