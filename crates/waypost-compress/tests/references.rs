@@ -211,6 +211,20 @@ fn a_stranger_reads_what_we_packed() {
     }
 }
 
+include!("data/every_state.rs");
+
+/// Goal: the table of `arithmetic` is T.88's, every row of it. Method: the script's copy decodes a message that leaves each state
+/// both ways.
+#[test]
+fn a_stranger_agrees_on_every_state_of_the_arithmetic_coder() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stranger.py");
+    let plain = every_state();
+    let code = packed("arithmetic", &plain);
+    if let Some(opened) = asked("python3", &[script, "waypost-arithmetic"], &code) {
+        assert!(opened == plain);
+    }
+}
+
 #[test]
 fn node_opens_brotli_and_deflate_and_packs_them_no_smaller() {
     let script = "\
