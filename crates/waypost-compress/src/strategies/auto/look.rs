@@ -92,28 +92,17 @@ pub fn look(message: &[u8], content_type: Option<&str>) -> Kind {
             return Kind::Packed(name);
         }
     }
-    let mut counts = [0_usize; 256];
-    let step = (message.len() / PLACES).max(PLACE_BYTES);
-    let places = message.chunks(step).take(PLACES);
-    for byte in places.flat_map(|place| place.iter().take(PLACE_BYTES)) {
-        if let Some(count) = counts.get_mut(usize::from(*byte)) {
-            *count += 1;
-        }
-    }
-    let all: usize = counts.iter().sum();
-    if message.len() >= NOISE_BYTES_MIN && is_noise(&counts, all) {
+    if message.len() >= NOISE_BYTES_MIN && is_noise(message) {
         return Kind::Packed("noise");
     }
     if begins(&["application/json"]) {
         return Kind::Json;
     }
-    let is_printable = |byte: usize| byte >= 0x20 && byte != 0x7f || (9..=13).contains(&byte);
-    let printable: usize = counts
-        .iter()
-        .enumerate()
-        .filter(|(byte, _)| is_printable(*byte))
-        .map(|(_, count)| count)
-        .sum();
+    let is_printable = |byte: &&u8| !byte.is_ascii_control() || (9..=13).contains(*byte);
+    let printable = |place: &[u8]| place.iter().filter(is_printable).count();
+    let (printable, all) = places(message).fold((0, 0), |(so_far, all), place| {
+        (so_far + printable(place), all + place.len())
+    });
     if printable * 100 < all * PRINTABLE_PER_CENT_MIN {
         return Kind::Binary;
     }
@@ -123,12 +112,25 @@ pub fn look(message: &[u8], content_type: Option<&str>) -> Kind {
     }
 }
 
+/// Where a message is looked at; a short one everywhere.
+fn places(message: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let step = (message.len() / PLACES).max(PLACE_BYTES);
+    let places = message.chunks(step).take(PLACES);
+    places.map(|place| place.get(..PLACE_BYTES).unwrap_or(place))
+}
+
 /// Whether two bytes are the same hardly more often than by chance.
-#[allow(clippy::cast_precision_loss, reason = "at most some thousand")]
-fn is_noise(counts: &[usize; 256], all: usize) -> bool {
-    let same: usize = counts.iter().map(|n| n * n.saturating_sub(1)).sum();
-    let pairs = all * all.saturating_sub(1);
-    same as f64 * 256.0 <= pairs as f64 * NOISE_FACTOR_MAX
+fn is_noise(message: &[u8]) -> bool {
+    let mut counts = [0_u32; 256];
+    for byte in places(message).flatten() {
+        if let Some(count) = counts.get_mut(usize::from(*byte)) {
+            *count += 1;
+        }
+    }
+    let all: u32 = counts.iter().sum();
+    let pairs = |n: u32| f64::from(n) * (f64::from(n) - 1.0);
+    let same: f64 = counts.iter().map(|n| pairs(*n)).sum();
+    same * 256.0 <= pairs(all) * NOISE_FACTOR_MAX
 }
 
 #[cfg(test)]
