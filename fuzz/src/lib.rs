@@ -60,6 +60,11 @@ const TARGETS: &[Target] = &[
         decoder: "waypost_compress::Stages",
     },
     Target {
+        name: "dictionary",
+        run: targets::dictionary::run,
+        decoder: "waypost_compress::dictionary::Dictionary",
+    },
+    Target {
         name: "encrypt_jwk",
         run: targets::encrypt_jwk::run,
         decoder: "waypost_encrypt::Jwk",

@@ -4,6 +4,7 @@ pub mod broker;
 pub mod cache;
 pub mod decompress;
 pub mod decompress_stages;
+pub mod dictionary;
 pub mod encrypt_jwk;
 pub mod encrypt_key;
 pub mod encrypt_open;

@@ -10,11 +10,26 @@ use crate::{
 const DECODING: &[&str] = &[
     "crates/waypost-mqtt/src/",
     "crates/waypost-core/src/",
+    "crates/waypost-compress/src/",
     "crates/waypost-store/src/",
     "crates/waypost-encrypt/src/",
     "crates/waypost-client/src/keys/",
     "crates/waypost-mesh/src/",
     "crates/waypost-server/src/stream/",
+];
+
+/// Decoders that go by another name: the file that must have it, its type and its function.
+const READERS: &[(&str, &str, &str)] = &[
+    (
+        "crates/waypost-compress/src/dictionary/mod.rs",
+        "Dictionary",
+        "new",
+    ),
+    (
+        "crates/waypost-compress/src/stages.rs",
+        "Stages",
+        "from_content_encoding",
+    ),
 ];
 
 /// State machines that take what peers send: the file that must exist, and the type.
@@ -47,6 +62,27 @@ pub fn check(repository: &Repository) -> Vec<Finding> {
                 ));
             }
         }
+    }
+    for (path, owner, function) in READERS {
+        let Some(file) = repository.file(path) else {
+            continue;
+        };
+        let name = format!("{owner}::{function}");
+        let declaration = format!("pub fn {function}(");
+        let line = file.text.lines().position(|it| it.contains(&declaration));
+        let (what, fix) = match line {
+            None => (
+                format!("{name} is not here"),
+                "say in xtask/src/lint/decoders.rs where it is",
+            ),
+            Some(_) if !calls(&targets, &name) => (
+                format!("no fuzz target calls {name}"),
+                "call it in a target under fuzz/src and list that target in targets()",
+            ),
+            Some(_) => continue,
+        };
+        let line = line.map_or(1, |index| index + 1);
+        findings.push(Finding::new(&file.path, line, what, fix));
     }
     for (path, machine) in MACHINES {
         let Some(file) = repository.file(path).filter(|file| exports(file, machine)) else {
@@ -166,6 +202,23 @@ mod tests {
             "crates/waypost-mqtt/src/topic.rs:2",
             "Topic::parse",
         );
+    }
+
+    #[test]
+    fn a_decoder_by_another_name_is_found_too() {
+        let (path, owner, _) = READERS[0];
+        let here = (
+            path,
+            "impl Dictionary {\n    pub fn new(bytes: Vec<u8>) {}\n}\n",
+        );
+        let fuzz = (
+            "fuzz/src/lib.rs",
+            "fn t(b: &[u8]) { Dictionary::new(b.to_vec()); }",
+        );
+        expect_good(check, &[here, fuzz]);
+        expect_bad(check, &[here], &format!("{path}:2"), owner);
+        let moved = (path, "pub struct Dictionary;\n");
+        expect_bad(check, &[moved, fuzz], &format!("{path}:1"), "is not here");
     }
 
     #[test]
