@@ -24,6 +24,7 @@ mod measured;
 mod process;
 mod repository;
 mod rust_source;
+mod sanitize;
 mod setup;
 mod simulate;
 mod test;
@@ -44,6 +45,7 @@ cargo xtask TASK: everything a developer runs
   conformance                  writes docs/conformance.md from the statement lists and the tests; --check only compares
   simulate                     the core's deterministic simulation, each suite (promises, groups) or --suite NAME, at least
                                --seeds N (300) and --minutes M (3), --from SEED
+  sanitize                     the tests of what calls C through `unsafe`, under AddressSanitizer, the C code included
   crash                        kills a server under load at random moments, starts it again and checks what clients then
                                get; --rounds N (5; from 100 on a line is kept), --seconds S, --seed K, --from ROUND,
                                --shards N, --config FILE, --dir DIRECTORY, --disk real|power-cut,
@@ -103,6 +105,7 @@ fn run(task: &str, arguments: Arguments) -> Result<(), Failure> {
         "fuzz" => fuzz::run(&root, arguments),
         "conformance" => conformance::run(&root, arguments),
         "simulate" => simulate::run(&root, arguments),
+        "sanitize" => sanitize::run(&root, arguments),
         "crash" => crash::run(&root, arguments),
         "bench" => bench::run(&root, arguments),
         "help" | "--help" | "-h" => {
