@@ -121,6 +121,8 @@ impl Builder {
                 bytes_max: CONTENT_BYTES_MAX,
                 dictionaries: Arc::default(),
                 ring: None,
+                is_sealed_only: false,
+                reads_dead_letters: false,
             },
             offline: None,
         }
@@ -280,6 +282,20 @@ impl Builder {
     #[must_use]
     pub fn keys(mut self, ring: Arc<dyn KeyRing + Send + Sync>) -> Self {
         self.reading.ring = Some(ring);
+        self
+    }
+
+    /// All subscriptions and the inbox are [`Subscribe::sealed_only`](crate::Subscribe::sealed_only).
+    #[must_use]
+    pub fn sealed_only(mut self) -> Self {
+        self.reading.is_sealed_only = true;
+        self
+    }
+
+    /// All subscriptions and the inbox read [`Subscribe::dead_letters`](crate::Subscribe::dead_letters).
+    #[must_use]
+    pub fn dead_letters(mut self) -> Self {
+        self.reading.reads_dead_letters = true;
         self
     }
 

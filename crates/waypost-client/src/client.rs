@@ -7,11 +7,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
-use waypost_mqtt::{ReasonCode, Topic};
+use waypost_mqtt::ReasonCode;
 
 use crate::builder::Builder;
 use crate::completions::Completions;
-use crate::content::Expectations;
 use crate::core::{Admission, waiting};
 use crate::desk::{Done, Published, Status, Unsubscribing};
 use crate::error::{ConnectError, PublishError, SubscribeError};
@@ -83,7 +82,7 @@ impl Client {
         completions: &Completions,
         key: u64,
     ) -> Result<Option<Publish>, PublishError> {
-        check_topic(&message.topic)?;
+        message.check_topic()?;
         let message = message.prepared()?;
         let bytes = message.topic.len() + message.payload.len();
         self.handle.shared.with(|core| match core.admit(bytes) {
@@ -97,7 +96,7 @@ impl Client {
     }
 
     async fn hand_over(&self, message: Publish, done: Done) -> Result<(), PublishError> {
-        check_topic(&message.topic)?;
+        message.check_topic()?;
         let message = message.prepared()?;
         let bytes = message.topic.len() + message.payload.len();
         let mut parcel = Some((on_its_way(message), done));
@@ -143,11 +142,8 @@ impl Client {
         let subscribe = subscribe.into();
         subscribe.check()?;
         let (sender, answer) = oneshot::channel();
-        let wanted = Expectations {
-            reads_dead_letters: subscribe.reads_dead_letters,
-            is_sealed_only: subscribe.is_sealed_only,
-            ..Expectations::default()
-        };
+        let (is_sealed_only, reads_dead_letters) =
+            (subscribe.is_sealed_only, subscribe.reads_dead_letters);
         let added = self.handle.shared.with(|core| {
             if let Some(why) = core.ended() {
                 return Err(SubscribeError::Ended(Arc::clone(why)));
@@ -177,7 +173,7 @@ impl Client {
         // Dropped where the server refuses, or this future is dropped: the subscription goes with it.
         let mut subscription =
             Subscription::new(Arc::clone(&self.handle), queue, Some(id), granted);
-        subscription.expect(wanted);
+        subscription.expect(is_sealed_only, reads_dead_letters);
         match answer.await {
             Ok(Ok(granted)) => {
                 subscription.set_granted(granted);
@@ -202,6 +198,12 @@ impl Client {
 
     fn to_inbox(&self, subscribe: Subscribe, is_there: bool) -> Result<(), SubscribeError> {
         subscribe.check()?;
+        let reading = &self.handle.reading;
+        if subscribe.is_sealed_only && !reading.is_sealed_only
+            || subscribe.reads_dead_letters && !reading.reads_dead_letters
+        {
+            return Err(SubscribeError::Inbox);
+        }
         self.handle.shared.with(|core| {
             if let Some(why) = core.ended() {
                 return Err(SubscribeError::Ended(Arc::clone(why)));
@@ -335,16 +337,6 @@ impl Future for Delivery {
         let outcome = ready!(Pin::new(&mut self.outcome).poll(cx));
         // The client's state is gone with its runtime.
         Poll::Ready(outcome.unwrap_or_else(|_| Err(PublishError::Unsure)))
-    }
-}
-
-fn check_topic(topic: &str) -> Result<(), PublishError> {
-    match Topic::parse(topic) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(PublishError::Topic {
-            topic: topic.to_owned(),
-            error,
-        }),
     }
 }
 

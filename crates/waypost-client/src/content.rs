@@ -7,7 +7,7 @@ use waypost_compress::{
     Compress, CompressError, DecompressError, Stages, StagesError, dictionary::Dictionaries,
     zstd_dict,
 };
-use waypost_encrypt::{OpeningError, RepeatGuard, Repeated};
+use waypost_encrypt::{NotSealed, OpeningError, RepeatGuard, Repeated};
 use waypost_mqtt::{Property, PropertyBuffer};
 
 use crate::dictionaries::Library;
@@ -59,10 +59,8 @@ pub enum ContentError {
     #[error("{0}")]
     Repeated(#[from] Repeated),
     /// Only sealed messages are wanted.
-    #[error(
-        "it is not sealed, and Subscribe::sealed_only wants all to be: anybody may have written it"
-    )]
-    NotSealed,
+    #[error("{0}; sealed_only wants all to be sealed: this, anybody may have written")]
+    NotSealed(NotSealed),
     /// The dictionary it is packed with cannot be had from the server.
     #[error(
         "it is packed with dictionary {id}, which the server does not show ({why}); whoever may subscribe to all of a \
@@ -92,6 +90,9 @@ pub(crate) struct Reading {
     pub(crate) dictionaries: Arc<Library>,
     /// What sealed messages are opened with.
     pub(crate) ring: Option<Ring>,
+    /// What every subscription wants.
+    pub(crate) is_sealed_only: bool,
+    pub(crate) reads_dead_letters: bool,
 }
 
 /// What one subscription wants of its messages, and the ids of those that came sealed.
@@ -118,6 +119,15 @@ pub(crate) enum Read {
 }
 
 impl Reading {
+    /// What a subscription wants that says no more than the client does.
+    pub(crate) fn expectations(&self) -> Expectations {
+        Expectations {
+            reads_dead_letters: self.reads_dead_letters,
+            is_sealed_only: self.is_sealed_only,
+            guard: RepeatGuard::default(),
+        }
+    }
+
     /// Reads what came.
     pub(crate) fn read(&self, mut message: Message, wanted: &mut Expectations) -> Read {
         if self.is_raw {
@@ -149,14 +159,8 @@ impl Reading {
         message: &Message,
         wanted: &mut Expectations,
     ) -> Result<(Option<Sealed>, Option<Vec<u8>>), ContentError> {
-        let inside = match &self.ring {
-            Some(ring) => sealing::open(message, ring, wanted.reads_dead_letters)?,
-            None => None,
-        };
+        let inside = sealing::open(message, self.ring.as_ref(), wanted)?;
         let Some(inside) = inside else {
-            if wanted.is_sealed_only {
-                return Err(ContentError::NotSealed);
-            }
             return Ok((None, self.unpacked(message)?));
         };
         let payload = match &inside.content_encoding {
@@ -213,9 +217,14 @@ pub(crate) fn pack(
     Ok(())
 }
 
+/// The methods of these names.
+pub(crate) fn stages(names: &str) -> Result<Stages, PackError> {
+    Ok(Stages::parse(names)?)
+}
+
 /// Packs a payload if that makes it shorter; gives how.
 pub(crate) fn packed(names: &str, payload: &mut Vec<u8>) -> Result<Option<String>, PackError> {
-    let stages = Stages::parse(names)?;
+    let stages = stages(names)?;
     let encoding = stages.content_encoding();
     if encoding == IDENTITY {
         return Ok(None);
@@ -241,6 +250,8 @@ mod tests {
             bytes_max,
             dictionaries: Arc::default(),
             ring: None,
+            is_sealed_only: false,
+            reads_dead_letters: false,
         }
     }
 

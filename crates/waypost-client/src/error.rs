@@ -88,6 +88,11 @@ pub enum SubscribeError {
     /// There is no filter.
     #[error("a subscription needs a topic filter")]
     NoFilter,
+    /// It wants more of its messages than the inbox they come to.
+    #[error(
+        "the inbox reads what comes for all its subscriptions alike; ask the builder for sealed_only and dead_letters"
+    )]
+    Inbox,
     /// A filter is none.
     #[error(
         "`{filter}` is not a topic filter: {error}; `+` stands for one whole level, `#` for all that follow, at the \

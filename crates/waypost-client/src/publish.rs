@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use waypost_encrypt::PrivateKey;
-use waypost_mqtt::{Property, PropertyBuffer, QoS};
+use waypost_mqtt::{Property, PropertyBuffer, QoS, Topic};
 
 use crate::content;
 use crate::error::PublishError;
@@ -98,11 +98,19 @@ impl Publish {
         self
     }
 
-    /// Seals with this suite (`ecc+chacha20-poly1305`) instead of the one that goes with the
-    /// recipients: `aes-gcm` for a shared key, `ecc` or `rsa` for one public key, `hybrid` for several.
+    /// Seals with this suite (`ecc+chacha20-poly1305`) instead of `aes-gcm`. Of a cipher alone the
+    /// recipients say the rest: one shared key is used as it is, `ecc` or `rsa` is for one public key,
+    /// `hybrid` for several.
     #[must_use]
     pub fn suite(mut self, name: &str) -> Self {
         self.seal.get_or_insert_default().suite = Some(name.to_owned());
+        self
+    }
+
+    /// Lets [`Self::suite`] be `des`, which is obsolete, for peers that know nothing newer.
+    #[must_use]
+    pub fn allow_legacy(mut self) -> Self {
+        self.seal.get_or_insert_default().is_legacy_allowed = true;
         self
     }
 
@@ -152,8 +160,38 @@ impl Publish {
         self.user_property("waypost-key", key)
     }
 
-    /// As it is sent: packed where that was asked for.
-    pub(crate) fn prepared(mut self) -> Result<Self, PublishError> {
+    /// Whether it can be published as far as that shows before it is packed and sealed: its topic,
+    /// and how it is to be packed and sealed.
+    pub fn check(&self) -> Result<(), PublishError> {
+        self.check_topic()?;
+        if let Some(names) = &self.compress {
+            content::stages(names)?;
+        }
+        if let Some(seal) = &self.seal {
+            seal.check(&self.properties)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn check_topic(&self) -> Result<(), PublishError> {
+        match Topic::parse(&self.topic) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(PublishError::Topic {
+                topic: self.topic.clone(),
+                error,
+            }),
+        }
+    }
+
+    /// Bytes of the payload; as it is sent, of one that is [`Self::prepared`].
+    pub fn payload_len(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// As it is sent: packed and sealed where that was asked for. Publishing does so by itself; done
+    /// before, it says what is wrong with the message apart from what is wrong with the connection.
+    /// It is for one time: a sealed message that is published twice is refused as repeated.
+    pub fn prepared(mut self) -> Result<Self, PublishError> {
         if let Some(seal) = self.seal.take() {
             let (payload, properties) = (&mut self.payload, &mut self.properties);
             let compress = self.compress.take();

@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use waypost_encrypt::{
-    KeyKind, KeyRing, MessageId, PrivateKey, Sealing, SealingError, Sender, Suite, SuiteError,
-    SystemRandom, check_sealed,
+    Agreement, KeyKind, KeyRing, KeySet, MessageId, OpeningError, PrivateKey, Sealing,
+    SealingError, Sender, Suite, SuiteError, SystemRandom, check_sealed,
 };
 use waypost_mqtt::{Property, PropertyBuffer};
 
-use crate::content::{ContentError, packed};
+use crate::content::{ContentError, Expectations, packed};
 use crate::error::PublishError;
 use crate::keys::Recipient;
 use crate::message::Message;
 
 /// What a sealed payload says it is (MQTT 5).
 const COSE: &str = "application/cose";
+/// With what is sealed, unless asked otherwise.
+const CIPHER_DEFAULT: &str = "aes-gcm";
 
 /// How a message was sealed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,12 @@ pub enum SealError {
     /// It has nobody to read it.
     #[error("a message is sealed for somebody: name at least one recipient with seal_for")]
     Nobody,
+    /// A shared key has others beside it.
+    #[error("a shared key is for a message of its own: everybody who has it reads it")]
+    SharedBesideOthers,
+    /// The cipher is for another kind of recipient.
+    #[error("{0} does not authenticate by itself, so it is for a shared key only")]
+    SharedOnly(Suite),
 }
 
 /// The keys a client opens with.
@@ -54,6 +62,7 @@ pub(crate) type Ring = Arc<dyn KeyRing + Send + Sync>;
 pub(crate) struct Seal {
     pub(crate) recipients: Vec<Recipient>,
     pub(crate) suite: Option<String>,
+    pub(crate) is_legacy_allowed: bool,
     pub(crate) signer: Option<Arc<PrivateKey>>,
 }
 
@@ -66,16 +75,14 @@ impl Seal {
         payload: &mut Vec<u8>,
         properties: &mut PropertyBuffer,
     ) -> Result<(), PublishError> {
-        if properties.as_properties().content_type().is_some() {
-            return Err(SealError::ContentType.into());
-        }
+        let suite = self.check(properties)?;
         let encoding = match compress {
             Some(names) => packed(names, payload)?,
             None => None,
         };
         let recipients: Vec<_> = self.recipients.iter().map(borrowed).collect();
         let sealing = Sealing {
-            suite: self.suite()?,
+            suite,
             topic: delivered(topic),
             recipients: &recipients,
             signer: self.signer.as_deref(),
@@ -89,17 +96,35 @@ impl Seal {
         Ok(())
     }
 
-    /// The one that was asked for, or what goes with the recipients.
+    /// What can be said before there is a payload; gives the suite.
+    pub(crate) fn check(&self, properties: &PropertyBuffer) -> Result<Suite, SealError> {
+        if properties.as_properties().content_type().is_some() {
+            return Err(SealError::ContentType);
+        }
+        self.suite()
+    }
+
+    /// The one that was asked for; of a cipher alone the recipients say the rest.
     fn suite(&self) -> Result<Suite, SealError> {
-        let name = match (&self.suite, self.recipients.as_slice()) {
-            (_, []) => return Err(SealError::Nobody),
-            (Some(name), _) => name,
-            (None, [Recipient::Shared(_)]) => "aes-gcm",
-            (None, [Recipient::Public(key)]) if key.kind() == KeyKind::Rsa => "rsa",
-            (None, [Recipient::Public(_)]) => "ecc",
-            (None, _) => "hybrid",
+        let is_shared = |recipient: &Recipient| matches!(recipient, Recipient::Shared(_));
+        let agreement = match self.recipients.as_slice() {
+            [] => return Err(SealError::Nobody),
+            [Recipient::Shared(_)] => Agreement::Shared,
+            [Recipient::Public(key)] if key.kind() == KeyKind::Rsa => Agreement::Rsa,
+            [Recipient::Public(_)] => Agreement::Ecc,
+            several if several.iter().any(is_shared) => return Err(SealError::SharedBesideOthers),
+            _ => Agreement::Hybrid,
         };
-        Ok(Suite::parse(name)?)
+        let name = self.suite.as_deref().unwrap_or(CIPHER_DEFAULT);
+        let asked = if self.is_legacy_allowed {
+            Suite::parse_legacy(name)?
+        } else {
+            Suite::parse(name)?
+        };
+        if asked.agreement() != Agreement::Shared {
+            return Ok(asked);
+        }
+        Suite::new(agreement, asked.content()).ok_or(SealError::SharedOnly(asked))
     }
 }
 
@@ -124,25 +149,28 @@ pub(crate) struct Inside {
     pub(crate) content_encoding: Option<String>,
 }
 
-/// Opens a message; nothing: it is not sealed.
+/// Opens a message; nothing: it is not sealed, and need not be.
 pub(crate) fn open(
     message: &Message,
-    ring: &Ring,
-    reads_dead_letters: bool,
+    ring: Option<&Ring>,
+    wanted: &Expectations,
 ) -> Result<Option<Inside>, ContentError> {
-    let is_said = match message.properties().content_type() {
-        Some(content_type) => content_type == COSE,
-        None => message.properties().as_bytes().is_empty(),
-    };
-    if !is_said || check_sealed(message.payload()).is_err() {
+    // Where all are to be sealed the bytes themselves must say so, not what is written beside them.
+    if !wanted.is_sealed_only && (ring.is_none() || !says_sealed(message)) {
         return Ok(None);
     }
+    let no_keys = KeySet::default();
+    let ring = ring.map_or(&no_keys as &dyn KeyRing, |ring| &**ring);
     // A message is read by the topic it came on: another may be where somebody moved it to.
     let dead_topic = message
         .user_property("waypost-dead-topic")
-        .filter(|_| reads_dead_letters);
+        .filter(|_| wanted.reads_dead_letters);
     let topic = dead_topic.unwrap_or(message.topic());
-    let opened = waypost_encrypt::open(message.payload(), topic, &**ring)?;
+    let opened = waypost_encrypt::open(message.payload(), topic, ring);
+    let opened = opened.map_err(|error| match error {
+        OpeningError::NotSealed(why) => ContentError::NotSealed(why),
+        error => ContentError::Opening(error),
+    })?;
     Ok(Some(Inside {
         payload: opened.plaintext,
         sealed: Sealed {
@@ -152,4 +180,131 @@ pub(crate) fn open(
         },
         content_encoding: opened.content_encoding,
     }))
+}
+
+/// Whether a message says that it is sealed, and looks like it.
+fn says_sealed(message: &Message) -> bool {
+    let is_said = match message.properties().content_type() {
+        Some(content_type) => content_type == COSE,
+        None => message.properties().as_bytes().is_empty(),
+    };
+    is_said && check_sealed(message.payload()).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use waypost_encrypt::{Jwk, SymmetricKey};
+    use waypost_mqtt::{Publish, QoS};
+
+    use super::*;
+
+    fn public(kind: KeyKind) -> Recipient {
+        let key = PrivateKey::generate(kind, &mut SystemRandom).unwrap();
+        Recipient::Public(Arc::new(key.public().clone()))
+    }
+
+    fn shared() -> Recipient {
+        Recipient::Shared(Arc::new(SymmetricKey::generate(&mut SystemRandom).unwrap()))
+    }
+
+    /// Goal: of a cipher alone the recipients say the rest, and what does not go together is refused with the reason.
+    #[test]
+    fn the_suite_goes_with_the_recipients() {
+        let (p256, x25519) = (public(KeyKind::P256), public(KeyKind::X25519));
+        let both = [p256.clone(), x25519];
+        let mixed = [p256.clone(), shared()];
+        let (one, shared) = ([p256], [shared()]);
+        for (recipients, name, is_legacy_allowed, expect) in [
+            (&one[..], None, false, "ecc+aes-gcm"),
+            (&shared, None, false, "aes-gcm"),
+            (&both, None, false, "hybrid+aes-gcm"),
+            (
+                &one,
+                Some("chacha20-poly1305"),
+                false,
+                "ecc+chacha20-poly1305",
+            ),
+            (&both, Some("aes-ccm"), false, "hybrid+aes-ccm"),
+            (&one, Some("hybrid"), false, "hybrid+aes-gcm"),
+            (&shared, Some("des"), true, "des"),
+            (&shared, Some("des"), false, "legacy"),
+            (&one, Some("aes"), false, "for a shared key only"),
+            (&mixed, None, false, "a message of its own"),
+            (&mixed, Some("hybrid"), false, "a message of its own"),
+            (&[], None, false, "at least one recipient"),
+        ] {
+            let seal = Seal {
+                recipients: recipients.to_vec(),
+                suite: name.map(str::to_owned),
+                is_legacy_allowed,
+                signer: None,
+            };
+            match seal.suite() {
+                Ok(suite) => assert_eq!(suite.to_string(), expect, "{name:?}"),
+                Err(error) => assert!(error.to_string().contains(expect), "{name:?}: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn receivers_see_the_topic_behind_the_delay() {
+        for (topic, expect) in [
+            ("a/b", "a/b"),
+            ("$delayed/10/a/b", "a/b"),
+            ("$delayed/10", "$delayed/10"),
+        ] {
+            assert_eq!(delivered(topic), expect);
+        }
+    }
+
+    fn message(topic: &str, payload: &[u8], properties: &PropertyBuffer) -> Message {
+        Message::new(&Publish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            topic,
+            packet_id: None,
+            properties: properties.as_properties(),
+            payload,
+        })
+    }
+
+    /// Goal: where all are to be sealed no property can make a message pass unopened, and who has no keys is told so.
+    #[test]
+    fn sealed_only_goes_by_the_bytes() {
+        let key = PrivateKey::generate(KeyKind::P256, &mut SystemRandom).unwrap();
+        let seal = Seal {
+            recipients: vec![Recipient::Public(Arc::new(key.public().clone()))],
+            ..Seal::default()
+        };
+        let (mut payload, mut cose) = (b"hi".to_vec(), PropertyBuffer::new());
+        seal.apply("a", None, &mut payload, &mut cose).unwrap();
+        let mut ring = KeySet::default();
+        ring.insert(Jwk::Private(key));
+        let ring: Ring = Arc::new(ring);
+        let mut text = PropertyBuffer::new();
+        text.push(Property::ContentType("text/plain"));
+        let check = |payload: &[u8], said, has_ring: bool, is_sealed_only, expect: &str| {
+            let wanted = Expectations {
+                is_sealed_only,
+                ..Expectations::default()
+            };
+            let ring = has_ring.then_some(&ring);
+            let outcome = match open(&message("a", payload, said), ring, &wanted) {
+                Ok(Some(inside)) => String::from_utf8(inside.payload).unwrap(),
+                Ok(None) => "as it came".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            assert!(outcome.contains(expect), "{outcome}, not {expect}");
+        };
+        check(&payload, &cose, true, false, "hi");
+        check(&payload, &text, true, false, "as it came");
+        check(&payload, &cose, false, false, "as it came");
+        check(b"plain", &text, true, false, "as it came");
+        check(&payload, &cose, true, true, "hi");
+        check(&payload, &text, true, true, "hi");
+        check(&payload, &cose, false, true, "none of these keys is here");
+        check(b"plain", &text, true, true, "sealed_only wants all");
+        check(b"plain", &cose, false, true, "sealed_only wants all");
+    }
 }

@@ -108,7 +108,7 @@ impl Subscribe {
         self
     }
 
-    /// Messages that are not sealed are errors.
+    /// Messages that are not sealed are errors, whatever is written beside them.
     #[must_use]
     pub fn sealed_only(mut self) -> Self {
         self.is_sealed_only = true;
@@ -206,12 +206,12 @@ impl Subscription {
         granted: Granted,
     ) -> Self {
         Self {
+            wanted: handle.reading.expectations(),
             handle,
             queue,
             route,
             granted,
             fetching: None,
-            wanted: Expectations::default(),
         }
     }
 
@@ -243,8 +243,9 @@ impl Subscription {
         self.granted = granted;
     }
 
-    pub(crate) fn expect(&mut self, wanted: Expectations) {
-        self.wanted = wanted;
+    pub(crate) fn expect(&mut self, is_sealed_only: bool, reads_dead_letters: bool) {
+        self.wanted.is_sealed_only |= is_sealed_only;
+        self.wanted.reads_dead_letters |= reads_dead_letters;
     }
 
     /// What the server said to each filter.

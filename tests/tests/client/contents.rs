@@ -5,7 +5,7 @@ use std::sync::Arc;
 use waypost_client::keys::Recipient;
 use waypost_client::{
     Client, ContentError, Message, MessageError, Publish, PublishError, QoS, Subscribe,
-    Subscription,
+    SubscribeError, Subscription,
 };
 use waypost_encrypt::{Jwk, KeyKind, KeySet, PrivateKey, Sender, SymmetricKey, SystemRandom};
 use waypost_tests::Server;
@@ -207,7 +207,41 @@ fn a_sealed_message_on_another_topic_or_played_back_is_an_error() {
             .unwrap();
         assert!(matches!(
             error(&mut only).await.why,
-            ContentError::NotSealed
+            ContentError::NotSealed(_)
         ));
+    });
+}
+
+/// Goal: the inbox reads as strictly as its client was told to, and a subscription of it that asks for more is refused and not
+/// heeded in part.
+#[test]
+fn the_inbox_is_as_strict_as_its_client() {
+    let server = Server::start();
+    run(async {
+        let ann = pair(KeyKind::P256);
+        for is_strict in [false, true] {
+            let mut keys = KeySet::default();
+            keys.insert(copy(&ann));
+            let mut reader = builder(&server).keys(Arc::new(keys)).inbox(10);
+            if is_strict {
+                reader = reader.sealed_only();
+            }
+            let connected = reader.connect_with_inbox().await.unwrap();
+            let (client, mut inbox) = (connected.client, connected.inbox.unwrap());
+            let asked = client.subscribe_inbox(Subscribe::to("a").sealed_only());
+            assert_eq!(matches!(asked, Err(SubscribeError::Inbox)), !is_strict);
+            client.subscribe_inbox("a").unwrap();
+            let sealed = at_least_once("a", TEXT).seal_for([public(&ann)]);
+            client.publish(sealed).await.unwrap();
+            assert_eq!(text(&mut inbox).await, TEXT);
+            client.publish(at_least_once("a", "plain")).await.unwrap();
+            if is_strict {
+                let plain = error(&mut inbox).await;
+                assert!(matches!(plain.why, ContentError::NotSealed(_)), "{plain}");
+            } else {
+                assert_eq!(text(&mut inbox).await, "plain");
+            }
+            client.disconnect().await;
+        }
     });
 }

@@ -12,7 +12,7 @@ use waypost_mqtt::{Property, PropertyBuffer, ProtocolVersion, QoS, ReasonCode};
 use super::connection::{CODE_LOST, Server, ServerArgs, SessionArgs, check_topic, parse_qos};
 use super::property::Carrier;
 use super::reconnect::{self, RESUME_SECONDS};
-use super::sealing::{self, SealArgs, Sealer};
+use super::sealing::{self, SealArgs};
 use crate::Failure;
 use crate::failure::runtime;
 
@@ -137,19 +137,22 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
     options.resume_seconds = RESUME_SECONDS;
     let mut properties = arguments.session.properties(Carrier::Publish)?;
     let topic = arguments.delayed(options.version, &mut properties)?;
-    let sealer = arguments.sealer(options.version, &mut properties)?;
-    let source = arguments.source(delay)?;
+    arguments.check_sealing(options.version, &properties)?;
     let mut message = Publish::new(topic, []).qos(arguments.qos);
     if arguments.retain {
         message = message.retain();
     }
-    for property in properties.as_properties().iter() {
-        message = message.property(property);
+    if options.version == ProtocolVersion::V5 {
+        for property in properties.as_properties().iter() {
+            message = message.property(property);
+        }
     }
-    let published = publish(arguments, &server, options, &message, source, &sealer);
+    let (message, tally) = arguments.sealing.apply(message)?;
+    let source = arguments.source(delay)?;
+    let published = publish(arguments, &server, options, &message, source);
     let published = runtime()?.block_on(published);
     // What was sealed counts, whatever became of it.
-    sealer.finish()?;
+    tally.keep()?;
     published
 }
 
@@ -160,7 +163,6 @@ async fn publish(
     options: Options,
     message: &Publish,
     mut source: Source,
-    sealer: &Sealer,
 ) -> Result<(), Failure> {
     let client = server
         .client(options)
@@ -179,13 +181,10 @@ async fn publish(
             payload = source.next(), if !is_ended => match payload? {
                 None => is_ended = true,
                 Some(payload) => {
-                    let prepared = sealer.prepare(payload)?;
-                    let (topic, length) = (&arguments.topic, prepared.payload.len());
+                    let message = message.clone().payload(payload).prepared();
+                    let message = message.map_err(|error| sealing::failure(&error))?;
+                    let (topic, length) = (&arguments.topic, message.payload_len());
                     arguments.session.debug(&format!("PUBLISH {topic} ({length} bytes)"));
-                    let mut message = message.clone().payload(prepared.payload);
-                    if let Some(encoding) = &prepared.content_encoding {
-                        message = message.user_property("content-encoding", encoding);
-                    }
                     match client.publish_into(message, &completions, 0).await {
                         Ok(()) => progress.handed_over += 1,
                         // What there is to say is said below.
@@ -227,12 +226,12 @@ impl Args {
         Ok(self.topic.clone())
     }
 
-    /// What seals and packs messages, and the properties that say so.
-    fn sealer(
+    /// Whether messages may be sealed and packed as was asked for.
+    fn check_sealing(
         &self,
         version: ProtocolVersion,
-        properties: &mut PropertyBuffer,
-    ) -> Result<Sealer, Failure> {
+        properties: &PropertyBuffer,
+    ) -> Result<(), Failure> {
         let seals = self.sealing.seals();
         if seals && self.body.null_message {
             return Err(Failure::usage(
@@ -248,16 +247,13 @@ impl Args {
                 );
                 return Err(Failure::usage(text).hint("leave -D publish content-type out"));
             }
-            if seals {
-                properties.push(Property::ContentType(sealing::CONTENT_TYPE));
-            }
         } else if !seals && self.sealing.packs() {
             return Err(Failure::usage(
                 "MQTT 3.1.1 cannot say how a message is packed, so nobody could read it",
             )
             .hint("leave -V or --compress out, or seal it: the seal says it"));
         }
-        self.sealing.sealer(&self.topic)
+        Ok(())
     }
 
     fn source(&self, delay: Duration) -> Result<Source, Failure> {

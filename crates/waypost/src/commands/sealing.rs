@@ -1,12 +1,14 @@
-//! What `pub` and `sub` do about messages sealed end to end: sealing what is sent, opening what comes.
+//! What `pub` and `sub` say to the SDK about messages sealed end to end: for whom, by whom, with which keys.
 
 use std::sync::Arc;
 
 use waypost_client::keys::{KeyDirectory, KeyName, Recipient};
-use waypost_compress::Stages;
+use waypost_client::{
+    Builder, ContentError, Message, MessageError, PackError, Publish, PublishError, SealError,
+    Sealed,
+};
 use waypost_encrypt::{
-    Agreement, KeyId, KeyKind, OpeningError, PrivateKey, RepeatGuard, Sealing, Sender, Suite,
-    SuiteError, SymmetricKey, SystemRandom, open, seal,
+    KeyId, OpeningError, RepeatGuard, Repeated, Sender, Suite, SuiteError, SymmetricKey,
 };
 
 use super::keys::{self, KeysArgs};
@@ -14,8 +16,6 @@ use crate::Failure;
 
 /// The Content Type of what is sealed.
 pub const CONTENT_TYPE: &str = "application/cose";
-/// The longest message that is unpacked after it was opened: beyond it, it is taken for a bomb.
-const UNPACKED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How `pub` seals.
 #[derive(Debug, clap::Args)]
@@ -58,27 +58,11 @@ pub struct OpenArgs {
     place: KeysArgs,
 }
 
-/// What is sent.
-pub struct Prepared {
-    /// The payload.
-    pub payload: Vec<u8>,
-    /// How it is packed, where whoever gets it has to be told.
-    pub content_encoding: Option<String>,
-}
-
-/// Seals and packs what `pub` sends, as far as that was asked for.
-pub struct Sealer {
-    seal: Option<Seal>,
-    stages: Option<Stages>,
-}
-
-struct Seal {
-    directory: KeyDirectory,
-    topic: String,
-    recipients: Vec<Recipient>,
-    signer: Option<Arc<PrivateKey>>,
-    suite: Suite,
-    /// Shared keys, and what each had sealed before.
+/// What shared keys have sealed, which their files are to say.
+#[derive(Default)]
+pub struct Tally {
+    directory: Option<KeyDirectory>,
+    /// The keys, and what each had sealed before.
     counted: Vec<(Arc<SymmetricKey>, (u64, u64))>,
 }
 
@@ -93,148 +77,84 @@ impl SealArgs {
         self.compress.is_some()
     }
 
-    /// What seals messages for `topic`.
-    pub fn sealer(&self, topic: &str) -> Result<Sealer, Failure> {
-        let stages = self.compress.as_deref().map(Stages::parse).transpose();
-        let stages = stages.map_err(|error| Failure::usage(format!("--compress: {error}")))?;
-        let seal = self.seals().then(|| self.seal(topic)).transpose()?;
-        Ok(Sealer { seal, stages })
-    }
-
-    fn seal(&self, topic: &str) -> Result<Seal, Failure> {
+    /// `message` as it is to be sealed and packed.
+    pub fn apply(&self, mut message: Publish) -> Result<(Publish, Tally), Failure> {
+        if let Some(names) = &self.compress {
+            message = message.compress(names);
+            message.check().map_err(|error| failure(&error))?;
+        }
+        if !self.seals() {
+            return Ok((message, Tally::default()));
+        }
         let directory = self.place.open()?;
         let recipients = self.seal_for.iter().map(|name| directory.recipient(name));
         let recipients: Vec<_> = recipients
             .collect::<Result<_, _>>()
             .map_err(keys::failure)?;
-        let signer = self.sign_as.as_ref().map(|name| directory.signer(name));
-        let signer = signer.transpose().map_err(keys::failure)?;
         let counted = recipients.iter().filter_map(|recipient| match recipient {
             Recipient::Shared(key) => Some((Arc::clone(key), (key.sealed(), key.legacy_blocks()))),
             Recipient::Public(_) => None,
         });
         let counted = counted.collect();
-        Ok(Seal {
-            suite: self.suite(&recipients)?,
-            directory,
-            topic: seen_topic(topic).to_owned(),
-            recipients,
-            signer,
-            counted,
-        })
-    }
-
-    fn suite(&self, recipients: &[Recipient]) -> Result<Suite, Failure> {
-        let agreement = match recipients {
-            [Recipient::Shared(_)] => Agreement::Shared,
-            [Recipient::Public(key)] if key.kind() == KeyKind::Rsa => Agreement::Rsa,
-            [Recipient::Public(_)] => Agreement::Ecc,
-            _ if recipients
-                .iter()
-                .any(|recipient| matches!(recipient, Recipient::Shared(_))) =>
-            {
-                return Err(Failure::usage(
-                    "a shared key is for a message of its own: everybody who has it reads it",
-                )
-                .hint("publish twice, or use the keys of those who share it"));
+        message = message.seal_for(recipients);
+        if let Some(name) = &self.sign_as {
+            message = message.sign_as(directory.signer(name).map_err(keys::failure)?);
+        }
+        if let Some(name) = &self.encrypt {
+            message = message.suite(name);
+            if self.legacy {
+                message = message.allow_legacy();
             }
-            _ => Agreement::Hybrid,
-        };
-        let name = self.encrypt.as_deref().unwrap_or("aes-gcm");
-        let asked = if self.legacy {
-            Suite::parse_legacy(name)
-        } else {
-            Suite::parse(name)
-        };
-        let asked = asked.map_err(|error| {
-            let failure = Failure::usage(format!("--encrypt: {error}"));
-            match error {
-                SuiteError::Legacy => failure.hint("--legacy, if a peer knows nothing else"),
-                _ => failure,
-            }
-        })?;
-        if self.legacy {
+        }
+        let checked = message.check();
+        if self.legacy
+            && let Some(Ok(suite)) = self.encrypt.as_deref().map(Suite::parse_legacy)
+            && !matches!(
+                checked,
+                Err(PublishError::Seal(SealError::SharedBesideOthers))
+            )
+        {
             eprintln!(
-                "warning: {asked} is for peers that know nothing newer; docs/ciphers.md says why"
+                "warning: {suite} is for peers that know nothing newer; docs/ciphers.md says why"
             );
         }
-        if asked.agreement() != Agreement::Shared {
-            return Ok(asked);
-        }
-        // A cipher alone: the keys say the rest.
-        Suite::new(agreement, asked.content()).ok_or_else(|| {
-            Failure::usage(format!(
-                "--encrypt: {asked} does not authenticate by itself, so it is for a shared key only"
-            ))
-            .hint("aes-gcm and chacha20-poly1305 are for every key")
-        })
+        checked.map_err(|error| failure(&error))?;
+        let directory = Some(directory);
+        Ok((message, Tally { directory, counted }))
     }
 }
 
-/// The topic as receivers will see it.
-fn seen_topic(topic: &str) -> &str {
-    topic
-        .strip_prefix("$delayed/")
-        .and_then(|rest| rest.split_once('/'))
-        .map_or(topic, |(_, topic)| topic)
+/// What is wrong with how a message is to be sealed and packed.
+pub fn failure(error: &PublishError) -> Failure {
+    let text = error.to_string();
+    match error {
+        PublishError::Pack(PackError::Stages(_) | PackError::Compress(_)) => {
+            Failure::usage(format!("--compress: {text}"))
+        }
+        PublishError::Seal(SealError::Suite(SuiteError::Legacy)) => {
+            Failure::usage(format!("--encrypt: {text}"))
+                .hint("--legacy, if a peer knows nothing else")
+        }
+        PublishError::Seal(SealError::Suite(_)) => Failure::usage(format!("--encrypt: {text}")),
+        PublishError::Seal(SealError::SharedOnly(_)) => {
+            Failure::usage(format!("--encrypt: {text}"))
+                .hint("aes-gcm and chacha20-poly1305 are for every key")
+        }
+        PublishError::Seal(SealError::SharedBesideOthers) => {
+            Failure::usage(text).hint("publish twice, or use the keys of those who share it")
+        }
+        _ => Failure::usage(text),
+    }
 }
 
-impl Sealer {
-    /// A message as it is sent.
-    pub fn prepare(&self, payload: Vec<u8>) -> Result<Prepared, Failure> {
-        let (payload, content_encoding) = self.packed(payload)?;
-        let Some(sealing) = &self.seal else {
-            return Ok(Prepared {
-                payload,
-                content_encoding,
-            });
-        };
-        let recipients: Vec<_> = sealing
-            .recipients
-            .iter()
-            .map(|recipient| match recipient {
-                Recipient::Shared(key) => waypost_encrypt::Recipient::Shared(key),
-                Recipient::Public(key) => waypost_encrypt::Recipient::Public(key),
-            })
-            .collect();
-        let how = Sealing {
-            suite: sealing.suite,
-            topic: &sealing.topic,
-            recipients: &recipients,
-            signer: sealing.signer.as_deref(),
-            content_encoding: content_encoding.as_deref(),
-        };
-        let mut sealed = Vec::new();
-        seal(&payload, &how, &mut SystemRandom, &mut sealed)
-            .map_err(|error| Failure::usage(error.to_string()))?;
-        Ok(Prepared {
-            payload: sealed,
-            content_encoding: None,
-        })
-    }
-
-    fn packed(&self, payload: Vec<u8>) -> Result<(Vec<u8>, Option<String>), Failure> {
-        let Some(stages) = &self.stages else {
-            return Ok((payload, None));
-        };
-        let mut packed = Vec::new();
-        stages
-            .compress(&payload, &mut packed)
-            .map_err(|error| Failure::usage(format!("--compress: {error}")))?;
-        if packed.len() >= payload.len() {
-            return Ok((payload, None));
-        }
-        Ok((packed, Some(stages.content_encoding())))
-    }
-
-    /// Keeps what shared keys have sealed.
-    pub fn finish(self) -> Result<(), Failure> {
-        let Some(mut seal) = self.seal else {
+impl Tally {
+    /// Keeps it.
+    pub fn keep(self) -> Result<(), Failure> {
+        let Some(mut directory) = self.directory else {
             return Ok(());
         };
-        for (key, before) in seal.counted {
-            let noted = seal.directory.note_sealed(&key, before);
-            noted.map_err(keys::failure)?;
+        for (key, before) in self.counted {
+            directory.note_sealed(&key, before).map_err(keys::failure)?;
         }
         Ok(())
     }
@@ -262,16 +182,17 @@ impl OpenArgs {
             );
         }
         Ok(Some(Opener {
-            directory,
+            directory: Arc::new(directory),
             guard: RepeatGuard::default(),
             reads_dead_letters: self.dead_letters,
         }))
     }
 }
 
-/// Opens messages, each once.
+/// Has messages opened, each once, and knows who signs them.
 pub struct Opener {
-    directory: KeyDirectory,
+    directory: Arc<KeyDirectory>,
+    /// What is retained too: it is printed once.
     guard: RepeatGuard,
     reads_dead_letters: bool,
 }
@@ -297,36 +218,20 @@ pub struct Signer {
 }
 
 impl Opener {
-    /// Opens a message, or says why it does not open.
-    pub fn open(
-        &mut self,
-        message: &waypost_mqtt::Publish<'_>,
-    ) -> Result<(Vec<u8>, Origin), String> {
-        let mut properties = message.properties.user_properties();
-        let dead = properties.find(|(name, _)| *name == "waypost-dead-topic");
-        let topic = match dead {
-            Some((_, topic)) if self.reads_dead_letters => topic,
-            _ => message.topic,
-        };
-        let opened = open(message.payload, topic, &self.directory).map_err(|error| {
-            let hint = match &error {
-                OpeningError::UnknownSigner { .. } => {
-                    "; `waypost keys trust NAME FILE` if you know whose it is"
-                }
-                OpeningError::Topic { .. } if dead.is_some() => {
-                    "; --dead-letters if this is where dead letters are read"
-                }
-                _ => "",
-            };
-            format!("{error}{hint}")
-        })?;
-        let repeated = self.guard.check(opened.sender, opened.message_id);
-        repeated.map_err(|error| error.to_string())?;
-        let payload = match &opened.content_encoding {
-            None => opened.plaintext,
-            Some(encoding) => unpacked(encoding, &opened.plaintext)?,
-        };
-        let signer = match opened.sender {
+    /// A client that opens what comes.
+    pub fn equip(&self, client: Builder) -> Builder {
+        let client = client.keys(Arc::clone(&self.directory) as _).sealed_only();
+        if self.reads_dead_letters {
+            client.dead_letters()
+        } else {
+            client
+        }
+    }
+
+    /// Where a message comes from that was opened just now, if it did not come before.
+    pub fn origin(&mut self, sealed: &Sealed) -> Result<Origin, Repeated> {
+        self.guard.check(sealed.sender, sealed.message_id)?;
+        let signer = match sealed.sender {
             Sender::Unknown => None,
             Sender::Signed { key_id } => Some(Signer {
                 name: self
@@ -336,36 +241,27 @@ impl Opener {
                 key_id,
             }),
         };
-        let origin = Origin {
+        Ok(Origin {
             signer,
-            suite: opened.suite.to_string(),
-            message_id: opened.message_id.to_string(),
-        };
-        Ok((payload, origin))
+            suite: sealed.suite.to_string(),
+            message_id: sealed.message_id.to_string(),
+        })
     }
 }
 
-fn unpacked(encoding: &str, packed: &[u8]) -> Result<Vec<u8>, String> {
-    let mut unpacked = Vec::new();
-    Stages::from_content_encoding(encoding)
-        .map_err(|error| error.to_string())?
-        .decompress(packed, UNPACKED_BYTES_MAX, &mut unpacked)
-        .map_err(|error| error.to_string())?;
-    Ok(unpacked)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn receivers_see_the_topic_behind_the_delay() {
-        for (topic, expect) in [
-            ("a/b", "a/b"),
-            ("$delayed/10/a/b", "a/b"),
-            ("$delayed/10", "$delayed/10"),
-        ] {
-            assert_eq!(seen_topic(topic), expect);
+/// Why a message does not open, and what its reader can do.
+pub fn why(error: &MessageError) -> String {
+    let is_dead = |message: &Message| message.user_property("waypost-dead-topic").is_some();
+    match &error.why {
+        ContentError::Opening(why @ OpeningError::UnknownSigner { .. }) => {
+            format!("{why}; `waypost keys trust NAME FILE` if you know whose it is")
         }
+        ContentError::Opening(why @ OpeningError::Topic { .. }) if is_dead(&error.message) => {
+            format!("{why}; --dead-letters if this is where dead letters are read")
+        }
+        ContentError::NotSealed(why) => why.to_string(),
+        ContentError::Encoding(why) => why.to_string(),
+        ContentError::Unpack(why) => why.to_string(),
+        why => why.to_string(),
     }
 }

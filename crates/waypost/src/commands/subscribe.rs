@@ -10,14 +10,16 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use waypost_client::protocol::options::Options;
-use waypost_client::{Client, Closed, Granted, Notice, Spec, Subscribe, Subscription};
-use waypost_mqtt::{Filter, Publish, QoS, ReasonCode, RetainHandling, Topic};
+use waypost_client::{
+    Client, Closed, Granted, Message, MessageError, Notice, Spec, Subscribe, Subscription,
+};
+use waypost_mqtt::{Filter, QoS, ReasonCode, RetainHandling, Topic};
 
 use self::format::Layout;
 use super::connection::{Server, ServerArgs, SessionArgs, parse_qos};
 use super::property::Carrier;
 use super::reconnect;
-use super::sealing::{OpenArgs, Opener};
+use super::sealing::{self, OpenArgs, Opener};
 use crate::Failure;
 use crate::failure::{Interruption, colour, runtime};
 
@@ -244,11 +246,13 @@ impl Subscriber<'_> {
         mut stop: Pin<&mut impl Future<Output = Stop>>,
     ) -> Result<(), Failure> {
         let (sender, mut notices) = mpsc::unbounded_channel();
-        let connecting = self
-            .server
-            .client(options)
+        let client = self.server.client(options);
+        let client = match &self.opener {
+            None => client.raw(),
+            Some(opener) => opener.equip(client),
+        };
+        let connecting = client
             .reconnect(reconnect::subscriber())
-            .raw()
             .inbox(INBOX_MESSAGES)
             .observe(move |notice| drop(sender.send(notice.clone())))
             .connect_with_inbox();
@@ -282,8 +286,7 @@ impl Subscriber<'_> {
                     self.on_notice(&notice);
                 },
                 message = inbox.next() => match message {
-                    Some(Ok(message)) => self.on_message(&message.as_publish()),
-                    Some(Err(error)) => eprintln!("warning: {error}"),
+                    Some(read) => self.on_read(read),
                     None => self.on_ended(client.ended().await.as_ref()),
                 },
             }
@@ -324,10 +327,10 @@ impl Subscriber<'_> {
             if self.end.is_some() {
                 break;
             }
-            let Some(Ok(message)) = inbox.try_next() else {
+            let Some(read) = inbox.try_next() else {
                 break;
             };
-            self.on_message(&message.as_publish());
+            self.on_read(read);
         }
         self.flush()
     }
@@ -340,7 +343,10 @@ impl Subscriber<'_> {
                     "connected to {endpoint}, session present: {session_present}"
                 ));
             }
-            Notice::Subscribed { granted, .. } => self.on_subscribed(granted),
+            // Others are the SDK's own: it asks for a dictionary.
+            Notice::Subscribed { filters, granted } if *filters == self.arguments.topics => {
+                self.on_subscribed(granted);
+            }
             Notice::Lost {
                 why,
                 again_in: Some(_),
@@ -423,44 +429,51 @@ impl Subscriber<'_> {
         }
     }
 
-    fn on_message(&mut self, message: &Publish<'_>) {
+    fn on_read(&mut self, read: Result<Message, MessageError>) {
+        match read {
+            Ok(message) if self.wants(&message) => self.on_message(&message),
+            Err(error) if self.wants(&error.message) => {
+                let (topic, why) = (error.message.topic(), sealing::why(&error));
+                eprintln!("{topic}: not opened: {why}");
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a message is one of those asked for; what is not may end the command.
+    fn wants(&mut self, message: &Message) -> bool {
         if self.end.is_some() {
-            return;
+            return false;
         }
         let arguments = self.arguments;
-        if arguments.retained_only && !message.retain {
+        if arguments.retained_only && !message.is_retained() {
             self.end = Some(Ok(()));
-            return;
+            return false;
         }
         // 3.1.1 has no Retain Handling: what was retained says so.
-        if arguments.no_retained && message.retain {
-            return;
+        if arguments.no_retained && message.is_retained() {
+            return false;
         }
-        let topic = Topic::from_validated(message.topic);
-        if self.filtered_out.iter().any(|filter| filter.matches(topic)) {
-            return;
-        }
-        let now = Timestamp::now();
-        match &mut self.opener {
-            None => self.layout.write(message, None, now, &mut self.buffer),
-            Some(opener) => match opener.open(message) {
-                Ok((payload, origin)) => {
-                    let payload = &payload;
-                    let message = Publish {
-                        payload,
-                        ..*message
-                    };
-                    let origin = Some(&origin);
-                    self.layout.write(&message, origin, now, &mut self.buffer);
-                }
-                Err(why) => {
-                    eprintln!("{}: not opened: {why}", message.topic);
-                    return;
-                }
-            },
-        }
+        let topic = Topic::from_validated(message.topic());
+        !self.filtered_out.iter().any(|filter| filter.matches(topic))
+    }
+
+    fn on_message(&mut self, message: &Message) {
+        let sealed = self.opener.as_mut().zip(message.sealed());
+        let origin = sealed.map(|(opener, sealed)| opener.origin(sealed));
+        let origin = match origin.transpose() {
+            Ok(origin) => origin,
+            Err(why) => {
+                eprintln!("{}: not opened: {why}", message.topic());
+                return;
+            }
+        };
+        let (publish, now) = (message.as_publish(), Timestamp::now());
+        self.layout
+            .write(&publish, origin.as_ref(), now, &mut self.buffer);
         self.count += 1;
-        if arguments.count.is_some_and(|count| self.count >= count) {
+        let count = self.arguments.count;
+        if count.is_some_and(|count| self.count >= count) {
             self.end = Some(Ok(()));
         }
     }
