@@ -7,6 +7,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::fast::FixedState;
 use tokio::sync::oneshot;
 use waypost_mqtt::{ConnAck, PacketId, ProtocolVersion, Publish, ReasonCode, ReasonCodes};
 
@@ -164,7 +165,8 @@ pub(crate) struct Desk {
     pub(crate) subscribing: Vec<(RouteId, oneshot::Sender<Result<Granted, SubscribeError>>)>,
     /// Who waits for messages of other subscriptions, such as a dictionary.
     pub(crate) awaiting: usize,
-    unfinished: HashMap<u64, Unfinished>,
+    /// By tag. The tags are our own: nobody can choose them to collide.
+    unfinished: HashMap<u64, Unfinished, FixedState>,
     unfinished_bytes: usize,
     next_tag: u64,
 }
@@ -185,7 +187,7 @@ impl Desk {
             requests: Vec::new(),
             subscribing: Vec::new(),
             awaiting: 0,
-            unfinished: HashMap::new(),
+            unfinished: HashMap::default(),
             unfinished_bytes: 0,
             next_tag: 0,
         }

@@ -34,7 +34,7 @@ pub struct Publish {
     pub(crate) retain: bool,
     pub(crate) properties: PropertyBuffer,
     compress: Option<String>,
-    seal: Option<Seal>,
+    seal: Option<Box<Seal>>,
 }
 
 impl Publish {
