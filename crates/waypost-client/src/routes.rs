@@ -405,3 +405,180 @@ fn note(route: Option<&mut Route>, publish: &Publish<'_>, queues: &mut Vec<Queue
         queues.push(route.queue);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAPACITY: usize = 4;
+
+    fn capacity(messages: usize, bytes: usize) -> Capacity {
+        Capacity { messages, bytes }
+    }
+
+    fn subscribe(routes: &mut Routes, filter: &str, queue: QueueId) -> RouteId {
+        let id = routes.next_route();
+        routes.add(Route {
+            id,
+            filters: vec![filter.to_owned()],
+            options: SubscriptionOptions::default(),
+            properties: PropertyBuffer::new(),
+            history: None,
+            is_identified: true,
+            is_confirmed: true,
+            queue,
+        });
+        id
+    }
+
+    /// A message whose payload is its number; a packet id makes it one of QoS 1.
+    fn deliver(routes: &mut Routes, topic: &str, number: usize, packet_id: u16, connection: u64) {
+        let (properties, payload) = (PropertyBuffer::new(), number.to_string());
+        let packet_id = PacketId::new(packet_id);
+        let publish = Publish {
+            dup: false,
+            qos: packet_id.map_or(QoS::AtMostOnce, |_| QoS::AtLeastOnce),
+            retain: false,
+            topic,
+            packet_id,
+            properties: properties.as_properties(),
+            payload: payload.as_bytes(),
+        };
+        routes.deliver(&publish, connection);
+    }
+
+    /// All that waits in a queue, in order.
+    fn taken(routes: &mut Routes, id: QueueId) -> Vec<usize> {
+        let queue = routes.queue(id).unwrap();
+        let all = std::iter::from_fn(|| queue.pop());
+        all.map(|(queued, _)| queued.message.text().unwrap().parse().unwrap())
+            .collect()
+    }
+
+    /// Goal: at the capacity reading stops; while the program waits for an answer it goes on up to twice that, and beyond, the
+    /// oldest of QoS 0 go. Method: N - 1, N, N + 1, 2N, 2N + 1 and 4N messages that nobody takes.
+    #[test]
+    fn a_full_queue_stops_the_reading_and_holds_twice_its_capacity() {
+        for (count, is_full, dropped) in [
+            (CAPACITY - 1, false, 0),
+            (CAPACITY, true, 0),
+            (CAPACITY + 1, true, 0),
+            (2 * CAPACITY, true, 0),
+            (2 * CAPACITY + 1, true, 1),
+            (4 * CAPACITY, true, 2 * CAPACITY),
+        ] {
+            let mut routes = Routes::default();
+            let queue = routes.add_queue(capacity(CAPACITY, usize::MAX), WhenFull::Wait);
+            subscribe(&mut routes, "a", queue);
+            for number in 0..count {
+                deliver(&mut routes, "a", number, 0, 1);
+            }
+            assert_eq!(routes.is_full(false), is_full, "{count}");
+            assert!(!routes.is_full(true), "the answer comes behind them");
+            assert_eq!(routes.dropped(), dropped as u64, "{count}");
+            let expect: Vec<_> = (dropped..count).collect();
+            assert_eq!(taken(&mut routes, queue), expect, "{count}");
+            assert!(!routes.is_full(false));
+        }
+    }
+
+    /// The same for bytes, of topic and payload: two bytes each here.
+    #[test]
+    fn bytes_are_bounded_as_messages_are() {
+        for (count, is_full, dropped) in [(3, false, 0), (4, true, 0), (8, true, 0), (10, true, 2)]
+        {
+            let mut routes = Routes::default();
+            let queue = routes.add_queue(capacity(usize::MAX, 8), WhenFull::Wait);
+            subscribe(&mut routes, "a", queue);
+            for number in 0..count {
+                deliver(&mut routes, "a", number % 10, 0, 1);
+            }
+            assert_eq!(routes.is_full(false), is_full, "{count}");
+            assert_eq!(routes.dropped(), dropped, "{count}");
+        }
+    }
+
+    /// Goal: the newest stay, what is to be acknowledged is never dropped, and reading never stops.
+    #[test]
+    fn dropping_the_oldest_spares_what_is_acknowledged() {
+        for (count, expect) in [
+            (CAPACITY, vec![0, 1, 2, 3]),
+            (CAPACITY + 1, vec![0, 2, 3, 4]),
+            (2 * CAPACITY, vec![0, 5, 6, 7]),
+        ] {
+            let mut routes = Routes::default();
+            let all = capacity(CAPACITY, usize::MAX);
+            let queue = routes.add_queue(all, WhenFull::DropOldest);
+            subscribe(&mut routes, "a", queue);
+            for number in 0..count {
+                deliver(&mut routes, "a", number, u16::from(number == 0), 1);
+            }
+            assert!(!routes.is_full(false));
+            assert_eq!(routes.dropped(), (count - CAPACITY) as u64);
+            assert_eq!(taken(&mut routes, queue), expect, "{count}");
+        }
+    }
+
+    /// Goal: one subscription's flood takes nothing from another that drops, and each gets its own in order.
+    #[test]
+    fn a_flood_for_one_costs_the_other_nothing() {
+        let mut routes = Routes::default();
+        let all = capacity(CAPACITY, usize::MAX);
+        let (flooded, quiet) = (
+            routes.add_queue(all, WhenFull::DropOldest),
+            routes.add_queue(all, WhenFull::DropOldest),
+        );
+        subscribe(&mut routes, "flood", flooded);
+        subscribe(&mut routes, "quiet", quiet);
+        for number in 0..100 * CAPACITY {
+            deliver(&mut routes, "flood", number, 0, 1);
+            if number % 100 == 0 {
+                deliver(&mut routes, "quiet", number / 100, 0, 1);
+            }
+        }
+        assert_eq!(taken(&mut routes, quiet), [0, 1, 2, 3]);
+        let newest: Vec<_> = (99 * CAPACITY..100 * CAPACITY).collect();
+        assert_eq!(taken(&mut routes, flooded), newest);
+        assert_eq!(routes.dropped(), 99 * CAPACITY as u64);
+    }
+
+    /// At the bound, one beyond, and twice: the oldest go and are counted; who subscribes then gets the rest in order.
+    #[test]
+    fn unclaimed_messages_wait_up_to_their_bound() {
+        for count in [UNCLAIMED_MAX, UNCLAIMED_MAX + 1, 2 * UNCLAIMED_MAX] {
+            let mut routes = Routes::default();
+            for number in 0..count {
+                deliver(&mut routes, "a", number, 0, 1);
+            }
+            let dropped = count - UNCLAIMED_MAX;
+            assert_eq!(routes.dropped(), dropped as u64);
+            let queue = routes.add_queue(capacity(count, usize::MAX), WhenFull::Wait);
+            subscribe(&mut routes, "a", queue);
+            let expect: Vec<_> = (dropped..count).collect();
+            assert_eq!(taken(&mut routes, queue), expect);
+        }
+    }
+
+    /// Goal: when the session goes on, what was not taken and comes again is there once. Method: of QoS 0 and 1 before and after a
+    /// new connection; one that another subscription took is acknowledged already and stays.
+    #[test]
+    fn what_comes_again_is_forgotten_first() {
+        let mut routes = Routes::default();
+        let all = capacity(CAPACITY, usize::MAX);
+        let (one, other) = (
+            routes.add_queue(all, WhenFull::Wait),
+            routes.add_queue(all, WhenFull::Wait),
+        );
+        subscribe(&mut routes, "a", one);
+        subscribe(&mut routes, "a", other);
+        deliver(&mut routes, "a", 0, 1, 1);
+        let (queued, _) = routes.queue(one).unwrap().pop().unwrap();
+        assert!(queued.ticket.unwrap().take());
+        deliver(&mut routes, "a", 1, 2, 1);
+        deliver(&mut routes, "a", 2, 0, 1);
+        routes.forget_unacknowledged(2);
+        deliver(&mut routes, "a", 1, 2, 2);
+        assert_eq!(taken(&mut routes, one), [2, 1]);
+        assert_eq!(taken(&mut routes, other), [0, 2, 1]);
+    }
+}
