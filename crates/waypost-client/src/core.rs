@@ -415,3 +415,6 @@ pub(crate) fn waiting(
         properties,
     }
 }
+
+#[cfg(test)]
+mod tests;
