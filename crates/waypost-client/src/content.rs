@@ -20,6 +20,8 @@ const CONTENT_ENCODING: &str = "content-encoding";
 pub(crate) const CONTENT_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// In HTTP's words: not packed.
 const IDENTITY: &str = "identity";
+/// The method that needs a dictionary.
+const DICTIONARY: &str = "zstd-dict";
 
 /// Why a payload was not packed.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +32,12 @@ pub enum PackError {
     /// A method refused.
     #[error(transparent)]
     Compress(#[from] CompressError),
+    /// A policy's dictionary is not to be found by who publishes.
+    #[error(
+        "zstd-dict packs with the dictionary of a topic's policy, which a server does not tell to who publishes; pack with \
+         zstd, or let the server do it (transcode)"
+    )]
+    Dictionary,
 }
 
 /// A message that came and cannot be read; what came is in it.
@@ -195,7 +203,7 @@ impl Reading {
 
     fn at_work(&self, stages: &Stages) -> waypost_compress::StagesAtWork {
         stages.at_work_with(|strategy| {
-            if strategy.name == "zstd-dict" {
+            if strategy.name == DICTIONARY {
                 let dictionaries: Arc<dyn Dictionaries> = Arc::clone(&self.dictionaries) as _;
                 zstd_dict::with(dictionaries, None)
             } else {
@@ -219,7 +227,12 @@ pub(crate) fn pack(
 
 /// The methods of these names.
 pub(crate) fn stages(names: &str) -> Result<Stages, PackError> {
-    Ok(Stages::parse(names)?)
+    let stages = Stages::parse(names)?;
+    let mut strategies = stages.strategies().iter();
+    if strategies.any(|strategy| strategy.name == DICTIONARY) {
+        return Err(PackError::Dictionary);
+    }
+    Ok(stages)
 }
 
 /// Packs a payload if that makes it shorter; gives how.
@@ -280,7 +293,7 @@ mod tests {
     #[test]
     fn what_is_packed_is_read() {
         let text = b"one fish, two fish, red fish, blue fish; ".repeat(20);
-        for names in ["zstd", "lz4", "lz77", "lz77+huffman", "zstd-dict", "brotli"] {
+        for names in ["zstd", "lz4", "lz77", "lz77+huffman", "brotli"] {
             let packed = sent(names, &text);
             assert!(packed.payload().len() < text.len() / 2, "{names}");
             let Read::Message(read) = read(&reading(10_000), packed) else {
@@ -298,6 +311,17 @@ mod tests {
             (&b"ab"[..], None)
         );
         assert!(packed("gnu", &mut Vec::new()).is_err());
+    }
+
+    /// A frame in its name without its dictionary would be plain zstd under a name that fewer can read.
+    #[test]
+    fn dictionaries_are_the_servers() {
+        for names in ["zstd-dict", "zstd-dict+huffman"] {
+            let mut payload = vec![0; 1_000];
+            let refused = packed(names, &mut payload);
+            assert!(matches!(refused, Err(PackError::Dictionary)), "{names}");
+            assert_eq!(payload.len(), 1_000, "left as it is");
+        }
     }
 
     /// A payload may unpack to the bound and not to a byte more.

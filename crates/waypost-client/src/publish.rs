@@ -75,6 +75,9 @@ impl Publish {
     /// Packs the payload before it is sent, if that makes it shorter: a name of the compress family,
     /// or several with `+` between them (`zstd`, `brotli`, `lz77+huffman`). The user property
     /// `content-encoding` says so to whoever receives it (MQTT 5).
+    ///
+    /// Not `zstd-dict` ([`PackError::Dictionary`](crate::PackError::Dictionary)): a server tells the
+    /// dictionary of a policy to who receives what is packed with it, not to who publishes.
     #[must_use]
     pub fn compress(mut self, names: &str) -> Self {
         self.compress = Some(names.to_owned());

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use waypost_client::keys::{KeyDirectory, KeyName, Recipient};
 use waypost_client::{
-    Builder, ContentError, Message, MessageError, PackError, Publish, PublishError, SealError,
-    Sealed,
+    Builder, ContentError, Message, MessageError, Publish, PublishError, SealError, Sealed,
 };
 use waypost_encrypt::{
     KeyId, OpeningError, RepeatGuard, Repeated, Sender, Suite, SuiteError, SymmetricKey,
@@ -128,9 +127,7 @@ impl SealArgs {
 pub fn failure(error: &PublishError) -> Failure {
     let text = error.to_string();
     match error {
-        PublishError::Pack(PackError::Stages(_) | PackError::Compress(_)) => {
-            Failure::usage(format!("--compress: {text}"))
-        }
+        PublishError::Pack(_) => Failure::usage(format!("--compress: {text}")),
         PublishError::Seal(SealError::Suite(SuiteError::Legacy)) => {
             Failure::usage(format!("--encrypt: {text}"))
                 .hint("--legacy, if a peer knows nothing else")
