@@ -179,6 +179,11 @@ pub trait Effects {
         subscription_identifiers: &[u32],
     );
 
+    /// A client's message was let in, whoever gets it.
+    fn published(&mut self, by: ConnectionId, message: &Message<'_>) {
+        let _ = (by, message);
+    }
+
     /// Bytes that wait in a connection's outbox.
     fn outbox_bytes(&self, connection: ConnectionId) -> usize;
 

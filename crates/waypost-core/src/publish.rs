@@ -171,6 +171,7 @@ impl Broker {
                         is_v5,
                     });
                 self.count_acknowledged(publish.qos);
+                out.published(id, &message);
                 if let Some(asked) = &asked_to_wait {
                     self.accept_delayed(slot, asked, &message, origin, by, now, out);
                 } else {

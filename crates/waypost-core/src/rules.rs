@@ -47,6 +47,28 @@ impl Broker {
         self.recheck_sessions(now, out);
     }
 
+    /// Whether everybody may do everything.
+    pub fn is_open(&self) -> bool {
+        self.permit.is_open()
+    }
+
+    /// Whether the client on a connection may subscribe to a filter, now.
+    pub fn may_subscribe(&mut self, id: ConnectionId, filter: &str) -> bool {
+        let Some(connection) = self.connections.get(id) else {
+            return false;
+        };
+        let Some(session) = self.sessions.get(connection.session) else {
+            return false;
+        };
+        let who = Who {
+            client_id: &session.client_id,
+            user: session.user.as_deref(),
+            address: connection.peer,
+            ticket: None,
+        };
+        self.permit.check(&who, Action::Subscribe, filter) == Verdict::Allow
+    }
+
     /// One that was let in and waits for its session.
     fn recheck_admitted(&mut self, id: ConnectionId, now: Now, out: &mut impl Effects) {
         let Some(connection) = self.connections.get(id) else {

@@ -256,26 +256,17 @@ impl Auto {
         message: &[u8],
         into: &mut Vec<u8>,
     ) -> Result<Option<&'static Strategy>, CompressError> {
-        let at = match self.classes.get_mut(class) {
-            Some(of) => {
-                of.messages += 1;
-                let is_first = of.trials < FIRST_TRIALS;
-                let is_due = of.messages % TRIAL_EVERY == 0
-                    && self.trials_cost <= self.cost * TRIALS_PART_MAX;
-                if is_first || is_due {
-                    let best = self.try_all(class, is_first, message)?;
-                    if message.len() <= TRIAL_BYTES_MAX {
-                        let shorter = best.filter(|_| self.best.len() < message.len());
-                        if shorter.is_some() {
-                            into.extend_from_slice(&self.best);
-                        }
-                        return Ok(shorter.and_then(|at| Some(self.candidates.get(at)?.strategy)));
-                    }
+        if let Some(is_first) = self.count(class) {
+            let best = self.try_all(class, is_first, message)?;
+            if message.len() <= TRIAL_BYTES_MAX {
+                let shorter = best.filter(|_| self.best.len() < message.len());
+                if shorter.is_some() {
+                    into.extend_from_slice(&self.best);
                 }
-                self.classes.get(class).map_or(0, |of| of.at)
+                return Ok(shorter.and_then(|at| Some(self.candidates.get(at)?.strategy)));
             }
-            None => 0,
-        };
+        }
+        let at = self.classes.get(class).map_or(0, |of| of.at);
         let before = into.len();
         let Some(candidate) = self.candidates.get_mut(at) else {
             return Ok(None);
@@ -285,6 +276,58 @@ impl Auto {
         let strategy = candidate.strategy;
         self.spend(ns);
         Ok((into.len() - before < message.len()).then_some(strategy))
+    }
+
+    /// Counts a message of this class. `Some`: it is to be tried, as one of the first or not.
+    fn count(&mut self, class: usize) -> Option<bool> {
+        let of = self.classes.get_mut(class)?;
+        of.messages += 1;
+        let is_first = of.trials < FIRST_TRIALS;
+        let is_due =
+            of.messages % TRIAL_EVERY == 0 && self.trials_cost <= self.cost * TRIALS_PART_MAX;
+        (is_first || is_due).then_some(is_first)
+    }
+
+    /// For whoever packs elsewhere, and for receivers who do not all take everything: what makes messages such as this one
+    /// cheaper than they are, the cheapest first. Counts the message, and tries it where that is due.
+    pub fn rank(
+        &mut self,
+        message: &[u8],
+        content_type: Option<&str>,
+    ) -> Result<Vec<&'static Strategy>, CompressError> {
+        check_length(message)?;
+        self.spent.messages += 1;
+        self.spent.bytes_in += message.len() as u64;
+        let Some(class) = class_of(look(message, content_type), message.len()) else {
+            self.spent.already_packed += 1;
+            return Ok(Vec::new());
+        };
+        if let Some(is_first) = self.count(class) {
+            self.try_all(class, is_first, message)?;
+        }
+        let Some(of) = self.classes.get(class) else {
+            return Ok(Vec::new());
+        };
+        let mut ranked: Vec<_> = of
+            .measured
+            .iter()
+            .zip(&self.candidates)
+            .enumerate()
+            .filter(|(_, (measured, _))| measured.bytes_in > 0.0)
+            .map(|(at, (measured, candidate))| {
+                // Who is at work is passed by a margin only.
+                let part = if at == of.at { 1.0 - MARGIN } else { 1.0 };
+                (measured.cost_per_byte() * part, candidate.strategy)
+            })
+            .collect();
+        ranked.sort_by(|a, b| a.0.total_cmp(&b.0));
+        #[allow(clippy::cast_precision_loss, reason = "below 2^53")]
+        let bytes = message.len() as f64;
+        self.cost += ranked.first().map_or(0.0, |(cost, _)| cost * bytes);
+        let ranked = ranked.into_iter().map(|(_, strategy)| strategy);
+        Ok(ranked
+            .take_while(|strategy| **strategy != identity::STRATEGY)
+            .collect())
     }
 
     fn spend(&mut self, ns: f64) -> f64 {

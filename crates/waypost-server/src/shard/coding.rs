@@ -8,7 +8,7 @@ use waypost_mqtt::{ProtocolVersion, PublishHead, publish_len};
 use super::connection::Connection;
 use super::later::Delivery;
 use super::outlets::Outlets;
-use crate::transcode::{Form, JobId, OwnedMessage, Plan, Settled, Worked};
+use crate::transcode::{Accepted, Form, JobId, OwnedMessage, Settled, Worked};
 
 impl Outlets {
     /// As `deliver`, each in the form it accepts.
@@ -19,37 +19,45 @@ impl Outlets {
         targets: &[Target],
         identifiers: &[u32],
     ) {
-        let Some(plan) = self.coder.plan(message, &mut self.counters) else {
+        let is_accepted = targets.iter().any(|target| {
+            let connection = self.connections.get(target.connection.0 as usize);
+            connection.is_some_and(|connection| connection.accepted != Accepted::default())
+        });
+        let counters = &mut self.counters;
+        let Some(plan) = self.coder.plan(message, is_accepted, counters) else {
             self.deliver(message, targets, identifiers);
             return;
         };
-        let payload = message.payload.bytes;
-        if let Some(publishing) = &self.publishing
-            && publishing.payload == payload.as_ptr().addr()
-        {
-            self.coder.learn(&plan, publishing.publisher, payload);
+        let mut as_it_is = Vec::new();
+        let mut others: Vec<Vec<Target>> = plan.ways().iter().map(|_| Vec::new()).collect();
+        for target in targets {
+            let index = target.connection.0 as usize;
+            let connection = self.connections.get_mut(index);
+            let way = connection.and_then(|connection| {
+                let Connection {
+                    accepted, readable, ..
+                } = connection;
+                plan.way(*accepted, |filter| {
+                    self.readers.may_read(index, readable, filter)
+                })
+            });
+            let form = way.and_then(|way| others.get_mut(way));
+            form.unwrap_or(&mut as_it_is).push(*target);
         }
-        let (others, as_it_is): (Vec<_>, Vec<_>) = targets
-            .iter()
-            .copied()
-            .partition(|target| self.is_concerned(&plan, target));
         self.deliver(message, &as_it_is, identifiers);
-        if others.is_empty() {
-            return;
-        }
-        match self.coder.form(&plan, message, &mut self.counters) {
-            Form::AsItIs => self.deliver(message, &others, identifiers),
-            Form::Other(coded) => {
-                let other = coded.of(message);
-                self.deliver_fitting(&other, message, &others, identifiers);
+        for (way, targets) in plan.ways().iter().zip(&others) {
+            if targets.is_empty() {
+                continue;
             }
-            Form::Later(job) => self.deliver_later(job, message, &others, identifiers),
+            match self.coder.form(way, message, &mut self.counters) {
+                Form::AsItIs => self.deliver(message, targets, identifiers),
+                Form::Other(coded) => {
+                    let other = coded.of(message);
+                    self.deliver_fitting(&other, message, targets, identifiers);
+                }
+                Form::Later(job) => self.deliver_later(job, message, targets, identifiers),
+            }
         }
-    }
-
-    fn is_concerned(&self, plan: &Plan, target: &Target) -> bool {
-        let connection = self.connections.get(target.connection.0 as usize);
-        connection.is_some_and(|connection| plan.concerns(connection.accepted))
     }
 
     /// Delivers a message in its other form, and as it came where only that is within the client's Maximum Packet Size.

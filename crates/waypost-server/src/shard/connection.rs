@@ -10,6 +10,7 @@ use waypost_mqtt::ProtocolVersion;
 use super::later::Later;
 use super::layers::{LayerBuffers, Layers, Plain};
 use super::outbox::Outbox;
+use super::readers::Readable;
 use crate::door::entrance::Place;
 use crate::socket::Socket;
 use crate::transcode::Accepted;
@@ -55,6 +56,8 @@ pub(super) struct Connection {
     pub(super) version: ProtocolVersion,
     /// The encodings of payloads that it said it accepts.
     pub(super) accepted: Accepted,
+    /// Which dictionaries it may read.
+    pub(super) readable: Readable,
     /// Its user, or else its client id: dictionaries are made of what many of these sent.
     pub(super) publisher: Publisher,
     /// Its Maximum Packet Size.
@@ -103,6 +106,7 @@ impl Connection {
             outbox: Outbox::default(),
             later: None,
             accepted: Accepted::default(),
+            readable: None,
             publisher: Publisher::named(b""),
             packet_bytes_max: u32::MAX,
             layers,

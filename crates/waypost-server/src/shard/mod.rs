@@ -16,6 +16,7 @@ mod later;
 mod layers;
 mod outbox;
 mod outlets;
+mod readers;
 mod reading;
 pub(crate) mod restore;
 #[cfg(test)]
@@ -139,18 +140,20 @@ impl Shard {
         coder: Coder,
     ) -> Self {
         let clock = Clock::start(store.wall);
+        let mut outlets = Outlets::new(
+            mailboxes.len(),
+            ShardJournal::new(id, store.intake),
+            OutboxBounds::of(&limits),
+            POOL_BYTES_MAX,
+            coder,
+        );
+        outlets.readers.is_open = broker.is_open();
         Self {
             id,
             broker,
             poll: port.poll,
             inbox: port.mailbox,
-            outlets: Outlets::new(
-                mailboxes.len(),
-                ShardJournal::new(id, store.intake),
-                OutboxBounds::of(&limits),
-                POOL_BYTES_MAX,
-                coder,
-            ),
+            outlets,
             mailboxes,
             limits,
             stats,
@@ -214,6 +217,7 @@ impl Shard {
         {
             self.broker.handle_timeout(self.now, &mut self.outlets);
         }
+        self.ask_for_readers();
         // Before any acknowledgement: who has a PUBACK and then does something on another shard finds the message there.
         self.send_mail();
         self.flush_dirty();
@@ -325,6 +329,7 @@ impl Shard {
                         self.now,
                         &mut self.outlets,
                     );
+                    self.forget_readers();
                 }
                 Inbound::Verdict(ticket, answer) => {
                     self.broker

@@ -5,7 +5,6 @@ use std::io;
 use std::rc::Rc;
 
 use slab::Slab;
-use waypost_compress::dictionary::Publisher;
 use waypost_core::{ConnectionId, DeliveryFlags, Effects, MailBatch, Message, ShardId, Target};
 use waypost_mqtt::{Packet, ProtocolVersion, PublishHead, QoS, encode, encode_publish_head};
 
@@ -13,6 +12,7 @@ use super::connection::{Connection, ConnectionState};
 use super::journal::ShardJournal;
 use super::layers::{LayerBuffers, Layers};
 use super::outbox::BufferPool;
+use super::readers::Readers;
 use super::{READ_BUFFER_BYTES, ShellLimits};
 use crate::metrics::ShellCounters;
 use crate::transcode::Coder;
@@ -39,18 +39,9 @@ pub(super) struct Outlets {
     pub(super) outbox_bytes: usize,
     pub(super) bounds: OutboxBounds,
     pub(super) coder: Coder,
-    /// Who sends what is being handled.
-    pub(super) publishing: Option<Publishing>,
+    pub(super) readers: Readers,
     /// The publish being delivered, encoded once per form that its targets ask for.
     encoded: Encoded,
-}
-
-/// A PUBLISH that a client sent, while it is handled.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Publishing {
-    pub(super) publisher: Publisher,
-    /// Where its payload is, by which it is told from others that are delivered meanwhile.
-    pub(super) payload: usize,
 }
 
 /// How much may wait for one client, and for all of them.
@@ -111,7 +102,7 @@ impl Outlets {
             outbox_bytes: 0,
             bounds,
             coder,
-            publishing: None,
+            readers: Readers::default(),
             encoded: Encoded::default(),
         }
     }
@@ -370,6 +361,15 @@ impl Effects for Outlets {
             self.deliver_coded(message, targets, identifiers);
         } else {
             self.deliver(message, targets, identifiers);
+        }
+    }
+
+    #[inline]
+    fn published(&mut self, by: ConnectionId, message: &Message<'_>) {
+        if self.coder.learns()
+            && let Some(connection) = self.connections.get(by.0 as usize)
+        {
+            self.coder.learn(connection.publisher, message);
         }
     }
 

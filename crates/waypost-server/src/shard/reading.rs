@@ -238,14 +238,8 @@ impl Shard {
                 return false;
             }
         };
-        let publisher = connection.publisher;
-        self.outlets.publishing = None;
         if let Packet::Publish(publish) = &packet {
             self.outlets.counters.publish_bytes_received += publish.payload.len() as u64;
-            self.outlets.publishing = Some(super::outlets::Publishing {
-                publisher,
-                payload: publish.payload.as_ptr().addr(),
-            });
         }
         if !connection.greeted {
             connection.greeted = true;

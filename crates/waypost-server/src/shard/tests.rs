@@ -20,6 +20,7 @@ use crate::store::{StorePort, WallClock};
 use crate::stream::peer::{Door, PeerLayers};
 use crate::stream::tls::Tls;
 
+mod dictionaries;
 mod layers;
 mod transcode;
 mod world;

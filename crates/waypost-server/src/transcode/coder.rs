@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 use waypost_compress::dictionary::Publisher;
 use waypost_compress::{Stages, StagesAtWork};
 use waypost_core::{Message, ShardId};
-use waypost_encrypt::check_sealed;
 
 use super::accepted::Accepted;
 use super::books::Books;
-use super::message::{content_encoding, owned, packed, says_sealed, unpacked};
+use super::choosers::Choosers;
+use super::message::{content_encoding, content_type, is_sealed, owned, packed, unpacked};
+use super::plan::{Plan, Way};
 use super::recent::{Direction, Outcome, Recent};
-use super::rules::{Codings, Packing};
+use super::rules::{By, Codings, Packing};
 use super::workers::{Failure, Job, JobId, Worked, Workers, work};
 use crate::dictionaries::{Sampler, Shelf};
 use crate::metrics::ShellCounters;
@@ -36,39 +37,6 @@ const TELL_EVERY: Duration = Duration::from_mins(1);
 pub(crate) struct CoderLimits {
     /// The most that a payload may be unpacked to.
     pub(crate) unpacked_bytes_max: usize,
-}
-
-/// What is to be done with a message.
-#[derive(Debug)]
-pub(crate) enum Plan {
-    /// It is packed, and unpacked for whoever does not accept that.
-    Unpack { stages: Stages, accepts: Accepted },
-    /// It is not packed, but is for whoever accepts that.
-    Pack(Arc<Packing>),
-}
-
-impl Plan {
-    /// Whether a client that accepts this gets the message in its other form.
-    pub(crate) fn concerns(&self, accepted: Accepted) -> bool {
-        match self {
-            Self::Unpack { accepts, .. } => !accepted.covers(*accepts),
-            Self::Pack(packing) => accepted.covers(packing.needs),
-        }
-    }
-
-    fn direction(&self) -> Direction {
-        match self {
-            Self::Unpack { .. } => Direction::Unpack,
-            Self::Pack(packing) => Direction::Pack(packing.key),
-        }
-    }
-
-    fn stages(&self) -> &Stages {
-        match self {
-            Self::Unpack { stages, .. } => stages,
-            Self::Pack(packing) => &packing.stages,
-        }
-    }
 }
 
 /// What somebody gets whom a plan concerns.
@@ -166,6 +134,7 @@ pub(crate) struct Coder {
     working: HashMap<JobId, Working>,
     next_job: u64,
     at_work: Vec<AtWork>,
+    choosers: Choosers,
     shelf: Arc<Shelf>,
     sampler: Option<Sampler>,
     told: Option<Instant>,
@@ -189,6 +158,7 @@ impl Coder {
             working: HashMap::new(),
             next_job: 0,
             at_work: Vec::new(),
+            choosers: Choosers::default(),
             shelf,
             sampler,
             told: None,
@@ -202,6 +172,7 @@ impl Coder {
             self.recent = Recent::default();
             self.at_work = Vec::new();
         }
+        self.choosers = Choosers::default();
         self.codings = codings;
     }
 
@@ -216,45 +187,82 @@ impl Coder {
         self.working.len()
     }
 
-    /// What is to be done with a message; `None`: everybody gets it as it came.
+    /// Whether any message is learnt from.
+    #[inline]
+    pub(crate) fn learns(&self) -> bool {
+        self.codings.learns() && self.sampler.is_some()
+    }
+
+    /// What is to be done with a message; `None`: everybody gets it as it came. `is_accepted`: somebody who gets it accepts
+    /// any packing at all.
     pub(crate) fn plan(
         &mut self,
         message: &Message<'_>,
+        is_accepted: bool,
         counters: &mut ShellCounters,
     ) -> Option<Plan> {
         let payload = message.payload.bytes;
         if payload.is_empty() {
             return None;
         }
-        let encoding = content_encoding(message.properties);
-        if encoding.is_none() && (!self.codings.packs() || payload.len() < PACKED_BYTES_MIN) {
+        let Some(encoding) = content_encoding(message.properties) else {
+            let packing = is_accepted.then(|| self.packing(message)).flatten()?;
+            return Some(Plan::Pack(self.ways(&packing, message)));
+        };
+        self.codings.for_topic(message.topic)?;
+        let stages = match Stages::from_content_encoding(&encoding) {
+            Ok(stages) if stages.content_encoding() == "identity" => return None,
+            Ok(stages) => stages,
+            Err(_) => {
+                counters.transcode_unknown_encodings += 1;
+                return None;
+            }
+        };
+        let way = Way::unpacking(stages, payload, &self.shelf)?;
+        (!is_sealed(message)).then_some(Plan::Unpack(way))
+    }
+
+    /// How the server packs a message that came unpacked, if it does.
+    fn packing(&self, message: &Message<'_>) -> Option<Arc<Packing>> {
+        if !self.codings.packs() || message.payload.bytes.len() < PACKED_BYTES_MIN {
             return None;
         }
-        let coding = self.codings.for_topic(message.topic)?;
-        let plan = match encoding {
-            Some(encoding) => match Stages::from_content_encoding(&encoding) {
-                Ok(stages) if stages.content_encoding() == "identity" => None,
-                Ok(stages) => Accepted::of(&stages).map(|accepts| Plan::Unpack { stages, accepts }),
-                Err(_) => {
-                    counters.transcode_unknown_encodings += 1;
-                    None
-                }
-            },
-            None => coding.pack.map(|packing| Plan::Pack(Arc::clone(packing))),
-        }?;
-        // What nobody but its receivers can open stays as it was sent.
-        let is_sealed = says_sealed(message.properties) || check_sealed(payload).is_ok();
-        (!is_sealed).then_some(plan)
+        let packing = self.codings.for_topic(message.topic)?.pack?;
+        (!is_sealed(message)).then(|| Arc::clone(packing))
+    }
+
+    /// The ways to pack a message by this policy, the best first.
+    fn ways(&mut self, packing: &Packing, message: &Message<'_>) -> Vec<Way> {
+        let dictionary = packing
+            .has_dictionaries
+            .then(|| self.shelf.current(&packing.filter))
+            .flatten();
+        let dictionary = dictionary.as_ref();
+        let way = |stages| Way::packing(packing.key, stages, &packing.filter, dictionary);
+        match &packing.by {
+            By::Stages { stages, needs } => vec![way((stages.clone(), *needs))],
+            By::Auto => {
+                let seen = (message.payload.bytes, content_type(message.properties));
+                let shelf = &self.shelf;
+                let ranked = self.choosers.rank(packing.key, dictionary, shelf, seen);
+                let stages = ranked.into_iter().filter_map(|one| {
+                    let stages = Stages::new(vec![one]).ok()?;
+                    let needs = Accepted::of(&stages)?;
+                    Some((stages, needs))
+                });
+                stages.map(way).collect()
+            }
+        }
     }
 
     /// The other form of a message, once for all who come for it.
     pub(crate) fn form(
         &mut self,
-        plan: &Plan,
+        way: &Way,
         message: &Message<'_>,
         counters: &mut ShellCounters,
     ) -> Form {
-        let (direction, stages) = (plan.direction(), plan.stages());
+        let (direction, stages) = (way.direction, &way.stages);
         let payload = message.payload;
         if let Some(known) = self.recent.find(direction, stages, payload.bytes) {
             return match known {
@@ -269,10 +277,10 @@ impl Coder {
                 Direction::Unpack => INLINE_UNPACKED_BYTES_MAX.min(bytes_max),
                 Direction::Pack(_) => bytes_max,
             };
-            let worked = self.work(plan, payload.bytes, inline_max);
+            let worked = self.work(way, payload.bytes, inline_max);
             let is_large = worked == Err(Failure::TooLong) && inline_max < bytes_max;
             if !is_large {
-                return self.settle_now(plan, message, worked, counters);
+                return self.settle_now(way, message, worked, counters);
             }
         }
         let id = JobId(self.next_job);
@@ -281,14 +289,14 @@ impl Coder {
             shard: self.shard,
             direction,
             stages: stages.clone(),
-            books: self.books(plan),
+            books: self.books(way),
             payload: payload.bytes.to_vec(),
             bytes_max,
         });
         if !is_taken {
             counters.transcode_workers_full += 1;
-            let worked = self.work(plan, payload.bytes, bytes_max);
-            return self.settle_now(plan, message, worked, counters);
+            let worked = self.work(way, payload.bytes, bytes_max);
+            return self.settle_now(way, message, worked, counters);
         }
         counters.transcode_off_loop += 1;
         self.next_job += 1;
@@ -344,12 +352,12 @@ impl Coder {
 
     fn settle_now(
         &mut self,
-        plan: &Plan,
+        way: &Way,
         message: &Message<'_>,
         worked: Worked,
         counters: &mut ShellCounters,
     ) -> Form {
-        let (direction, stages) = (plan.direction(), plan.stages());
+        let (direction, stages) = (way.direction, &way.stages);
         let payload = message.payload;
         let outcome = self.count(direction, payload.bytes.len(), worked, counters);
         let form = match &outcome {
@@ -371,15 +379,11 @@ impl Coder {
         }
     }
 
-    /// What a plan packs and unpacks with.
-    fn books(&self, plan: &Plan) -> Books {
-        let current = match plan {
-            Plan::Pack(packing) if packing.has_dictionaries => self.shelf.current(&packing.filter),
-            Plan::Pack(_) | Plan::Unpack { .. } => None,
-        };
+    /// What packs and unpacks on that way.
+    fn books(&self, way: &Way) -> Books {
         Books {
             shelf: Arc::clone(&self.shelf),
-            current,
+            current: way.dictionary.clone(),
         }
     }
 
@@ -389,18 +393,20 @@ impl Coder {
         (self.shelf, self.sampler) = (known, Some(sampler));
     }
 
-    /// A message that is packed by the server, to be learnt from: somebody sent it just now.
-    pub(crate) fn learn(&self, plan: &Plan, publisher: Publisher, payload: &[u8]) {
-        if let (Plan::Pack(packing), Some(sampler)) = (plan, &self.sampler)
+    /// Somebody sent a message: if the server packs such ones with dictionaries, it is learnt from.
+    pub(crate) fn learn(&self, publisher: Publisher, message: &Message<'_>) {
+        if let Some(sampler) = &self.sampler
+            && content_encoding(message.properties).is_none()
+            && let Some(packing) = self.packing(message)
             && packing.has_dictionaries
         {
-            sampler.offer(&packing.filter, publisher, payload);
+            sampler.offer(&packing.filter, publisher, message.payload.bytes);
         }
     }
 
-    fn work(&mut self, plan: &Plan, payload: &[u8], bytes_max: usize) -> Worked {
-        let (direction, stages) = (plan.direction(), plan.stages());
-        let books = self.books(plan);
+    fn work(&mut self, way: &Way, payload: &[u8], bytes_max: usize) -> Worked {
+        let (direction, stages) = (way.direction, &way.stages);
+        let books = self.books(way);
         let dictionary = books.id();
         let is_it = |one: &AtWork| one.stages == *stages && one.dictionary == dictionary;
         let place = self.at_work.iter().position(is_it);

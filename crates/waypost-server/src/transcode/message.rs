@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use waypost_core::{Message, Payload};
+use waypost_encrypt::check_sealed;
 use waypost_mqtt::{Properties, Property, PropertyBuffer};
 
 /// The User Property of PUBLISH: how its payload is packed (RFC 9110 §8.4).
@@ -22,10 +23,18 @@ pub(super) fn content_encoding(properties: &[u8]) -> Option<Cow<'_, str>> {
     }))
 }
 
-/// The Content Type that sealed messages have.
-pub(super) fn says_sealed(properties: &[u8]) -> bool {
-    !properties.is_empty()
-        && Properties::from_validated(properties).content_type() == Some("application/cose")
+/// What a message says that its payload is.
+pub(super) fn content_type(properties: &[u8]) -> Option<&str> {
+    if properties.is_empty() {
+        return None;
+    }
+    Properties::from_validated(properties).content_type()
+}
+
+/// Whether nobody but its receivers can open it: it stays as it was sent.
+pub(super) fn is_sealed(message: &Message<'_>) -> bool {
+    content_type(message.properties) == Some("application/cose")
+        || check_sealed(message.payload.bytes).is_ok()
 }
 
 /// The same properties without a word of packing.

@@ -10,14 +10,16 @@
 
 mod accepted;
 mod books;
+mod choosers;
 mod coder;
 mod message;
+mod plan;
 mod recent;
 mod rules;
 mod workers;
 
 pub(crate) use accepted::{Accepted, accepted_by};
-pub(crate) use coder::{Coder, CoderLimits, Form, Plan, Settled};
+pub(crate) use coder::{Coder, CoderLimits, Form, Settled};
 pub(crate) use message::OwnedMessage;
 pub(crate) use rules::{Codings, Said};
 pub(crate) use workers::{JobId, Worked, Workers, start_workers};

@@ -22,16 +22,23 @@ const KEYS: BuildHasherDefault<DefaultHasher> = BuildHasherDefault::new();
 
 /// How the server packs messages.
 #[derive(Debug)]
-pub(crate) struct Packing {
-    pub(super) stages: Stages,
-    /// What a client has to accept.
-    pub(super) needs: Accepted,
+pub(super) struct Packing {
+    pub(super) by: By,
     /// The filter of the policy that says so.
     pub(super) filter: Arc<str>,
     /// Its hash, for short.
     pub(super) key: u64,
     /// Whether it packs with dictionaries.
     pub(super) has_dictionaries: bool,
+}
+
+/// What packs them.
+#[derive(Debug)]
+pub(super) enum By {
+    /// These stages, for whoever accepts all of them.
+    Stages { stages: Stages, needs: Accepted },
+    /// What costs least of what somebody accepts.
+    Auto,
 }
 
 /// What holds for a topic whose messages are transcoded.
@@ -48,6 +55,7 @@ pub(crate) struct Codings {
     rows: Vec<Row>,
     transcodes: bool,
     packs: bool,
+    learns: bool,
 }
 
 #[derive(Debug)]
@@ -72,6 +80,7 @@ impl Codings {
         Self {
             policies,
             transcodes,
+            learns: transcodes && rows.iter().any(Row::has_dictionaries),
             packs: transcodes && rows.iter().any(|row| matches!(row.pack, Some(Pack::By(_)))),
             rows,
         }
@@ -86,6 +95,12 @@ impl Codings {
     /// Whether any are packed by the server.
     pub(super) fn packs(&self) -> bool {
         self.packs
+    }
+
+    /// Whether any are packed with dictionaries.
+    #[inline]
+    pub(super) fn learns(&self) -> bool {
+        self.learns
     }
 
     /// `None`: messages with this topic are left as they are.
@@ -105,26 +120,34 @@ impl Codings {
     }
 }
 
+impl Row {
+    fn has_dictionaries(&self) -> bool {
+        matches!(&self.pack, Some(Pack::By(packing)) if packing.has_dictionaries)
+    }
+}
+
 impl From<Said> for Row {
     fn from(said: Said) -> Self {
         let filter = said.filter;
         let pack = |stages: Stages| {
-            // Identity packs nothing.
-            let is_packing = stages.strategies().iter().any(|one| one.name != "identity");
-            let has_dictionaries = |stages: &Stages| {
-                let mut names = stages.strategies().iter().map(|one| one.name);
-                names.any(|name| name == zstd_dict::NAME)
+            let has = |name: &str| stages.strategies().iter().any(|one| one.name == name);
+            let is_auto = has("auto");
+            let has_dictionaries = is_auto || has(zstd_dict::NAME);
+            let by = match Accepted::of(&stages) {
+                // Identity packs nothing.
+                _ if has("identity") => None,
+                _ if is_auto => Some(By::Auto),
+                Some(needs) => Some(By::Stages { stages, needs }),
+                None => None,
             };
-            match Accepted::of(&stages) {
-                Some(needs) if is_packing => Pack::By(Arc::new(Packing {
-                    needs,
+            by.map_or(Pack::Not, |by| {
+                Pack::By(Arc::new(Packing {
                     key: KEYS.hash_one(&filter),
-                    has_dictionaries: has_dictionaries(&stages),
-                    stages,
+                    by,
+                    has_dictionaries,
                     filter,
-                })),
-                _ => Pack::Not,
-            }
+                }))
+            })
         };
         Self {
             transcode: said.transcode,

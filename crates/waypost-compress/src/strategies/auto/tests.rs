@@ -279,3 +279,38 @@ fn a_number_that_no_strategy_has_is_damage() {
         );
     }
 }
+
+/// Goal: who packs elsewhere learns what `pack` would have chosen, and what comes next for those who do not take that.
+/// Method: orders, with and without a dictionary; then what nothing makes shorter.
+#[test]
+fn strategies_are_ranked_by_what_they_cost() {
+    let mut number = numbers();
+    let orders: Vec<_> = (0..500).map(|_| order(&mut number)).collect();
+    let dictionary = Arc::new(of_orders());
+    for dictionary in [None, Some(&dictionary)] {
+        let (mut ranks, mut packs) = (Auto::default(), Auto::default());
+        for auto in [&mut ranks, &mut packs] {
+            auto.set_dictionary(Arc::new(()), dictionary);
+        }
+        let mut agreed = 0;
+        for order in &orders {
+            let ranked = ranks.rank(order, None).unwrap();
+            let packed = packs.pack(order, None, &mut Vec::new()).unwrap();
+            let first = ranked.first().map_or("identity", |strategy| strategy.name);
+            agreed += usize::from(first == packed.name);
+            assert!(ranked.iter().all(|strategy| strategy.name != "auto"));
+        }
+        assert!(agreed * 10 >= orders.len() * 9, "{agreed}");
+        let ranked = ranks.rank(&orders[0], None).unwrap();
+        let names: Vec<_> = ranked.iter().map(|strategy| strategy.name).collect();
+        assert_eq!(names.contains(&"zstd-dict"), dictionary.is_some());
+        let text = sentence(&mut number, 2_000);
+        let ranked = ranks.rank(text.as_bytes(), None).unwrap();
+        assert!(ranked.len() > 2, "{ranked:?}");
+        assert!(ranks.spent().trials < 40, "{}", ranks.explain());
+    }
+    let mut auto = Auto::default();
+    let noise: Vec<u8> = (0..500).map(|_| number(256) as u8).collect();
+    assert!(auto.rank(&noise, None).unwrap().is_empty());
+    assert!(auto.rank(&orders[0], Some("image/png")).unwrap().is_empty());
+}

@@ -7,7 +7,7 @@ use waypost_mqtt::{Property, PropertyBuffer, ProtocolVersion, PublishHead, Role,
 use super::*;
 use crate::transcode::{Codings, Said};
 
-fn codings(said: &[(&str, bool, Option<&str>)]) -> Arc<Codings> {
+pub(super) fn codings(said: &[(&str, bool, Option<&str>)]) -> Arc<Codings> {
     let policy = |(filter, ..): &(&str, bool, Option<&str>)| TopicPolicy {
         filter: (*filter).to_owned(),
         ..TopicPolicy::default()
@@ -21,14 +21,19 @@ fn codings(said: &[(&str, bool, Option<&str>)]) -> Arc<Codings> {
     Arc::new(Codings::new(Arc::new(policies), said.collect()))
 }
 
-fn world(said: &[(&str, bool, Option<&str>)]) -> World {
+pub(super) fn world(said: &[(&str, bool, Option<&str>)]) -> World {
     let mut world = World::new();
     world.shard.outlets.coder.adopt(codings(said));
     world
 }
 
 /// What [`waypost_tests`] does from outside: a client of MQTT 5 with these User Properties and Maximum Packet Size.
-fn connect_v5(world: &mut World, id: &str, accepts: &str, packet_bytes_max: Option<u32>) -> Client {
+pub(super) fn connect_v5(
+    world: &mut World,
+    id: &str,
+    accepts: &str,
+    packet_bytes_max: Option<u32>,
+) -> Client {
     let mut properties = PropertyBuffer::new();
     if !accepts.is_empty() {
         properties.push(Property::UserProperty("accept-encoding", accepts));
@@ -45,13 +50,13 @@ fn connect_v5(world: &mut World, id: &str, accepts: &str, packet_bytes_max: Opti
     client
 }
 
-fn subscribe_v5(world: &mut World, client: &mut Client, filter: &str, qos: u8) {
+pub(super) fn subscribe_v5(world: &mut World, client: &mut Client, filter: &str, qos: u8) {
     let body = [&[0, 1, 0][..], &text(filter), &[qos]].concat();
     world.write(client, &framed(0x82, &body));
     assert_eq!(world.packet(client), [0x90, 4, 0, 1, 0, qos]);
 }
 
-fn publish_v5(topic: &str, properties: &[(&str, &str)], payload: &[u8]) -> Vec<u8> {
+pub(super) fn publish_v5(topic: &str, properties: &[(&str, &str)], payload: &[u8]) -> Vec<u8> {
     let mut buffer = PropertyBuffer::new();
     for (name, value) in properties {
         buffer.push(Property::UserProperty(name, value));
@@ -78,7 +83,7 @@ fn publish_v5(topic: &str, properties: &[(&str, &str)], payload: &[u8]) -> Vec<u
 }
 
 /// The payload of a PUBLISH and how it says that it is packed.
-fn understood(packet: &[u8], version: ProtocolVersion) -> (Vec<u8>, Option<String>) {
+pub(super) fn understood(packet: &[u8], version: ProtocolVersion) -> (Vec<u8>, Option<String>) {
     let Packet::Publish(publish) = decode(packet, version, Role::Server).unwrap() else {
         panic!("no PUBLISH: {packet:x?}");
     };
@@ -88,7 +93,7 @@ fn understood(packet: &[u8], version: ProtocolVersion) -> (Vec<u8>, Option<Strin
     (publish.payload.to_vec(), encoding)
 }
 
-fn packed(names: &str, payload: &[u8]) -> Vec<u8> {
+pub(super) fn packed(names: &str, payload: &[u8]) -> Vec<u8> {
     let mut packed = Vec::new();
     let stages = Stages::parse(names).unwrap();
     stages.compress(payload, &mut packed).unwrap();
@@ -96,7 +101,7 @@ fn packed(names: &str, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Bytes that are hard to pack.
-fn noise(len: usize) -> Vec<u8> {
+pub(super) fn noise(len: usize) -> Vec<u8> {
     let mut state = 1_u64;
     let next = |_| {
         state ^= state << 13;
@@ -468,78 +473,4 @@ fn packed_text_is_no_text() {
             &packed("zstd", &plain)
         )
     );
-}
-
-/// Goal: a policy's messages are learnt from, each with its sender, and packed with what came of it; what is sealed or packed
-/// already is not learnt from. Method: thirty clients write, the thread's part is done by hand; then one message more.
-#[test]
-fn a_policy_packs_with_a_dictionary_of_its_own() {
-    use std::sync::atomic::Ordering;
-
-    use crate::dictionaries::{Files, Shelf, Training};
-
-    let folder = tempfile::tempdir().unwrap();
-    let shelf = Arc::new(Shelf::default());
-    let stats = Arc::new(crate::metrics::Stats::new(1));
-    let files = Files::open(folder.path(), &shelf).unwrap();
-    let (sampler, mut training) = Training::new(Arc::clone(&shelf), files, &stats);
-    let mut world = world(&[
-        ("t/#", true, Some("zstd-dict")),
-        ("u/#", true, Some("zstd")),
-    ]);
-    let coder = &mut world.shard.outlets.coder;
-    coder.learn_by(Arc::clone(&shelf), sampler);
-    let mut knowing = connect_v5(&mut world, "knowing", "waypost-zstd-dict", None);
-    subscribe_v5(&mut world, &mut knowing, "t/#", 0);
-    let mut plain = world.connect("plain");
-    world.subscribe(&mut plain, "t/#", 0);
-    let mut writers: Vec<_> = (0..30)
-        .map(|number| connect_v5(&mut world, &format!("writer {number}"), "", None))
-        .collect();
-    let say = |number: usize| {
-        let text = format!(
-            "{{\"number\":{number},\"text\":\"what everybody says here, again and again and again, on this topic and on no other\"}}"
-        );
-        text.into_bytes()
-    };
-    let mut made = Vec::new();
-    for number in 0..1_000 {
-        let writer = number % writers.len();
-        let message = publish_v5("t/a", &[], &say(number));
-        world.write(&mut writers[writer], &message);
-        made.extend(training.learn_all());
-        for client in [&mut knowing, &mut plain] {
-            world.packet(client);
-        }
-    }
-    made.extend(training.learn_all());
-    let learnt = || stats.server.dictionary_samples.load(Ordering::Relaxed);
-    assert_eq!((made.len(), learnt()), (1, 1_000));
-    world.write(&mut writers[0], &publish_v5("t/a", &[], &say(7)));
-    let got = understood(&world.packet(&mut knowing), ProtocolVersion::V5);
-    assert_eq!(got.1.as_deref(), Some("waypost-zstd-dict"));
-    assert_eq!(
-        waypost_compress::zstd_dict::dictionary_id(&got.0),
-        Some(made[0].id())
-    );
-    assert!(got.0.len() * 2 < say(7).len(), "{} bytes", got.0.len());
-    let as_it_is = understood(&world.packet(&mut plain), ProtocolVersion::V311);
-    assert_eq!(as_it_is, (say(7), None));
-
-    // What comes packed with it is unpacked for who does not accept it.
-    let encoding = [("content-encoding", "waypost-zstd-dict")];
-    world.write(&mut writers[1], &publish_v5("t/a", &encoding, &got.0));
-    let packed = understood(&world.packet(&mut knowing), ProtocolVersion::V5);
-    assert_eq!(packed.0, got.0);
-    let unpacked = understood(&world.packet(&mut plain), ProtocolVersion::V311);
-    assert_eq!(unpacked, (say(7), None));
-
-    let count = learnt();
-    let mut sealed = vec![0xd0, 0x83, 0x43, 0xa1, 0x01, 0x03, 0xa0, 0x58, 100];
-    sealed.extend([7; 100]);
-    assert!(waypost_encrypt::check_sealed(&sealed).is_ok());
-    for (topic, payload) in [("t/a", &sealed), ("u/a", &say(8))] {
-        world.write(&mut writers[2], &publish_v5(topic, &[], payload));
-    }
-    assert_eq!(learnt(), count);
 }
