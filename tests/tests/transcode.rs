@@ -330,6 +330,78 @@ fn sealed_payloads_are_left_alone() {
     }
 }
 
+fn order(number: u32) -> Vec<u8> {
+    let total = number % 97;
+    format!(
+        "{{\"order\":{number},\"event\":\"order.placed\",\"status\":\"waiting for the kitchen\",\"total\":{total}}}"
+    )
+    .into_bytes()
+}
+
+/// Goal: short messages are packed with what they share, and the SDK reads them. Method: thirty publishers on two shards until
+/// there is a dictionary, while nobody subscribes; then one that asks for `$dictionary/<id>` by itself, one that takes the
+/// frame as it is, one that knows nothing, and all of it again with `auto` and where the store is encrypted.
+#[test]
+fn the_sdk_fetches_the_dictionary_it_needs() {
+    for (compress, encrypt) in [("zstd-dict", "none"), ("auto", "aes-gcm")] {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("key");
+        std::fs::write(&key, "07".repeat(32)).unwrap();
+        let key = key.display();
+        let server = ServerOptions::new()
+            .configuration(&format!(
+                "[store]\nencrypt = \"{encrypt}\"\nkey_file = \"{key}\"\n\
+                 [[topic]]\nfilter = \"orders/#\"\ntranscode = true\ncompress = \"{compress}\"\n"
+            ))
+            .shards(2)
+            .start();
+        let mut publishers: Vec<_> = (0..30)
+            .map(|number| RawClient::connect(&server, V5, &format!("publisher-{number}")))
+            .collect();
+        let mut number = 0;
+        waypost_tests::wait_for("a dictionary", waypost_tests::LIMIT, || {
+            for publisher in &mut publishers {
+                number += 1;
+                publisher.publish("orders/new", QoS::AtLeastOnce, &order(number));
+            }
+            (server.metric("waypost_dictionaries_trained_total") > 0.5).then_some(())
+        });
+        let accepts = ["waypost-zstd-dict"];
+        let mut frames = connect_accepting(&server, "frames", accepts[0]);
+        let mut plain = RawClient::connect(&server, V311, "plain");
+        for client in [&mut frames, &mut plain] {
+            client.subscribe("orders/#", QoS::AtLeastOnce);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_all().build().unwrap();
+        runtime.block_on(async {
+            let url = format!("mqtt://{}", server.mqtt());
+            let builder = waypost_client::Client::builder(url).accept_encoding(accepts);
+            let client = builder.connect().await.unwrap();
+            let mut orders = client.subscribe("orders/#").await.unwrap();
+            for number in [7_000, 7_001] {
+                publishers[3].publish("orders/new", QoS::AtLeastOnce, &order(number));
+                let message = tokio::time::timeout(waypost_tests::LIMIT, orders.next());
+                let message = message.await.unwrap().unwrap().unwrap();
+                assert_eq!(message.payload(), order(number));
+            }
+            client.disconnect().await;
+        });
+        let (frame, encoding) = understood(&frames.receive_message());
+        assert_eq!(encoding.as_deref(), Some(accepts[0]));
+        let id = waypost_compress::zstd_dict::dictionary_id(&frame).unwrap();
+        assert!(frame.len() * 2 < order(7_000).len(), "{}", frame.len());
+        assert_eq!(understood(&plain.receive_message()), (order(7_000), None));
+        plain.subscribe(&format!("$dictionary/{id}"), QoS::AtMostOnce);
+        assert_eq!(understood(&plain.receive_message()).0, order(7_001));
+        let dictionary = understood(&plain.receive_message()).0;
+        let contains = |bytes: &[u8]| bytes.windows(11).any(|window| window == b"the kitchen");
+        assert!(contains(&dictionary));
+        let written = std::fs::read(server.data_dir().join("dictionaries/0")).unwrap();
+        assert_eq!(contains(&written), encrypt == "none");
+    }
+}
+
 /// SIGHUP is enough.
 #[test]
 fn a_policy_can_come_while_clients_are_there() {

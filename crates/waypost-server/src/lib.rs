@@ -21,7 +21,7 @@ pub mod auth;
 mod client_report;
 pub mod config;
 pub mod control;
-mod dictionaries;
+pub mod dictionaries;
 #[cfg(test)]
 mod docs;
 mod door;

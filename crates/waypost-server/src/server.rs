@@ -14,7 +14,7 @@ use crate::auth::{Users, UsersFileError, UsersHandle};
 use crate::client_report::{ClientQuestion, ClientReport};
 use crate::config::{Config, Protocol, Topics};
 use crate::control::{BackUp, Upgraded};
-use crate::dictionaries::{Files, Sampler, Shelf, Training, start_training};
+use crate::dictionaries::{AtRest, Files, Sampler, Shelf, Training, start_training};
 use crate::door::entrance::Entrance;
 use crate::door::gate::Gate;
 use crate::door::porter::{Handshakes, Porter, PorterInbox};
@@ -157,7 +157,7 @@ pub(crate) fn start_over<D: Disk>(
     let mailboxes: Arc<[_]> = ports.iter().map(|port| Arc::clone(&port.mailbox)).collect();
     door::tell_expiry(&doors, &stats);
     let seed = seed().map_err(cannot_start("the random source"))?;
-    let (shelf, sampler, training) = dictionaries(config, &stats)?;
+    let (shelf, sampler, training) = dictionaries(config, &stats, store.at_rest.clone())?;
     let users = Users::read(config, seed ^ USERS_SEED, &stats, &shelf)?;
     let strategy = waypost_balance::find(config.server.balance)?;
     let entrance = Arc::new(Entrance::new(
@@ -190,7 +190,7 @@ pub(crate) fn start_over<D: Disk>(
     )
     .map_err(cannot_start("the listener"))?;
     let mut threads = Threads::new();
-    let back_up = store.back_up();
+    let back_up = store.back_up(&config.server.data_dir);
     let store_port = store.port(usize::from(config.server.shard_count()));
     let streams = store.streams(&store_port.intake);
     let catalogue = streams.configure(config).map_err(StartError::Streams)?;
@@ -199,7 +199,7 @@ pub(crate) fn start_over<D: Disk>(
         ports,
         (store, &store_port),
         (&users, &catalogue),
-        (&shelf, sampler.as_ref()),
+        (&shelf, sampler),
         seed,
         &stats,
         &mut threads,
@@ -241,18 +241,17 @@ pub(crate) fn start_over<D: Disk>(
     })
 }
 
-/// The dictionaries there are, and who learns others. What is encrypted at rest is not to lie beside it in a dictionary: then
-/// none are learnt.
+/// The dictionaries there are, and who learns others.
 fn dictionaries(
     config: &Config,
     stats: &Arc<Stats>,
-) -> Result<(Arc<Shelf>, Option<Sampler>, Training), StartError> {
+    at_rest: AtRest,
+) -> Result<(Arc<Shelf>, Sampler, Training), StartError> {
     let shelf = Arc::new(Shelf::default());
-    let files =
-        Files::open(&config.server.data_dir, &shelf).map_err(cannot_start("the dictionaries"))?;
+    let files = Files::open(&config.server.data_dir, &shelf, at_rest)
+        .map_err(cannot_start("the dictionaries"))?;
     let (sampler, training) = Training::new(Arc::clone(&shelf), files, stats);
-    let is_plain = config.store.encrypt == crate::config::NO_ENCRYPTION;
-    Ok((shelf, is_plain.then_some(sampler), training))
+    Ok((shelf, sampler, training))
 }
 
 /// Starts the shards, each with what the store has for it, then the store's own threads.
@@ -262,7 +261,7 @@ fn start_shards<D: Disk>(
     ports: Vec<ShardPort>,
     (store, store_port): (OpenStore<D>, &StorePort),
     (users, streams): (&Users, &Arc<Streams>),
-    (shelf, sampler): (&Arc<Shelf>, Option<&Sampler>),
+    (shelf, sampler): (&Arc<Shelf>, Sampler),
     seed: u64,
     stats: &Arc<Stats>,
     threads: &mut Threads,
@@ -299,7 +298,7 @@ fn start_shards<D: Disk>(
                 .min(limits.packet_bytes_max),
         };
         let workers = workers.clone();
-        let books = (Arc::clone(shelf), sampler.cloned());
+        let books = (Arc::clone(shelf), Some(sampler.clone()));
         let (mailboxes, stats) = (Arc::clone(&mailboxes), Arc::clone(shard_stats));
         let store_port = store_port.clone();
         let tell_restored = tell_restored.clone();
@@ -326,7 +325,7 @@ fn start_shards<D: Disk>(
             })
             .map_err(cannot_start("a shard's thread"))?;
     }
-    drop((tell_restored, workers));
+    drop((tell_restored, workers, sampler));
     if let Err(error) = past.tell(&store.store) {
         log::error!("the store cannot be read: {error}");
     }

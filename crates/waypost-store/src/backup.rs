@@ -146,11 +146,26 @@ pub fn back_up<F: DiskFile>(
     to: &impl Disk,
     go_on: GoOn<'_>,
 ) -> Result<Contents, BackupError> {
-    let bytes = originals.iter().map(|original| original.length).sum();
+    back_up_with(originals, &[] as &[Original<F>], taken_wall_ms, to, go_on)
+}
+
+/// As [`back_up`], with files from elsewhere beside those of the store.
+pub fn back_up_with<F: DiskFile, G: DiskFile>(
+    originals: &[Original<F>],
+    beside: &[Original<G>],
+    taken_wall_ms: u64,
+    to: &impl Disk,
+    go_on: GoOn<'_>,
+) -> Result<Contents, BackupError> {
+    let lengths = originals.iter().map(|original| original.length);
+    let bytes = lengths.chain(beside.iter().map(|one| one.length)).sum();
     prepare(to, bytes)?;
     removing_leftovers(to, bytes, |copy| {
         let mut files = Vec::with_capacity(originals.len());
         for original in originals {
+            files.push(copy.file(original, go_on)?);
+        }
+        for original in beside {
             files.push(copy.file(original, go_on)?);
         }
         let contents = Contents {

@@ -42,6 +42,25 @@ fn a_store_that_nobody_uses_is_backed_up_and_restored() {
     assert_eq!(done["files"], 2);
 }
 
+/// Goal: what was packed with a dictionary can be read where a backup is restored. Method: two dictionaries and what is none,
+/// backed up and restored beside a store.
+#[test]
+fn dictionaries_go_along() {
+    let world = with_store();
+    let folder = world.path("data/dictionaries");
+    fs::create_dir_all(&folder).unwrap();
+    for (name, bytes) in [("0", "one"), ("11", "another"), ("unfinished", "half")] {
+        fs::write(folder.join(name), bytes).unwrap();
+    }
+    let done = world.store_json("data", &["backup", "b"]);
+    assert_eq!(done["files"], 4);
+    assert_eq!(world.store("new", &["restore", "b"]).code, 0);
+    let expect = [("0", "one"), ("11", "another")];
+    let expect = expect.map(|(name, bytes)| (name.to_owned(), bytes.as_bytes().to_vec()));
+    assert_eq!(files(&world.path("new/dictionaries")), expect);
+    assert_eq!(files(&world.path("new/store")).len(), 2);
+}
+
 #[test]
 fn what_would_write_over_something_is_refused() {
     let world = with_store();

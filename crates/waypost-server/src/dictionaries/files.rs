@@ -1,7 +1,7 @@
 //! Dictionaries over starts: a file for each, never changed, never deleted.
 //!
 //! `<data-dir>/dictionaries/<number>`, numbered as they were made: the filter of the policy, a line feed, and the dictionary
-//! in zstd's format. Topic filters have no line feed here: one that has is not learnt for.
+//! in zstd's format, encrypted where the store is ([`AtRest`]). Topic filters have no line feed here: one that has is not learnt for.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -11,38 +11,30 @@ use std::sync::Arc;
 use waypost_compress::dictionary::{DICTIONARY_BYTES_MAX, Dictionary};
 
 use super::Shelf;
+use super::at_rest::{AtRest, SEALED_BYTES};
 
 /// The folder inside the data directory.
-const FOLDER: &str = "dictionaries";
+pub(super) const FOLDER: &str = "dictionaries";
 
 /// The longest file: the longest Topic Filter, a line feed, the longest dictionary.
-const FILE_BYTES_MAX: u64 = (65_536 + DICTIONARY_BYTES_MAX) as u64;
+const FILE_BYTES_MAX: u64 = (65_536 + DICTIONARY_BYTES_MAX + SEALED_BYTES) as u64;
 
 /// Where they are kept.
 #[derive(Debug)]
 pub(crate) struct Files {
     folder: PathBuf,
     next: u64,
+    at_rest: AtRest,
 }
 
 impl Files {
     /// Reads all there are onto the shelf, the oldest first. What cannot be read is told and left alone.
-    pub(crate) fn open(data_directory: &Path, shelf: &Shelf) -> io::Result<Self> {
+    pub(crate) fn open(data_directory: &Path, shelf: &Shelf, at_rest: AtRest) -> io::Result<Self> {
         let folder = data_directory.join(FOLDER);
-        let mut numbers = Vec::new();
-        let entries = match fs::read_dir(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            entries => Some(entries?),
-        };
-        for entry in entries.into_iter().flatten() {
-            let name = entry?.file_name();
-            let number = name.to_str().and_then(|name| name.parse::<u64>().ok());
-            numbers.extend(number);
-        }
-        numbers.sort_unstable();
+        let numbers = numbers(&folder)?;
         for number in &numbers {
             let path = folder.join(number.to_string());
-            match read(&path) {
+            match read(&path, &at_rest) {
                 Ok((filter, dictionary)) => shelf.put(&filter, Arc::new(dictionary)),
                 Err(error) => log::error!(
                     "the dictionary {} cannot be read, nor can what was packed with it: {error}",
@@ -51,6 +43,7 @@ impl Files {
             }
         }
         Ok(Self {
+            at_rest,
             folder,
             next: numbers.last().map_or(0, |last| last.saturating_add(1)),
         })
@@ -61,9 +54,8 @@ impl Files {
         fs::create_dir_all(&self.folder)?;
         let unfinished = self.folder.join("unfinished");
         let mut file = File::create(&unfinished)?;
-        file.write_all(filter.as_bytes())?;
-        file.write_all(b"\n")?;
-        file.write_all(dictionary.bytes())?;
+        let text = [filter.as_bytes(), b"\n", dictionary.bytes()].concat();
+        file.write_all(&self.at_rest.seal(text)?)?;
         file.sync_all()?;
         fs::rename(&unfinished, self.folder.join(self.next.to_string()))?;
         self.next = self.next.saturating_add(1);
@@ -71,12 +63,27 @@ impl Files {
     }
 }
 
-fn read(path: &Path) -> io::Result<(Arc<str>, Dictionary)> {
+/// The files in a folder, by their numbers.
+pub(super) fn numbers(folder: &Path) -> io::Result<Vec<u64>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut numbers = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        numbers.extend(name.to_str().and_then(|name| name.parse::<u64>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn read(path: &Path, at_rest: &AtRest) -> io::Result<(Arc<str>, Dictionary)> {
     let length = fs::metadata(path)?.len();
     if length > FILE_BYTES_MAX {
         return Err(io::Error::other("longer than any dictionary"));
     }
-    let bytes = fs::read(path)?;
+    let bytes = at_rest.open(fs::read(path)?)?;
     let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
     let (Some(filter), Some(dictionary)) = (parts.next(), parts.next()) else {
         return Err(io::Error::other("no filter before it"));

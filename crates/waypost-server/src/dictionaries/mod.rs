@@ -12,11 +12,15 @@
 //!
 //! Deliberately not here: how one is made (waypost-compress), and who packs with it (`transcode`).
 
+mod at_rest;
+mod copies;
 mod files;
 mod readers;
 mod shelf;
 mod training;
 
+pub(crate) use at_rest::AtRest;
+pub use copies::{originals, put_back};
 pub(crate) use files::Files;
 pub(crate) use readers::ReadersOf;
 pub(crate) use shelf::{Shelf, VERSIONS_MAX};

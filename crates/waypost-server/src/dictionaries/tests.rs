@@ -28,7 +28,7 @@ impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (stats, shelf) = (Arc::new(Stats::new(1)), Arc::new(Shelf::default()));
-        let files = Files::open(folder.path(), &shelf).unwrap();
+        let files = Files::open(folder.path(), &shelf, AtRest::default()).unwrap();
         let (sampler, training) = Training::new(Arc::clone(&shelf), files, &stats);
         Self {
             folder,
@@ -93,7 +93,7 @@ fn a_policy_gets_a_dictionary_of_its_own_messages() {
     );
 
     let again = Shelf::default();
-    Files::open(world.folder.path(), &again).unwrap();
+    Files::open(world.folder.path(), &again, AtRest::default()).unwrap();
     assert_eq!(again.find(one.id()).unwrap().bytes(), one.bytes());
     assert_eq!(*again.filter_of(other.id()).unwrap(), *chats);
     assert_eq!(again.current("orders/#").unwrap().id(), one.id());
@@ -183,7 +183,7 @@ fn what_cannot_be_read_is_left_alone() {
         std::fs::write(files.join(name), bytes).unwrap();
     }
     let shelf = Shelf::default();
-    Files::open(folder.path(), &shelf).unwrap();
+    Files::open(folder.path(), &shelf, AtRest::default()).unwrap();
     assert!(shelf.all().is_empty());
     assert_eq!(std::fs::read_dir(&files).unwrap().count(), 5);
 }
@@ -250,4 +250,55 @@ fn a_dictionary_is_for_who_may_subscribe_to_the_whole_filter() {
         permit.check(&who, Action::Publish, "orders/#"),
         Verdict::Allow
     );
+}
+
+/// Goal: with `store.encrypt` nothing of a dictionary can be read from the disk without the key. Method: one kept under each
+/// cipher, read by its key, as an older key, without it, and damaged anywhere.
+#[test]
+fn files_are_sealed_where_the_store_is() {
+    let dictionary = {
+        let mut world = World::new();
+        assert_eq!(world.send(&"orders/#".into(), 1_000, 30), 1);
+        world.shelf.current("orders/#").unwrap()
+    };
+    for strategy in waypost_encrypt::at_rest() {
+        let key = Arc::new(waypost_encrypt::MasterKey::new([7; 32]).with_strategy(strategy));
+        let other = Arc::new(waypost_encrypt::MasterKey::new([8; 32]));
+        let folder = tempfile::tempdir().unwrap();
+        let at_rest = AtRest {
+            current: Some(Arc::clone(&key)),
+            older: Vec::new(),
+        };
+        let mut files = Files::open(folder.path(), &Shelf::default(), at_rest.clone()).unwrap();
+        files.keep("orders/#", &dictionary).unwrap();
+        let path = folder.path().join("dictionaries/0");
+        let written = std::fs::read(&path).unwrap();
+        for text in [&b"orders"[..], b"door", &dictionary.bytes()[..4]] {
+            assert!(!written.windows(text.len()).any(|window| window == text));
+        }
+        let found = |at_rest: AtRest| {
+            let shelf = Shelf::default();
+            Files::open(folder.path(), &shelf, at_rest).unwrap();
+            let found = shelf.find(dictionary.id());
+            found.is_some_and(|found| found.bytes() == dictionary.bytes())
+        };
+        assert!(found(at_rest.clone()));
+        assert!(found(AtRest {
+            current: Some(Arc::clone(&other)),
+            older: vec![key],
+        }));
+        assert!(!found(AtRest::default()));
+        assert!(!found(AtRest {
+            current: Some(other),
+            older: Vec::new(),
+        }));
+        for at in [0, 1, 2, 10, 42, 58, written.len() - 1] {
+            let mut damaged = written.clone();
+            damaged[at] ^= 1;
+            std::fs::write(&path, &damaged).unwrap();
+            assert!(!found(at_rest.clone()), "byte {at}");
+            std::fs::write(&path, &written[..at]).unwrap();
+            assert!(!found(at_rest.clone()), "{at} bytes");
+        }
+    }
 }

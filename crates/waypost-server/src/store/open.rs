@@ -31,6 +31,7 @@ use super::trouble::{CLOCK_TOPIC, Trouble};
 use super::writer::Writer;
 use crate::config::Config;
 use crate::control::BackUp;
+use crate::dictionaries::{self, AtRest};
 use crate::mailbox::Mailbox;
 use crate::metrics::Stats;
 use crate::threads::Threads;
@@ -79,6 +80,8 @@ pub(crate) struct OpenStore<D: Disk> {
     clock: Found,
     pending_bytes_max: usize,
     desk: Arc<StreamDesk>,
+    /// The keys of what is on disk.
+    pub(crate) at_rest: AtRest,
 }
 
 /// Opens the store in the data directory.
@@ -116,6 +119,10 @@ impl<D: Disk> OpenStore<D> {
     ) -> Result<Self, StoreError> {
         let began = Instant::now();
         let now_ms = system_ms();
+        let at_rest = AtRest {
+            current: options.log.key.clone(),
+            older: options.log.older_keys.clone(),
+        };
         let (store, log, recovered) = Store::open(disk, options, now_ms)?;
         let (wall, clock) = WallClock::compare(now_ms, recovered.last_wall_ms, trust);
         if clock != Found::Right {
@@ -133,13 +140,18 @@ impl<D: Disk> OpenStore<D> {
             clock,
             pending_bytes_max,
             desk: Arc::default(),
+            at_rest,
         })
     }
 
     /// What copies it while it is at work.
-    pub(crate) fn back_up(&self) -> BackUp {
+    pub(crate) fn back_up(&self, data_directory: &Path) -> BackUp {
         let (store, wall) = (Arc::clone(&self.store), self.wall);
-        Arc::new(move |to, go_on| store.back_up(to, wall.now_ms(), go_on))
+        let data_directory = data_directory.to_owned();
+        Arc::new(move |to, go_on| {
+            let dictionaries = || dictionaries::originals(&data_directory);
+            store.back_up_with(dictionaries, to, wall.now_ms(), go_on)
+        })
     }
 
     /// The streams, for whoever changes or looks after them.

@@ -3,7 +3,7 @@
 use super::{Store, lock};
 use crate::{
     backup::{self, BackupError, Contents, GoOn, Original},
-    disk::Disk,
+    disk::{Disk, DiskFile},
     log::LogError,
 };
 
@@ -18,6 +18,20 @@ impl<D: Disk> Store<D> {
     ) -> Result<Contents, BackupError> {
         let originals = self.all_originals()?;
         backup::back_up(&originals, now_wall_ms, to, go_on)
+    }
+
+    /// As [`Self::back_up`], with files from elsewhere, which are asked for when those of the store are known: whatever these
+    /// lean on is there by then.
+    pub fn back_up_with<F: DiskFile>(
+        &self,
+        beside: impl FnOnce() -> Result<Vec<Original<F>>, BackupError>,
+        to: &impl Disk,
+        now_wall_ms: u64,
+        go_on: GoOn<'_>,
+    ) -> Result<Contents, BackupError> {
+        let originals = self.all_originals()?;
+        let beside = beside()?;
+        backup::back_up_with(&originals, &beside, now_wall_ms, to, go_on)
     }
 
     /// Streams first: what came into the log meanwhile is in the copy of the log, and nothing is retired in between.

@@ -10,7 +10,7 @@ use waypost_mqtt::ProtocolVersion::{V5, V311};
 
 use super::transcode::{connect_v5, noise, publish_v5, subscribe_v5, understood, world};
 use super::*;
-use crate::dictionaries::{Files, Shelf, Training};
+use crate::dictionaries::{AtRest, Files, Shelf, Training};
 use crate::metrics::Stats;
 
 struct Learning {
@@ -27,7 +27,7 @@ impl Learning {
     fn new(said: &[(&str, bool, Option<&str>)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (shelf, stats) = (Arc::new(Shelf::default()), Arc::new(Stats::new(1)));
-        let files = Files::open(folder.path(), &shelf).unwrap();
+        let files = Files::open(folder.path(), &shelf, AtRest::default()).unwrap();
         let (sampler, training) = Training::new(Arc::clone(&shelf), files, &stats);
         let mut world = world(said);
         let coder = &mut world.shard.outlets.coder;

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 use waypost_server::config::Config;
+use waypost_server::dictionaries;
 use waypost_store::backup::{self, Original};
 use waypost_store::disk::{Disk, DiskFile, RealDisk, RealFile};
 use waypost_store::log::is_segment;
@@ -144,8 +145,11 @@ fn copy(config: &Config, directory: &Path, interrupted: &AtomicBool) -> Result<V
     let wall = started.duration_since(SystemTime::UNIX_EPOCH);
     let wall_ms = wall.map_or(0, |wall| wall.as_millis());
     let bar = progress();
-    let contents = backup::back_up(
+    let dictionaries =
+        dictionaries::originals(data_dir).map_err(|error| cannot("read", data_dir, &error))?;
+    let contents = backup::back_up_with(
         &originals,
+        &dictionaries,
         u64::try_from(wall_ms).unwrap_or(0),
         &to,
         &mut |progress| {

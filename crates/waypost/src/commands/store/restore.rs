@@ -10,6 +10,7 @@ use std::time::Instant;
 use indicatif::HumanBytes;
 use serde_json::json;
 use waypost_server::config::Config;
+use waypost_server::dictionaries;
 use waypost_store::backup::{self, BackupError};
 use waypost_store::disk::RealDisk;
 
@@ -67,6 +68,8 @@ pub fn run(arguments: &Args, config: &Config) -> Result<(), Failure> {
         let _ = fs::remove_dir(&unfinished);
         unusable(from, &error)
     })?;
+    dictionaries::put_back(&unfinished, data_directory.path())
+        .map_err(|error| cannot("put back the dictionaries of", from, &error))?;
     finish(&unfinished, &store).map_err(|error| cannot("finish", &store, &error))?;
     if arguments.json {
         let done = json!({
