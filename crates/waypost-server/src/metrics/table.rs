@@ -339,7 +339,7 @@ metrics! {
         log_ins_remembered: "Log-ins by a user name and a password that were right within the last minute, not hashed again.",
         log_ins_forgotten: "Right credentials forgotten early because limits.log_ins_remembered_max was reached.",
         log_ins_refused: "Log-ins refused because limits.log_ins_waiting_max was reached, or by an address that failed and has two waiting.",
-        dictionaries_trained: "Dictionaries learnt from the messages of policies with compress = zstd-dict, and better than those before them.",
+        dictionaries_trained: "Dictionaries learnt from the messages of policies with compress = zstd-dict or auto, and better than those before them.",
         dictionary_samples: "Messages handed in to learn dictionaries from.",
         dictionary_samples_dropped: "Messages not learnt from because others waited.",
         verdicts_forgotten: "Verdicts on publishing forgotten because limits.verdicts_max was reached.",
