@@ -32,11 +32,11 @@ impl Choosers {
         &mut self,
         policy: u64,
         dictionary: Option<&Arc<Dictionary>>,
-        shelf: &Arc<Shelf>,
+        known: &Arc<Shelf>,
         (payload, content_type): (&[u8], Option<&str>),
     ) -> Vec<&'static Strategy> {
-        let known = self.all.iter().position(|one| one.policy == policy);
-        let mut chooser = match known {
+        let place = self.all.iter().position(|one| one.policy == policy);
+        let mut chooser = match place {
             Some(place) => self.all.remove(place),
             None => Chooser {
                 policy,
@@ -46,8 +46,8 @@ impl Choosers {
         };
         let id = dictionary.map(|dictionary| dictionary.id());
         if chooser.dictionary != id {
-            let shelf = Arc::<Shelf>::clone(shelf);
-            chooser.auto.set_dictionary(shelf, dictionary);
+            let known = Arc::<Shelf>::clone(known);
+            chooser.auto.set_dictionary(known, dictionary);
             chooser.dictionary = id;
         }
         let beginning = payload.get(..INLINE_BYTES_MAX).unwrap_or(payload);

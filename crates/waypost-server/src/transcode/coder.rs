@@ -243,8 +243,8 @@ impl Coder {
             By::Stages { stages, needs } => vec![way((stages.clone(), *needs))],
             By::Auto => {
                 let seen = (message.payload.bytes, content_type(message.properties));
-                let shelf = &self.shelf;
-                let ranked = self.choosers.rank(packing.key, dictionary, shelf, seen);
+                let known = &self.shelf;
+                let ranked = self.choosers.rank(packing.key, dictionary, known, seen);
                 let stages = ranked.into_iter().filter_map(|one| {
                     let stages = Stages::new(vec![one]).ok()?;
                     let needs = Accepted::of(&stages)?;

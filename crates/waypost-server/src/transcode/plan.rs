@@ -26,9 +26,8 @@ impl Plan {
         accepted: Accepted,
         mut may_read: impl FnMut(&Arc<str>) -> bool,
     ) -> Option<usize> {
-        let mut reads = |way: &Way| {
-            accepted.covers(way.needs) && way.book.as_ref().is_none_or(|filter| may_read(filter))
-        };
+        let mut reads =
+            |way: &Way| accepted.covers(way.needs) && way.book.as_ref().is_none_or(&mut may_read);
         match self {
             Self::Unpack(way) => (!reads(way)).then_some(0),
             Self::Pack(ways) => ways.iter().position(reads),

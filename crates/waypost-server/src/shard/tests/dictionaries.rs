@@ -83,10 +83,10 @@ impl Learning {
             return (payload, None);
         };
         let stages = Stages::from_content_encoding(names).unwrap();
-        let shelf = Arc::<Shelf>::clone(&self.shelf);
+        let known = Arc::<Shelf>::clone(&self.shelf);
         let mut at_work = stages.at_work_with(|strategy| {
             if strategy.name == zstd_dict::NAME {
-                return zstd_dict::with(Arc::<Shelf>::clone(&shelf), None);
+                return zstd_dict::with(Arc::<Shelf>::clone(&known), None);
             }
             (strategy.new)()
         });
