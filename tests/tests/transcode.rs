@@ -400,6 +400,19 @@ fn the_sdk_fetches_the_dictionary_it_needs() {
         let dictionary = understood(&plain.receive_message()).0;
         let contains = |bytes: &[u8]| bytes.windows(11).any(|window| window == b"the kitchen");
         assert!(contains(&dictionary));
+        publishers[4].publish_with(&Publish {
+            topic: "orders/last",
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            payload: &order(7_002),
+            ..empty_publish()
+        });
+        let port = server.mqtt().port().to_string();
+        let said = "sub -t orders/last -C 1 -W 60 -D connect user-property accept-encoding";
+        let mut arguments: Vec<_> = said.split(' ').collect();
+        arguments.extend([accepts[0], "-p", &port]);
+        let shown = Run::to_end(waypost_tests::waypost(), arguments).expect_success();
+        assert_eq!(shown.trim_end().as_bytes(), order(7_002));
         let written = std::fs::read(server.data_dir().join("dictionaries/0")).unwrap();
         assert_eq!(contains(&written), store.is_empty());
     }

@@ -237,6 +237,15 @@ impl Args {
     }
 }
 
+/// Whether the user named encodings, with `-D connect user-property accept-encoding`.
+fn accepts_encodings(options: &Options) -> bool {
+    options
+        .properties
+        .as_properties()
+        .user_properties()
+        .any(|(name, _)| name == "accept-encoding")
+}
+
 impl Subscriber<'_> {
     /// Connects, subscribes and prints until there is a reason to stop.
     async fn run(
@@ -246,10 +255,13 @@ impl Subscriber<'_> {
         mut stop: Pin<&mut impl Future<Output = Stop>>,
     ) -> Result<(), Failure> {
         let (sender, mut notices) = mpsc::unbounded_channel();
+        let accepts = accepts_encodings(&options);
         let client = self.server.client(options);
         let client = match &self.opener {
-            None => client.raw(),
             Some(opener) => opener.equip(client),
+            // Who said what it accepts wants to read it.
+            None if accepts => client,
+            None => client.raw(),
         };
         let connecting = client
             .reconnect(reconnect::subscriber())
