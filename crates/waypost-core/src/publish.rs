@@ -16,7 +16,7 @@ use crate::keep::By;
 use crate::mail::Origin;
 use crate::permit::{Action, Verdict};
 use crate::rows::packet_key;
-use crate::seal::{Said, Why};
+use crate::seal::Why;
 use crate::session::{ReceivedId, Session};
 use crate::topics::{has_reserved_property, is_server_topic, levels_exceed};
 
@@ -190,6 +190,7 @@ impl Broker {
         clippy::too_many_arguments,
         reason = "the packet, and what is wrong with it"
     )]
+    #[cold]
     fn refuse_publish(
         &mut self,
         id: ConnectionId,
@@ -261,13 +262,7 @@ impl Broker {
         };
         match self.ask(id, slot, action, topic) {
             Verdict::Allow => {
-                let is_v5 = self.connections.get(id).is_some_and(Connection::is_v5);
-                let said = if is_v5 {
-                    Said::In(publish.properties)
-                } else {
-                    Said::Nowhere
-                };
-                if let Some((reason, why)) = self.refuses_seal(topic, publish.payload, said) {
+                if let Some((reason, why)) = self.refuses_seal_of(id, topic, publish) {
                     return Decision::Refuse(reason, why);
                 }
                 let refused = asked.and_then(|asked| self.refuses_delayed(asked, publish.payload));

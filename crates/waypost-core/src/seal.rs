@@ -7,9 +7,11 @@
 
 use std::borrow::Cow;
 
-use waypost_mqtt::{Properties, ReasonCode, Topic};
+use waypost_mqtt::{Properties, Publish, ReasonCode, Topic};
 
 use crate::broker::Broker;
+use crate::connection::Connection;
+use crate::effects::ConnectionId;
 use crate::policy::Policies;
 
 /// Whether a payload is sealed, by its structure alone: the server knows, the core does not.
@@ -123,6 +125,26 @@ impl Broker {
             return None;
         }
         self.judge_seal(topic, payload, said)
+    }
+
+    /// The same of what a connected client publishes.
+    #[inline]
+    pub(crate) fn refuses_seal_of(
+        &mut self,
+        id: ConnectionId,
+        topic: &str,
+        publish: &Publish<'_>,
+    ) -> Option<(ReasonCode, Why)> {
+        if !self.policies.has_seals() {
+            return None;
+        }
+        let is_v5 = self.connections.get(id).is_some_and(Connection::is_v5);
+        let said = if is_v5 {
+            Said::In(publish.properties)
+        } else {
+            Said::Nowhere
+        };
+        self.judge_seal(topic, publish.payload, said)
     }
 
     fn judge_seal(
