@@ -1,9 +1,11 @@
 //! `waypost balance simulate`: the strategies side by side, in scenarios or on recorded arrivals.
 
+mod page;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 use waypost_balance::simulate::{
     Estimate, Options, Recorded, Row, Scenario, find_scenario, scenarios, simulate,
@@ -11,9 +13,10 @@ use waypost_balance::simulate::{
 };
 use waypost_balance::{Strategy, find, registry};
 
-use super::output::{Align, Cell, print, table};
+use super::output::{Align, Cell, table};
 use super::replay::pace::parse_time;
 use super::replay::records::{Record, RecordError, Records};
+use super::simulate::{Asked, progress};
 use crate::Failure;
 use crate::failure::colour;
 
@@ -79,14 +82,6 @@ struct SimulateArgs {
         conflicts_with = "arrivals"
     )]
     scenario: String,
-    /// The strategies, separated by commas, or `all`
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "all",
-        value_delimiter = ','
-    )]
-    strategy: Vec<String>,
     /// Recorded arrivals instead: JSON lines or CSV, gzip'd or not; `-`: standard input
     #[arg(long, value_name = "FILE", requires = "time_field")]
     arrivals: Option<PathBuf>,
@@ -127,9 +122,8 @@ struct SimulateArgs {
     /// Everything random comes from it: the same seed gives the same figures
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// Print one JSON array of rows
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    asked: Asked,
 }
 
 fn parse_positive(text: &str) -> Result<f64, String> {
@@ -157,36 +151,21 @@ struct Part {
 
 pub fn run(arguments: &Args) -> Result<(), Failure> {
     let Action::Simulate(arguments) = &arguments.action;
-    let strategies = arguments.strategies()?;
+    let all = || registry().iter().collect();
+    let strategies = arguments.asked.strategies(all, find)?;
     let parts = match &arguments.arrivals {
         Some(file) => vec![arguments.play_recorded(file, &strategies)?],
         None => arguments.play_scenarios(&strategies)?,
     };
-    if arguments.json {
-        let rows: Vec<_> = parts.iter().flat_map(|part| &part.rows).collect();
-        let rows: Value = rows.into_iter().map(as_json).collect();
-        return print(&format!("{rows:#}\n"));
-    }
+    let rows = parts.iter().flat_map(|part| &part.rows);
+    let rows: Value = rows.map(as_json).collect();
     let is_coloured = colour(&io::stdout());
     let tables: Vec<_> = parts.iter().map(|part| part.to_text(is_coloured)).collect();
-    print(&tables.join("\n"))
+    let page = page::page(&parts);
+    arguments.asked.answer(&rows, &tables.join("\n"), &page)
 }
 
 impl SimulateArgs {
-    fn strategies(&self) -> Result<Vec<&'static Strategy>, Failure> {
-        let mut strategies: Vec<&Strategy> = Vec::new();
-        for name in &self.strategy {
-            if name == "all" {
-                return Ok(registry().iter().collect());
-            }
-            let strategy = find(name).map_err(|error| Failure::usage(error.to_string()))?;
-            if !strategies.contains(&strategy) {
-                strategies.push(strategy);
-            }
-        }
-        Ok(strategies)
-    }
-
     fn scenarios(&self) -> Result<Vec<&'static Scenario>, Failure> {
         if self.scenario == "all" {
             return Ok(scenarios().iter().collect());
@@ -304,11 +283,7 @@ impl SimulateArgs {
     }
 
     fn progress(&self, plays: usize) -> ProgressBar {
-        let bar = ProgressBar::new(u64::from(self.runs) * plays as u64);
-        match ProgressStyle::with_template("{wide_bar} {pos}/{len} runs {eta} {msg}") {
-            Ok(style) => bar.with_style(style),
-            Err(_) => bar,
-        }
+        progress(self.runs as usize * plays)
     }
 }
 
@@ -403,10 +378,14 @@ const COLUMNS: [Column; 5] = [
 ];
 
 impl Part {
-    /// The soonest first.
-    fn to_text(&self, is_coloured: bool) -> String {
+    fn soonest_first(&self) -> Vec<&Row> {
         let mut rows: Vec<_> = self.rows.iter().collect();
         rows.sort_by(|a, b| a.wait_p99_ms.mean.total_cmp(&b.wait_p99_ms.mean));
+        rows
+    }
+
+    fn to_text(&self, is_coloured: bool) -> String {
+        let rows = self.soonest_first();
         let mut cells: Vec<_> = rows
             .iter()
             .map(|row| vec![Cell::new(row.strategy)])

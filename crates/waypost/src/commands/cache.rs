@@ -9,12 +9,12 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use waypost_cache::simulate::{Capacity, Outcome, Trace, belady_size, optimum, play};
 use waypost_cache::{Strategy, find, registry};
 
-use super::output::{Align, Cell, print, table};
+use super::output::{Align, Cell, table};
+use super::simulate::{Asked, progress};
 use crate::Failure;
 use crate::failure::colour;
 
@@ -60,23 +60,8 @@ struct SimulateArgs {
     /// How much is kept: entries (1000) or bytes (64MiB); several, separated by commas
     #[arg(long, value_name = "N|SIZE", value_delimiter = ',', required = true, value_parser = parse_capacity)]
     capacity: Vec<Capacity>,
-    /// The strategies, separated by commas, or `all`
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "all",
-        value_delimiter = ','
-    )]
-    strategy: Vec<String>,
-    /// Print one JSON array of rows
-    #[arg(long)]
-    json: bool,
-    /// Write a page with plots too
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
-    /// Write the plot alone too, hit ratio over capacity
-    #[arg(long, value_name = "FILE")]
-    svg: Option<PathBuf>,
+    #[command(flatten)]
+    asked: Asked,
 }
 
 /// What one strategy came to at one capacity.
@@ -108,7 +93,8 @@ fn parse_capacity(text: &str) -> Result<Capacity, String> {
 
 pub fn run(arguments: &Args) -> Result<(), Failure> {
     let Action::Simulate(arguments) = &arguments.action;
-    let strategies = strategies(&arguments.strategy)?;
+    let all = || registry().iter().collect();
+    let strategies = arguments.asked.strategies(all, find)?;
     let trace = read(&arguments.trace)?;
     let by_bytes = |capacity: &Capacity| matches!(capacity, Capacity::Bytes(_));
     if !trace.has_sizes() && arguments.capacity.iter().any(by_bytes) {
@@ -117,36 +103,10 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
         ));
     }
     let rows = arguments.play(&trace, &strategies);
-    let write = |file: &Path, text: String| {
-        std::fs::write(file, text)
-            .map_err(|error| Failure::new(format!("{}: {error}", file.display())))
-    };
-    if let Some(file) = &arguments.html {
-        let page = page::page(&arguments.trace.display().to_string(), &rows);
-        write(file, page)?;
-    }
-    if let Some(file) = &arguments.svg {
-        write(file, page::picture(&rows))?;
-    }
-    if arguments.json {
-        let rows: Value = rows.iter().map(as_json).collect();
-        return print(&format!("{rows:#}\n"));
-    }
-    print(&arguments.to_text(&trace, &rows))
-}
-
-fn strategies(names: &[String]) -> Result<Vec<&'static Strategy>, Failure> {
-    let mut strategies: Vec<&Strategy> = Vec::new();
-    for name in names {
-        if name == "all" {
-            return Ok(registry().iter().collect());
-        }
-        let strategy = find(name).map_err(|error| Failure::usage(error.to_string()))?;
-        if !strategies.contains(&strategy) {
-            strategies.push(strategy);
-        }
-    }
-    Ok(strategies)
+    let page = page::page(&arguments.trace.display().to_string(), &rows);
+    let text = arguments.to_text(&trace, &rows);
+    let rows: Value = rows.iter().map(as_json).collect();
+    arguments.asked.answer(&rows, &text, &page)
 }
 
 fn read(path: &Path) -> Result<Trace, Failure> {
@@ -300,14 +260,6 @@ fn as_json(row: &Row) -> Value {
 )]
 fn per_request(took: Duration, outcome: &Outcome) -> f64 {
     took.as_secs_f64() * 1e9 / outcome.requests.max(1) as f64
-}
-
-fn progress(plays: usize) -> ProgressBar {
-    let bar = ProgressBar::new(plays as u64);
-    match ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta} {msg}") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }
 
 #[cfg(test)]

@@ -6,14 +6,14 @@ mod page;
 
 use std::fmt::Write as _;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use waypost_compress::auto::Prices;
 use waypost_compress::{Stages, registry};
 
-use super::output::{Align, Cell, print, table};
+use super::output::{Align, Cell, table};
+use super::simulate::{Asked, progress};
 use crate::Failure;
 use crate::failure::colour;
 use measure::{Halves, Row, measure};
@@ -67,28 +67,13 @@ struct SimulateArgs {
     /// Dictionaries may contain what fewer than 20 publishers sent: never so in a server
     #[arg(long)]
     no_privacy: bool,
-    /// Strategies, or several with + between them, separated by commas; `all`: every one alone
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "all",
-        value_delimiter = ','
-    )]
-    strategy: Vec<String>,
-    /// Print one JSON array of rows
-    #[arg(long)]
-    json: bool,
-    /// Write a page with plots too
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
-    /// Write the plot alone too: what is left over CPU time
-    #[arg(long, value_name = "FILE")]
-    svg: Option<PathBuf>,
+    #[command(flatten)]
+    asked: Asked,
 }
 
 pub fn run(arguments: &Args) -> Result<(), Failure> {
     let Action::Simulate(arguments) = &arguments.action;
-    let strategies = strategies(&arguments.strategy)?;
+    let strategies = arguments.asked.strategies(every, Stages::parse)?;
     let fields = Fields {
         message: arguments.field.as_deref(),
         publisher: arguments.publisher_field.as_deref(),
@@ -99,40 +84,16 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
         eprintln!("zstd-dict has no dictionary: {reason}");
     }
     let rows = measured(&strategies, &halves)?;
-    let write = |file: &Path, text: String| {
-        std::fs::write(file, text)
-            .map_err(|error| Failure::new(format!("{}: {error}", file.display())))
-    };
     let said = said(&messages, &halves);
-    if let Some(file) = &arguments.html {
-        write(file, page::page(&said, &rows))?;
-    }
-    if let Some(file) = &arguments.svg {
-        write(file, page::picture(&rows))?;
-    }
-    if arguments.json {
-        let rows: Value = rows.iter().map(as_json).collect();
-        return print(&format!("{rows:#}\n"));
-    }
-    print(&to_text(&said, &rows))
+    let (page, text) = (page::page(&said, &rows), to_text(&said, &rows));
+    let rows: Value = rows.iter().map(as_json).collect();
+    arguments.asked.answer(&rows, &text, &page)
 }
 
-fn strategies(names: &[String]) -> Result<Vec<Stages>, Failure> {
-    let mut strategies: Vec<Stages> = Vec::new();
-    let mut add = |stages: Stages| {
-        if !strategies.contains(&stages) {
-            strategies.push(stages);
-        }
-    };
-    for name in names {
-        if name == "all" {
-            let every = registry().iter().map(|row| Stages::new(vec![row]));
-            every.flatten().for_each(&mut add);
-        } else {
-            add(Stages::parse(name).map_err(|error| Failure::usage(error.to_string()))?);
-        }
-    }
-    Ok(strategies)
+/// Every strategy, alone.
+fn every() -> Vec<Stages> {
+    let every = registry().iter().map(|row| Stages::new(vec![row]));
+    every.flatten().collect()
 }
 
 fn measured(strategies: &[Stages], halves: &Halves<'_>) -> Result<Vec<Row>, Failure> {
@@ -243,39 +204,4 @@ fn as_json(row: &Row) -> Value {
         "usd_per_gb": Prices::default().usd_per_gb,
         "usd_per_core_hour": Prices::default().usd_per_core_hour,
     })
-}
-
-fn progress(strategies: usize) -> ProgressBar {
-    let bar = ProgressBar::new(strategies as u64);
-    match ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta} {msg}") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn strategies_are_named_once_and_all_are_all() {
-        let check = |names: &[&str], expect: &[&str]| {
-            let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-            let found = strategies(&names).unwrap();
-            let found: Vec<_> = found.iter().map(ToString::to_string).collect();
-            assert_eq!(found, expect);
-        };
-        check(
-            &["LZ4", "lz4", "deflate + huffman"],
-            &["lz4", "lz77+huffman"],
-        );
-        let every: Vec<_> = registry().iter().map(|row| row.name).collect();
-        check(&["all"], &every);
-        check(
-            &["all", "zstd", "rle+lz4"],
-            &[&every[..], &["rle+lz4"]].concat(),
-        );
-        let error = strategies(&["zstd+identity".to_owned()]).unwrap_err();
-        assert!(error.to_string().contains("these do: "), "{error}");
-    }
 }

@@ -7,12 +7,12 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use waypost_encrypt::Suite;
 
 use super::compress::messages::{self, Fields};
-use super::output::{Align, Cell, print, table};
+use super::output::{Align, Cell, table};
+use super::simulate::{Asked, progress};
 use crate::Failure;
 use crate::failure::colour;
 use measure::{Keys, Row};
@@ -64,20 +64,8 @@ struct SimulateArgs {
     /// The message is this field of a line: its text, or its JSON
     #[arg(long, value_name = "NAME", requires = "files")]
     field: Option<String>,
-    /// The suites, separated by commas, or `all`
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "all",
-        value_delimiter = ','
-    )]
-    strategy: Vec<String>,
-    /// Print one JSON array of rows
-    #[arg(long)]
-    json: bool,
-    /// Write a page with a plot too
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
+    #[command(flatten)]
+    asked: Asked,
 }
 
 /// Messages that are sealed together, and what they are called.
@@ -104,7 +92,8 @@ fn parse_size(text: &str) -> Result<usize, String> {
 
 pub fn run(arguments: &Args) -> Result<(), Failure> {
     let Action::Simulate(arguments) = &arguments.action;
-    let suites = suites(&arguments.strategy)?;
+    let all = || Suite::all().collect();
+    let suites = arguments.asked.strategies(all, Suite::parse_legacy)?;
     let loads = arguments.loads()?;
     let keys = Keys::generate().map_err(Failure::new)?;
     let bar = progress(suites.len() * loads.len());
@@ -120,29 +109,9 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
         }
     }
     bar.finish_and_clear();
-    if let Some(file) = &arguments.html {
-        std::fs::write(file, page::page(&rows))
-            .map_err(|error| Failure::new(format!("{}: {error}", file.display())))?;
-    }
-    if arguments.json {
-        let rows: Value = rows.iter().map(as_json).collect();
-        return print(&format!("{rows:#}\n"));
-    }
-    print(&to_text(&loads, &rows))
-}
-
-fn suites(names: &[String]) -> Result<Vec<Suite>, Failure> {
-    let mut suites = Vec::new();
-    for name in names {
-        if name == "all" {
-            return Ok(Suite::all().collect());
-        }
-        let suite = Suite::parse_legacy(name).map_err(|error| Failure::usage(error.to_string()))?;
-        if !suites.contains(&suite) {
-            suites.push(suite);
-        }
-    }
-    Ok(suites)
+    let (page, text) = (page::page(&rows), to_text(&loads, &rows));
+    let rows: Value = rows.iter().map(as_json).collect();
+    arguments.asked.answer(&rows, &text, &page)
 }
 
 impl SimulateArgs {
@@ -221,14 +190,6 @@ fn as_json(row: &Row) -> Value {
     })
 }
 
-fn progress(steps: usize) -> ProgressBar {
-    let bar = ProgressBar::new(steps as u64);
-    match ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta} {msg}") {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,19 +205,5 @@ mod tests {
         check("512MiB", None);
         check("1MB", None);
         check("many", None);
-    }
-
-    #[test]
-    fn suites_are_found_once_each() {
-        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(
-            suites(&names(&["ecc", "ecdh+gcm", "des"])).unwrap().len(),
-            2
-        );
-        assert_eq!(
-            suites(&names(&["all"])).unwrap().len(),
-            Suite::all().count()
-        );
-        assert!(suites(&names(&["ecc+aes"])).is_err());
     }
 }

@@ -17,6 +17,7 @@ pub mod reconnect;
 pub mod replay;
 pub mod sealing;
 pub mod serve;
+pub mod simulate;
 pub mod store;
 pub mod strategies;
 pub mod streams;
