@@ -1,4 +1,4 @@
-//! One file per command: its arguments, its help, its `run`.
+//! One file per command: its arguments, its help, its `run`. What the `simulate` commands share is in `simulate/`.
 
 pub mod administration;
 pub mod balance;

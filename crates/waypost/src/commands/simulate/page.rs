@@ -94,7 +94,7 @@ impl Page {
             if !part.heading.is_empty() {
                 let _ = writeln!(
                     body,
-                    "<text x=\"0\" y=\"{:.1}\" font-weight=\"bold\">{}</text>",
+                    "<text x=\"0\" y=\"{:.1}\" style=\"font-weight:bold\">{}</text>",
                     height + HEADING * 0.6,
                     part.heading
                 );
