@@ -16,8 +16,8 @@ pub(super) const TRANSCODED_BYTES_MAX: Setting = Setting {
 pub(super) const TRANSCODE_WAITING_BYTES_MAX: Setting = Setting {
     section: "limits",
     key: "transcode_waiting_bytes_max",
-    doc: "Large payloads that wait to be transcoded by threads of their own. Beyond it a shard does it by itself, and its \
-          publishers are slowed. One payload is always taken.",
+    doc: "Large payloads that wait to be transcoded by threads of their own. Beyond it a shard unpacks by itself, and its \
+          publishers are slowed; nothing large is packed. One payload is always taken.",
     reload: Reload::AtStart,
     flag: None,
     field: Field::Bytes(number!(0, 1 << 40, shell.transcode_waiting_bytes_max)),

@@ -297,7 +297,7 @@ metrics! {
         transcode_unknown_encodings: "Messages forwarded as they came because no strategy has their content-encoding.",
         transcode_too_large: "Deliveries of messages as they came because the client's Maximum Packet Size is less than they need unpacked.",
         transcode_off_loop: "Payloads given to a transcoding thread because of their size.",
-        transcode_workers_full: "Payloads transcoded by the shard itself because limits.transcode_waiting_bytes_max was reached.",
+        transcode_workers_full: "Payloads unpacked by the shard itself, or not packed, because limits.transcode_waiting_bytes_max was reached.",
         tls_errors: "Connections closed after their handshake because TLS could not go on: a record that cannot be opened, an alert.",
         websocket_errors: "Connections closed for a WebSocket frame against RFC 6455, or with text.",
     }

@@ -295,6 +295,10 @@ impl Coder {
         });
         if !is_taken {
             counters.transcode_workers_full += 1;
+            // What a strategy can take for a large payload is seconds, and nobody has to have it packed.
+            if let Direction::Pack(_) = direction {
+                return Form::AsItIs;
+            }
             let worked = self.work(way, payload.bytes, bytes_max);
             return self.settle_now(way, message, worked, counters);
         }

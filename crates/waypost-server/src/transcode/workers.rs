@@ -1,7 +1,8 @@
 //! Threads for payloads that are too large for a shard's loop.
 //!
 //! They take what all shards hand in, first come, first served, and answer through the shard's mailbox. When what waits
-//! comes to more than its bound a shard does its own work: its publishers are slowed, and nothing is lost.
+//! comes to more than its bound a shard unpacks by itself, so that its publishers are slowed and nothing is lost, and packs nothing
+//! large.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -381,6 +381,32 @@ fn beyond_the_bound_the_shard_works_itself() {
     }
 }
 
+/// Goal: a shard never packs what is large. Method: workers with room for one payload, and three.
+#[test]
+fn beyond_the_bound_nothing_large_is_packed() {
+    let mut world = World::with_transcode_bytes(0);
+    let policies = codings(&[("#", true, Some("zstd"))]);
+    world.shard.outlets.coder.adopt(policies);
+    let mut client = connect_v5(&mut world, "c", "zstd", None);
+    subscribe_v5(&mut world, &mut client, "t", 0);
+    let mut publisher = world.connect("p");
+    for byte in 0..3 {
+        world.write(&mut publisher, &publish("t", 0, &vec![byte; 20_000]));
+    }
+    world.settle();
+    assert_eq!(world.shard.outlets.counters.transcode_workers_full, 2);
+    world.work();
+    for byte in 0..3 {
+        let (payload, encoding) = understood(&world.packet(&mut client), ProtocolVersion::V5);
+        if byte == 0 {
+            assert_eq!(encoding.as_deref(), Some("zstd"));
+            assert!(payload.len() < 1_000);
+        } else {
+            assert!(payload == vec![byte; 20_000] && encoding.is_none(), "{byte}");
+        }
+    }
+}
+
 #[test]
 fn who_takes_no_packet_that_large_gets_it_as_it_came() {
     let mut world = world(&[("#", true, None)]);
