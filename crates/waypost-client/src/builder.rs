@@ -359,7 +359,7 @@ impl Builder {
         runtime.spawn(driver::run(Arc::clone(&shared), way));
         let reading = self.reading;
         let outbox = self.offline.map(|store| {
-            let outbox = Arc::new(Outbox::new(Arc::clone(&shared), store));
+            let outbox = Arc::new(Outbox::new(runtime.clone(), Arc::clone(&shared), store));
             runtime.spawn(Arc::clone(&outbox).run());
             outbox
         });

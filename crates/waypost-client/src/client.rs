@@ -105,10 +105,7 @@ impl Client {
             if let Some(outbox) = &self.handle.outbox
                 && let Some((message, done)) = parcel.take()
             {
-                if let Some(why) = shared.with(|core| core.ended().cloned()) {
-                    return Err(PublishError::Ended(why));
-                }
-                match outbox.offer(message, done)? {
+                match outbox.offer(message, done).await? {
                     Offer::Stored => return Ok(()),
                     Offer::Direct(message, done) => parcel = Some((*message, done)),
                 }
@@ -280,14 +277,18 @@ impl Client {
         shared.with(|core| core.disconnect(Instant::now()));
     }
 
-    /// Waits until the client has ended for good; gives why.
+    /// Waits until the client has ended for good, and has let go of its offline store; gives why.
     pub async fn ended(&self) -> Arc<Closed> {
         let mut status = self.handle.shared.status();
         let ended = status.wait_for(|status| matches!(status, Status::Ended(_)));
-        match ended.await.as_deref() {
+        let why = match ended.await.as_deref() {
             Ok(Status::Ended(why)) => Arc::clone(why),
             _ => self.end_reason(),
+        };
+        if let Some(outbox) = &self.handle.outbox {
+            outbox.closed().await;
         }
+        why
     }
 
     /// Where the connection stands.

@@ -50,6 +50,16 @@ impl Completions {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        let finished = self.shared.finished.lock();
+        finished.unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Waits until something may have arrived, and takes nothing.
+    pub(crate) async fn arrived(&self) {
+        self.shared.arrived.notified().await;
+    }
+
     pub(crate) fn push(&self, key: u64, outcome: Result<Published, PublishError>) {
         let finished = self.shared.finished.lock();
         finished

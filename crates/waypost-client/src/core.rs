@@ -156,6 +156,8 @@ impl Core {
             *link = Link::Down(Box::new(remains));
         }
         let was_connected = std::mem::take(&mut desk.is_connected);
+        // Who waits for room asks the offline store now.
+        desk.after.room = true;
         for (_, request) in desk.requests.drain(..) {
             if let Request::Unsubscribe(request) = request {
                 self.unsubscribing.push(request);

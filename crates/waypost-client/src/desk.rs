@@ -212,14 +212,16 @@ impl Desk {
         unfinished.is_none_or(|unfinished| unfinished.is_recorded)
     }
 
-    /// From now on a record on disk stands for it.
-    pub(crate) fn record(&mut self, tag: u64, completions: Completions, number: u64) {
-        if let Some(mut unfinished) = self.unfinished.remove(&tag) {
-            let done = Box::new(unfinished.done);
-            unfinished.done = Done::Recorded(done, completions, number);
-            unfinished.is_recorded = true;
-            self.unfinished.insert(tag, unfinished);
-        }
+    /// From now on a record on disk stands for it; false: it is finished already.
+    pub(crate) fn record(&mut self, tag: u64, completions: Completions, number: u64) -> bool {
+        let Some(mut unfinished) = self.unfinished.remove(&tag) else {
+            return false;
+        };
+        let done = Box::new(unfinished.done);
+        unfinished.done = Done::Recorded(done, completions, number);
+        unfinished.is_recorded = true;
+        self.unfinished.insert(tag, unfinished);
+        true
     }
 
     /// Messages on their way, and their bytes.

@@ -19,6 +19,8 @@ const RECORD_BYTES_MAX: u64 = 268_435_460;
 ///
 /// Records have numbers without gaps. What [`Self::append`] has returned for survives the program,
 /// killed or not; what [`Self::remove`] was told of may come back after a crash, and is then sent again.
+///
+/// A client calls it on threads of its runtime that may block, one call at a time.
 pub trait OfflineStore: Send {
     /// Keeps a record for good; gives its number.
     fn append(&mut self, record: &[u8]) -> Result<u64, OfflineError>;
@@ -62,6 +64,9 @@ pub enum OfflineError {
         /// Which.
         number: u64,
     },
+    /// The store panicked, or the runtime shuts down.
+    #[error("the store's thread ended before it had answered; the message may be kept or not")]
+    Lost,
     /// The disk says no.
     #[error("{}: {error}", path.display())]
     Disk {
@@ -99,7 +104,7 @@ pub struct FileStore {
 
 impl FileStore {
     /// Opens a store of at most so many bytes, or makes it. What was being written when a program was
-    /// killed is cut off; nothing that was kept is.
+    /// killed is cut off; nothing that was kept is. It reads all that is there, on the caller's thread.
     pub fn open(path: impl AsRef<Path>, bytes_max: u64) -> Result<Self, OfflineError> {
         let path = path.as_ref().to_owned();
         let disk = |error| OfflineError::Disk {
