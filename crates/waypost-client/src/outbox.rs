@@ -180,7 +180,7 @@ impl Kept {
     /// Keeps what was on its way when the connection was lost: it was published before.
     fn spill(&mut self) -> Result<(), PublishError> {
         // Not written where the client's state is locked: the connection would wait for the disk.
-        let found = self.shared.with(|core| core.unrecorded());
+        let found = self.shared.with(Core::unrecorded);
         self.write_down(found)
     }
 
@@ -448,7 +448,7 @@ mod tests {
         let mut kept = kept();
         let shared = Arc::clone(&kept.shared);
         shared.with(|core| core.publish(message("was on its way"), done()));
-        let found = shared.with(|core| core.unrecorded());
+        let found = shared.with(Core::unrecorded);
         shared.with(|core| core.desk.finish(found[0].0, Ok(SUCCESS)));
         kept.write_down(found).unwrap();
         kept.advance(&Status::Connecting);
