@@ -95,17 +95,19 @@ fn main() {
                 ));
             };
             let (sealed, ratio) = compare(&mut one, &mut in_place);
-            let opened = measure(&mut || {
+            let mut one = || {
                 let _ = black_box(open(black_box(&into), TOPIC, &ring));
-            });
+            };
+            let (opened, opened_ratio) = compare(&mut one, &mut in_place);
             println!("  {name} sealed  {:.0} messages/s", 1.0 / sealed);
             println!("  {name} opened  {:.0} messages/s", 1.0 / opened);
             println!("  {name} beside aes-gcm in place  {ratio:.2} ratio");
+            println!("  {name} opened beside aes-gcm in place  {opened_ratio:.2} ratio");
         }
     }
 }
 
-/// AES-256-GCM of AWS-LC over a text in its place: what no sealing can be faster than.
+/// AES-256-GCM of AWS-LC over a text in its place: what no sealing can be faster than, and no opening by much.
 fn in_place(text: &[u8]) -> impl FnMut() {
     let key = UnboundKey::new(&AES_256_GCM, &[7; 32]).map(LessSafeKey::new);
     let mut buffer = text.to_vec();

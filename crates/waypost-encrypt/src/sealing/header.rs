@@ -1,10 +1,11 @@
 //! The protected header of this profile, and what of it is authenticated beside the content.
 
 use coset::iana::EnumI64 as _;
-use coset::{Algorithm, Header, Label, RegisteredLabelWithPrivate};
+use coset::{Algorithm, CborSerializable as _, Header, Label, RegisteredLabelWithPrivate};
 
 use super::MessageId;
 use super::cbor;
+use super::structure::Parts;
 use crate::KeyId;
 
 /// Private labels of this profile (RFC 9052, 11.1: below -65536).
@@ -18,6 +19,33 @@ pub(super) const RECIPIENTS: i64 = -65_541;
 pub(super) const ALGORITHM: i64 = 1;
 pub(super) const KEY_ID: i64 = 4;
 pub(super) const IV: i64 = 5;
+
+/// The two headers of a structure, read.
+pub(super) struct Headers<'a> {
+    pub(super) protected: Header,
+    /// The protected one as it stands there: what is authenticated.
+    pub(super) encoded: &'a [u8],
+    pub(super) unprotected: Header,
+}
+
+impl<'a> Headers<'a> {
+    pub(super) fn of(parts: &Parts<'a>) -> Option<Self> {
+        let protected = match parts.protected {
+            [] => Header::default(),
+            encoded => Header::from_slice(encoded).ok()?,
+        };
+        Some(Self {
+            protected,
+            encoded: parts.protected,
+            unprotected: Header::from_slice(parts.unprotected).ok()?,
+        })
+    }
+
+    /// Whether both have nothing critical but what is understood here, and that where it is protected.
+    pub(super) fn are_understood(&self) -> bool {
+        understands(&self.protected) && self.unprotected.crit.is_empty()
+    }
+}
 
 /// What the outermost protected header says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,14 +1,13 @@
-//! Opening. A payload's structure is checked and bounded first; only then coset decodes it, and keys are looked for.
+//! Opening. A payload's structure is checked, bounded and taken apart first; only then coset decodes its headers and recipients,
+//! and keys are looked for. The text is copied once, and decrypted in its place.
 
-use coset::{CborSerializable as _, TaggedCborSerializable as _};
-use coset::{CoseEncrypt, CoseEncrypt0, CoseMac0, Header, ProtectedHeader};
+use coset::cbor::Value;
+use coset::{AsCborValue as _, CoseRecipient};
 
-use super::header::{self, Stated};
+use super::header::{self, Headers, Stated};
 use super::recipient::{A256KW, ECDH_ES_DIRECT, RSA_OAEP_256};
-use super::structure::check_inner;
-use super::{
-    Aead, BlockCipher, MessageId, NotSealed, ReadyAead, block, check_sealed, recipient, sign,
-};
+use super::structure::{self, Parts, inner_parts, sealed_parts};
+use super::{Aead, BlockCipher, MessageId, NotSealed, ReadyAead, block, recipient, sign};
 use crate::{Agreement, Content, KeyId, KeyRing, Suite};
 
 /// Who sent a message.
@@ -91,16 +90,15 @@ const IV: OpeningError = OpeningError::NotOfTheProfile("the IV");
 
 /// Opens a payload that came on `topic`, with the keys of `ring`.
 pub fn open(payload: &[u8], topic: &str, ring: &dyn KeyRing) -> Result<Opened, OpeningError> {
-    check_sealed(payload)?;
-    // The tags 16 and 17 stand in one byte, unless somebody wrote them longer; coset decides in the end.
-    if let Ok(whole) = CoseEncrypt0::from_tagged_slice(payload) {
-        return encrypt0(whole, topic, ring);
-    }
-    if let Ok(whole) = CoseMac0::from_tagged_slice(payload) {
-        return mac0(&whole, topic, ring);
-    }
-    let whole = CoseEncrypt::from_tagged_slice(payload).map_err(|_| DECODED)?;
-    encrypt(whole, topic, ring)
+    let parts = sealed_parts(payload)?;
+    let headers = Headers::of(&parts).ok_or(DECODED)?;
+    let stated = stated(&headers, topic)?;
+    let decrypted = match parts.tag {
+        structure::ENCRYPT0 => encrypt0(&parts, &headers, &stated, ring)?,
+        structure::MAC0 => mac0(&parts, &headers, &stated, ring)?,
+        _ => encrypt(&parts, &headers, &stated, ring)?,
+    };
+    finished(decrypted, &stated, ring)
 }
 
 /// A text that was decrypted, and which of our keys did it.
@@ -110,84 +108,90 @@ struct Decrypted {
     suite: Suite,
 }
 
-fn stated<'a>(
-    protected: &'a ProtectedHeader,
-    unprotected: &Header,
-    topic: &str,
-) -> Result<(Stated<'a>, &'a [u8]), OpeningError> {
-    let header = &protected.header;
-    if !header::understands(header) || !unprotected.crit.is_empty() {
+fn stated<'a>(headers: &'a Headers<'_>, topic: &str) -> Result<Stated<'a>, OpeningError> {
+    if !headers.are_understood() {
         return Err(OpeningError::NotOfTheProfile("a critical label"));
     }
-    let stated = Stated::of(header).ok_or(HEADERS)?;
+    let stated = Stated::of(&headers.protected).ok_or(HEADERS)?;
     if stated.topic != topic {
         return Err(OpeningError::Topic {
             sealed_for: stated.topic.into(),
         });
     }
-    Ok((stated, protected.original_data.as_deref().ok_or(HEADERS)?))
+    Ok(stated)
 }
 
-fn encrypt0(whole: CoseEncrypt0, topic: &str, ring: &dyn KeyRing) -> Result<Opened, OpeningError> {
-    let (stated, protected) = stated(&whole.protected, &whole.unprotected, topic)?;
+fn encrypt0(
+    parts: &Parts<'_>,
+    headers: &Headers<'_>,
+    stated: &Stated<'_>,
+    ring: &dyn KeyRing,
+) -> Result<Decrypted, OpeningError> {
     let aead = Aead::of(stated.algorithm).filter(|aead| *aead != Aead::CcmLong);
     let aead = aead.ok_or(ALGORITHM)?;
-    let with = header::key_id(&whole.unprotected.key_id).ok_or_else(|| no_key(&[]))?;
+    let with = header::key_id(&headers.unprotected.key_id).ok_or_else(|| no_key(&[]))?;
     let key = ring.symmetric(with).ok_or_else(|| no_key(&[with]))?;
-    let associated = header::associated(header::ENCRYPT0, protected);
+    let associated = header::associated(header::ENCRYPT0, headers.encoded);
     let ready = key.ready(aead).ok_or(OpeningError::Changed)?;
-    let text = decrypted(
-        ready,
-        aead,
-        &whole.unprotected.iv,
-        &associated,
-        whole.ciphertext,
-    )?;
+    let iv = &headers.unprotected.iv;
+    let text = decrypted(ready, aead, iv, &associated, parts.content)?;
     let suite = suite(Agreement::Shared, aead)?;
-    finished(Decrypted { text, with, suite }, &stated, ring)
+    Ok(Decrypted { text, with, suite })
 }
 
-fn mac0(whole: &CoseMac0, topic: &str, ring: &dyn KeyRing) -> Result<Opened, OpeningError> {
-    let (stated, protected) = stated(&whole.protected, &whole.unprotected, topic)?;
+fn mac0(
+    parts: &Parts<'_>,
+    headers: &Headers<'_>,
+    stated: &Stated<'_>,
+    ring: &dyn KeyRing,
+) -> Result<Decrypted, OpeningError> {
     if stated.algorithm != block::HMAC_256 {
         return Err(ALGORITHM);
     }
-    let with = header::key_id(&whole.unprotected.key_id).ok_or_else(|| no_key(&[]))?;
+    let with = header::key_id(&headers.unprotected.key_id).ok_or_else(|| no_key(&[]))?;
     let key = ring.symmetric(with).ok_or_else(|| no_key(&[with]))?;
-    let payload = whole.payload.as_deref().unwrap_or_default();
-    check_inner(payload)?;
-    let inner = CoseEncrypt0::from_slice(payload).map_err(|_| DECODED)?;
-    let number = header::algorithm(&inner.unprotected);
+    let inner = inner_parts(parts.content)?;
+    let of_inner = Headers::of(&inner).ok_or(DECODED)?;
+    let number = header::algorithm(&of_inner.unprotected);
     let cipher = number.and_then(BlockCipher::of).ok_or(ALGORITHM)?;
     if cipher == BlockCipher::TripleDes && !ring.legacy() {
         return Err(OpeningError::Legacy);
     }
-    if !inner.protected.is_empty() {
+    if !of_inner.protected.is_empty() {
         return Err(HEADERS);
     }
     let ready = key.ready_block(cipher);
-    if !ready.is_right(protected, payload, &whole.tag) {
+    if !ready.is_right(headers.encoded, parts.content, parts.last) {
         return Err(OpeningError::Changed);
     }
-    let sealed = inner.ciphertext.unwrap_or_default();
-    let text = ready.decrypt(&inner.unprotected.iv, sealed);
+    let text = ready.decrypt(&of_inner.unprotected.iv, inner.content.to_vec());
     let text = text.ok_or(OpeningError::Changed)?;
     let content = match cipher {
         BlockCipher::Aes => Content::Aes,
         BlockCipher::TripleDes => Content::Des,
     };
     let suite = Suite::new(Agreement::Shared, content).ok_or(ALGORITHM)?;
-    finished(Decrypted { text, with, suite }, &stated, ring)
+    Ok(Decrypted { text, with, suite })
 }
 
-fn encrypt(whole: CoseEncrypt, topic: &str, ring: &dyn KeyRing) -> Result<Opened, OpeningError> {
-    let (stated, protected) = stated(&whole.protected, &whole.unprotected, topic)?;
+/// The recipients of an envelope, as `structure` found them.
+fn recipients(encoded: &[u8]) -> Option<Vec<CoseRecipient>> {
+    let Ok(Value::Array(all)) = coset::cbor::de::from_reader(encoded) else {
+        return None;
+    };
+    let all = all.into_iter().map(CoseRecipient::from_cbor_value);
+    all.collect::<Result<_, _>>().ok()
+}
+
+fn encrypt(
+    parts: &Parts<'_>,
+    headers: &Headers<'_>,
+    stated: &Stated<'_>,
+    ring: &dyn KeyRing,
+) -> Result<Decrypted, OpeningError> {
     let aead = Aead::of(stated.algorithm).ok_or(ALGORITHM)?;
-    let algorithms: Vec<_> = whole
-        .recipients
-        .iter()
-        .map(recipient::algorithm_of)
-        .collect();
+    let recipients = recipients(parts.last).ok_or(DECODED)?;
+    let algorithms: Vec<_> = recipients.iter().map(recipient::algorithm_of).collect();
     // RFC 9052, 8.5.1 and 8.5.5: who agrees on the content key itself is alone.
     if algorithms.contains(&Some(ECDH_ES_DIRECT)) && algorithms.len() > 1 {
         return Err(OpeningError::NotOfTheProfile(
@@ -200,29 +204,24 @@ fn encrypt(whole: CoseEncrypt, topic: &str, ring: &dyn KeyRing) -> Result<Opened
         several if several.iter().all(|one| *one == Some(RSA_OAEP_256)) => Agreement::Rsa,
         _ => Agreement::Hybrid,
     };
-    let (with, key) = content_key(&whole, aead, ring)?;
-    let associated = header::associated(header::ENCRYPT, protected);
+    let (with, key) = content_key(&recipients, aead, ring)?;
+    let associated = header::associated(header::ENCRYPT, headers.encoded);
     let ready = ReadyAead::new(aead, &key).ok_or(OpeningError::Changed)?;
-    let text = decrypted(
-        &ready,
-        aead,
-        &whole.unprotected.iv,
-        &associated,
-        whole.ciphertext,
-    )?;
+    let iv = &headers.unprotected.iv;
+    let text = decrypted(&ready, aead, iv, &associated, parts.content)?;
     let suite = suite(agreement, aead)?;
-    finished(Decrypted { text, with, suite }, &stated, ring)
+    Ok(Decrypted { text, with, suite })
 }
 
 /// The content key, by the first recipient whose key is ours.
 fn content_key(
-    whole: &CoseEncrypt,
+    recipients: &[CoseRecipient],
     aead: Aead,
     ring: &dyn KeyRing,
 ) -> Result<(KeyId, recipient::ContentKey), OpeningError> {
     let mut key_ids = Vec::new();
     let mut is_here = false;
-    for one in &whole.recipients {
+    for one in recipients {
         let Some(id) = header::key_id(&one.unprotected.key_id) else {
             continue;
         };
@@ -263,12 +262,12 @@ fn decrypted(
     aead: Aead,
     iv: &[u8],
     associated: &[u8],
-    sealed: Option<Vec<u8>>,
+    sealed: &[u8],
 ) -> Result<Vec<u8>, OpeningError> {
     if iv.len() != aead.iv_bytes() {
         return Err(IV);
     }
-    let mut text = sealed.unwrap_or_default();
+    let mut text = sealed.to_vec();
     let opened = ready.open(iv, associated, &mut text);
     opened.map(|()| text).ok_or(OpeningError::Changed)
 }
@@ -308,7 +307,7 @@ fn finished(
     let signed = sign::Signed::decoded(&text).and_then(|signed| signed.verified(&sender));
     match signed {
         Some((header, text)) if sign::agrees(&header, stated, with) => {
-            Ok(opened(text, Sender::Signed { key_id }))
+            Ok(opened(text.to_vec(), Sender::Signed { key_id }))
         }
         _ => Err(wrong),
     }

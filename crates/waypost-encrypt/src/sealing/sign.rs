@@ -3,12 +3,12 @@
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, UnparsedPublicKey};
+use coset::Header;
 use coset::cbor::Value;
-use coset::{CoseSign1, Header, TaggedCborSerializable as _};
 
 use super::cbor;
-use super::header::{self, Stated};
-use super::structure::{self, SIGN1};
+use super::header::{self, Headers, Stated};
+use super::structure::{SIGN1, signed_parts};
 use crate::keys::{PrivateMaterial, PublicMaterial};
 use crate::{KeyId, PrivateKey, PublicKey};
 
@@ -80,28 +80,35 @@ fn to_be_signed(protected: &[u8], text: &[u8]) -> Vec<u8> {
 }
 
 /// A signed text that was read, its signature not yet looked at.
-pub(super) struct Signed(CoseSign1);
+pub(super) struct Signed<'a> {
+    headers: Headers<'a>,
+    text: &'a [u8],
+    signature: &'a [u8],
+}
 
-impl Signed {
-    pub(super) fn decoded(bytes: &[u8]) -> Option<Self> {
-        structure::check_signed(bytes).ok()?;
-        CoseSign1::from_tagged_slice(bytes).ok().map(Self)
+impl<'a> Signed<'a> {
+    pub(super) fn decoded(bytes: &'a [u8]) -> Option<Self> {
+        let parts = signed_parts(bytes).ok()?;
+        Some(Self {
+            headers: Headers::of(&parts)?,
+            text: parts.content,
+            signature: parts.last,
+        })
     }
 
     /// The text, if `sender` signed it.
-    pub(super) fn verified(self, sender: &PublicKey) -> Option<(Header, Vec<u8>)> {
-        let Self(signed) = self;
-        let header = &signed.protected.header;
-        if header::algorithm(header) != algorithm_of(sender) || !header::understands(header) {
+    pub(super) fn verified(self, sender: &PublicKey) -> Option<(Header, &'a [u8])> {
+        let Self {
+            headers,
+            text,
+            signature,
+        } = self;
+        let is_ours = header::algorithm(&headers.protected) == algorithm_of(sender);
+        if !is_ours || !headers.are_understood() {
             return None;
         }
-        let protected = signed.protected.original_data.as_deref()?;
-        let text = signed.payload?;
-        if is_right(sender, &to_be_signed(protected, &text), &signed.signature) {
-            Some((signed.protected.header, text))
-        } else {
-            None
-        }
+        let signed = to_be_signed(headers.encoded, text);
+        is_right(sender, &signed, signature).then_some((headers.protected, text))
     }
 }
 

@@ -27,54 +27,57 @@ pub struct NotSealed {
     pub rule: &'static str,
 }
 
+/// The parts of a structure, where they stand in its bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Parts<'a> {
+    pub(crate) tag: u64,
+    /// What the byte string of the protected header contains.
+    pub(crate) protected: &'a [u8],
+    /// The other header, encoded.
+    pub(crate) unprotected: &'a [u8],
+    /// The ciphertext, or the payload that is authenticated or signed.
+    pub(crate) content: &'a [u8],
+    /// The MAC or the signature; the recipients, encoded; nothing in a `COSE_Encrypt0`.
+    pub(crate) last: &'a [u8],
+}
+
 /// Whether `payload` is sealed: one complete CBOR item tagged 16, 17 or 96 whose outer headers parse (RFC 9052). It says
 /// nothing about whether it opens. Nothing is allocated, and every byte is looked at once.
 pub fn check_sealed(payload: &[u8]) -> Result<(), NotSealed> {
-    let mut reader = Reader::new(payload);
-    let tag = reader.tag()?;
-    match tag {
-        ENCRYPT0 => {
-            reader.array_of(3, "COSE_Encrypt0 is an array of 3")?;
-            reader.headers()?;
-            reader.bytes("the ciphertext is a byte string")?;
-        }
-        MAC0 => {
-            reader.array_of(4, "COSE_Mac0 is an array of 4")?;
-            reader.headers()?;
-            reader.bytes("the payload is a byte string")?;
-            reader.bytes("the tag is a byte string")?;
-        }
-        ENCRYPT => {
-            reader.array_of(4, "COSE_Encrypt is an array of 4")?;
-            reader.headers()?;
-            reader.bytes("the ciphertext is a byte string")?;
-            reader.recipients()?;
-        }
-        _ => return Err(reader.refused(0, "the tag is 16, 17 or 96")),
-    }
-    reader.end()
+    sealed_parts(payload).map(|_| ())
 }
 
-/// Whether `bytes` are a signed text (`COSE_Sign1`, tag 18) in one complete item.
-pub(crate) fn check_signed(bytes: &[u8]) -> Result<(), NotSealed> {
+/// The parts of what is sealed.
+pub(crate) fn sealed_parts(payload: &[u8]) -> Result<Parts<'_>, NotSealed> {
+    let mut reader = Reader::new(payload);
+    let tag = reader.tag()?;
+    let parts = match tag {
+        ENCRYPT0 => reader.encrypt0()?,
+        MAC0 => reader.authenticated(MAC0, "COSE_Mac0 is an array of 4")?,
+        ENCRYPT => reader.encrypt()?,
+        _ => return Err(reader.refused(0, "the tag is 16, 17 or 96")),
+    };
+    reader.end()?;
+    Ok(parts)
+}
+
+/// The parts of a signed text (`COSE_Sign1`, tag 18) in one complete item.
+pub(crate) fn signed_parts(bytes: &[u8]) -> Result<Parts<'_>, NotSealed> {
     let mut reader = Reader::new(bytes);
     if reader.tag()? != SIGN1 {
         return Err(reader.refused(0, "the tag is 18"));
     }
-    reader.array_of(4, "COSE_Sign1 is an array of 4")?;
-    reader.headers()?;
-    reader.bytes("the payload is a byte string")?;
-    reader.bytes("the signature is a byte string")?;
-    reader.end()
+    let parts = reader.authenticated(SIGN1, "COSE_Sign1 is an array of 4")?;
+    reader.end()?;
+    Ok(parts)
 }
 
-/// Whether `bytes` are an untagged `COSE_Encrypt0`: what stands in the `COSE_Mac0` of `aes` and `des`.
-pub(crate) fn check_inner(bytes: &[u8]) -> Result<(), NotSealed> {
+/// The parts of an untagged `COSE_Encrypt0`: what stands in the `COSE_Mac0` of `aes` and `des`.
+pub(crate) fn inner_parts(bytes: &[u8]) -> Result<Parts<'_>, NotSealed> {
     let mut reader = Reader::new(bytes);
-    reader.array_of(3, "COSE_Encrypt0 is an array of 3")?;
-    reader.headers()?;
-    reader.bytes("the ciphertext is a byte string")?;
-    reader.end()
+    let parts = reader.encrypt0()?;
+    reader.end()?;
+    Ok(parts)
 }
 
 const UNSIGNED: u8 = 0;
@@ -206,8 +209,53 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn encrypt0(&mut self) -> Result<Parts<'a>, NotSealed> {
+        self.array_of(3, "COSE_Encrypt0 is an array of 3")?;
+        let (protected, unprotected) = self.headers()?;
+        Ok(Parts {
+            tag: ENCRYPT0,
+            protected,
+            unprotected,
+            content: self.bytes("the ciphertext is a byte string")?,
+            last: &[],
+        })
+    }
+
+    /// What has a MAC or a signature at its end.
+    fn authenticated(&mut self, tag: u64, rule: &'static str) -> Result<Parts<'a>, NotSealed> {
+        self.array_of(4, rule)?;
+        let (protected, unprotected) = self.headers()?;
+        Ok(Parts {
+            tag,
+            protected,
+            unprotected,
+            content: self.bytes("the payload is a byte string")?,
+            last: self.bytes("the tag or the signature is a byte string")?,
+        })
+    }
+
+    fn encrypt(&mut self) -> Result<Parts<'a>, NotSealed> {
+        self.array_of(4, "COSE_Encrypt is an array of 4")?;
+        let (protected, unprotected) = self.headers()?;
+        let content = self.bytes("the ciphertext is a byte string")?;
+        let at = self.at;
+        self.recipients()?;
+        Ok(Parts {
+            tag: ENCRYPT,
+            protected,
+            unprotected,
+            content,
+            last: self.since(at),
+        })
+    }
+
+    /// What was read since a place.
+    fn since(&self, at: usize) -> &'a [u8] {
+        self.bytes.get(at..self.at).unwrap_or_default()
+    }
+
     /// A structure's two headers: the protected one in a byte string, the other as it is.
-    fn headers(&mut self) -> Result<(), NotSealed> {
+    fn headers(&mut self) -> Result<(&'a [u8], &'a [u8]), NotSealed> {
         let mut labels = Labels {
             seen: [None; HEADER_LABELS_MAX],
             count: 0,
@@ -222,7 +270,9 @@ impl<'a> Reader<'a> {
             inner.header(&mut labels)?;
             inner.end()?;
         }
-        self.header(&mut labels)
+        let at = self.at;
+        self.header(&mut labels)?;
+        Ok((protected, self.since(at)))
     }
 
     fn header(&mut self, labels: &mut Labels<'a>) -> Result<(), NotSealed> {
