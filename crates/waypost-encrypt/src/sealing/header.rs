@@ -129,13 +129,17 @@ pub(super) fn understands(header: &Header) -> bool {
     })
 }
 
+/// Data that both ends have and that is authenticated though not sent (`external_aad`): the profile has none, its protected
+/// headers say all.
+pub(super) const NO_EXTERNAL: &[u8] = b"";
+
 /// What is authenticated beside the content: `Enc_structure` of RFC 9052, 5.3.
-pub(super) fn associated(context: &str, protected: &[u8]) -> Vec<u8> {
+pub(super) fn associated(context: &str, protected: &[u8], external: &[u8]) -> Vec<u8> {
     let mut structure = Vec::with_capacity(protected.len() + context.len() + 8);
     cbor::array(&mut structure, 3);
     cbor::text(&mut structure, context);
     cbor::bytes(&mut structure, protected);
-    cbor::bytes(&mut structure, b"");
+    cbor::bytes(&mut structure, external);
     structure
 }
 

@@ -131,7 +131,7 @@ fn encrypt0(
     let aead = aead.ok_or(ALGORITHM)?;
     let with = header::key_id(&headers.unprotected.key_id).ok_or_else(|| no_key(&[]))?;
     let key = ring.symmetric(with).ok_or_else(|| no_key(&[with]))?;
-    let associated = header::associated(header::ENCRYPT0, headers.encoded);
+    let associated = header::associated(header::ENCRYPT0, headers.encoded, header::NO_EXTERNAL);
     let ready = key.ready(aead).ok_or(OpeningError::Changed)?;
     let iv = &headers.unprotected.iv;
     let text = decrypted(ready, aead, iv, &associated, parts.content)?;
@@ -175,7 +175,7 @@ fn mac0(
 }
 
 /// The recipients of an envelope, as `structure` found them.
-fn recipients(encoded: &[u8]) -> Option<Vec<CoseRecipient>> {
+pub(super) fn recipients(encoded: &[u8]) -> Option<Vec<CoseRecipient>> {
     let Ok(Value::Array(all)) = coset::cbor::de::from_reader(encoded) else {
         return None;
     };
@@ -205,7 +205,7 @@ fn encrypt(
         _ => Agreement::Hybrid,
     };
     let (with, key) = content_key(&recipients, aead, ring)?;
-    let associated = header::associated(header::ENCRYPT, headers.encoded);
+    let associated = header::associated(header::ENCRYPT, headers.encoded, header::NO_EXTERNAL);
     let ready = ReadyAead::new(aead, &key).ok_or(OpeningError::Changed)?;
     let iv = &headers.unprotected.iv;
     let text = decrypted(&ready, aead, iv, &associated, parts.content)?;
@@ -304,7 +304,8 @@ fn finished(
     if !sender.signs() {
         return Err(wrong);
     }
-    let signed = sign::Signed::decoded(&text).and_then(|signed| signed.verified(&sender));
+    let signed = sign::Signed::decoded(&text)
+        .and_then(|signed| signed.verified(&sender, header::NO_EXTERNAL));
     match signed {
         Some((header, text)) if sign::agrees(&header, stated, with) => {
             Ok(opened(text.to_vec(), Sender::Signed { key_id }))

@@ -68,7 +68,7 @@ pub(super) fn write_direct(
 ) -> Result<ContentKey, Refused> {
     let protected = protected_of(ECDH_ES_DIRECT);
     let (secret, ephemeral) = agreed(to, random)?;
-    let key = expanded(&*secret, &[], &context(content, &protected));
+    let key = expanded(&*secret, &[], &context(content, KEY_BITS, &protected));
     write_agreement(to, &protected, &ephemeral, b"", into);
     Ok(key)
 }
@@ -90,7 +90,7 @@ pub(super) fn write_wrapped(
     }
     let protected = protected_of(ECDH_ES_A256KW);
     let (secret, ephemeral) = agreed(to, random)?;
-    let kek = expanded(&*secret, &[], &context(A256KW, &protected));
+    let kek = expanded(&*secret, &[], &context(A256KW, KEY_BITS, &protected));
     let wrapped = wrapped(&kek, key).ok_or(Refused::Key)?;
     write_agreement(to, &protected, &ephemeral, &wrapped, into);
     Ok(())
@@ -166,12 +166,16 @@ pub(super) fn content_key_of(
         ECDH_ES_DIRECT if sealed.is_empty() => {
             let secret = agreed_with(recipient, private)?;
             let protected = recipient.protected.original_data.as_deref()?;
-            Some(expanded(&*secret, &[], &context(content, protected)))
+            Some(expanded(
+                &*secret,
+                &[],
+                &context(content, KEY_BITS, protected),
+            ))
         }
         ECDH_ES_A256KW => {
             let secret = agreed_with(recipient, private)?;
             let protected = recipient.protected.original_data.as_deref()?;
-            let kek = expanded(&*secret, &[], &context(A256KW, protected));
+            let kek = expanded(&*secret, &[], &context(A256KW, KEY_BITS, protected));
             unwrapped(&kek, sealed)
         }
         RSA_OAEP_256 if recipient.protected.header.is_empty() => {
@@ -223,8 +227,11 @@ fn protected_of(algorithm: i64) -> Vec<u8> {
     protected
 }
 
-/// `COSE_KDF_Context` (RFC 9053, 5.2) of a key of 256 bits for `algorithm`, both parties unnamed.
-fn context(algorithm: i64, protected: &[u8]) -> Vec<u8> {
+/// Of every key here.
+const KEY_BITS: i64 = 256;
+
+/// `COSE_KDF_Context` (RFC 9053, 5.2) of a key of so many bits for `algorithm`, both parties unnamed.
+pub(super) fn context(algorithm: i64, bits: i64, protected: &[u8]) -> Vec<u8> {
     let mut context = Vec::with_capacity(protected.len() + 24);
     cbor::array(&mut context, 4);
     cbor::int(&mut context, algorithm);
@@ -233,7 +240,7 @@ fn context(algorithm: i64, protected: &[u8]) -> Vec<u8> {
         context.extend([NULL; 3]);
     }
     cbor::array(&mut context, 2);
-    cbor::int(&mut context, 256);
+    cbor::int(&mut context, bits);
     cbor::bytes(&mut context, protected);
     context
 }
@@ -261,7 +268,7 @@ fn agreed(
     Err(Refused::NoRandomness)
 }
 
-fn agreed_with(
+pub(super) fn agreed_with(
     recipient: &CoseRecipient,
     private: &PrivateKey,
 ) -> Option<Zeroizing<[u8; COORDINATE_BYTES]>> {

@@ -259,7 +259,7 @@ fn shared_sealed(
     cbor::bytes(into, &key.id().0);
     cbor::int(into, header::IV);
     cbor::bytes(into, iv);
-    let associated = header::associated(header::ENCRYPT0, &protected);
+    let associated = header::associated(header::ENCRYPT0, &protected, header::NO_EXTERNAL);
     let ready = key.ready(aead);
     write_sealed(ready, aead, iv, &associated, text, into)
 }
@@ -286,7 +286,7 @@ fn envelope(
     cbor::map(into, 1);
     cbor::int(into, header::IV);
     cbor::bytes(into, iv);
-    let associated = header::associated(header::ENCRYPT, &protected);
+    let associated = header::associated(header::ENCRYPT, &protected, header::NO_EXTERNAL);
     let ready = ReadyAead::new(aead, &key);
     write_sealed(ready.as_ref(), aead, iv, &associated, text, into)?;
     into.extend_from_slice(&recipients);

@@ -47,7 +47,7 @@ pub(super) fn signed(
     for id in recipients {
         cbor::bytes(&mut protected, &id.0);
     }
-    let to_sign = to_be_signed(&protected, text);
+    let to_sign = to_be_signed(&protected, header::NO_EXTERNAL, text);
     let signature = match signer.material() {
         PrivateMaterial::P256 { signing, .. } => {
             let signature = signing.sign(&SystemRandom::new(), &to_sign).ok()?;
@@ -69,12 +69,12 @@ pub(super) fn signed(
 }
 
 /// `Sig_structure` of RFC 9052, 4.4.
-fn to_be_signed(protected: &[u8], text: &[u8]) -> Vec<u8> {
+fn to_be_signed(protected: &[u8], external: &[u8], text: &[u8]) -> Vec<u8> {
     let mut structure = Vec::with_capacity(protected.len() + text.len() + 32);
     cbor::array(&mut structure, 4);
     cbor::text(&mut structure, "Signature1");
     cbor::bytes(&mut structure, protected);
-    cbor::bytes(&mut structure, b"");
+    cbor::bytes(&mut structure, external);
     cbor::bytes(&mut structure, text);
     structure
 }
@@ -97,7 +97,11 @@ impl<'a> Signed<'a> {
     }
 
     /// The text, if `sender` signed it.
-    pub(super) fn verified(self, sender: &PublicKey) -> Option<(Header, &'a [u8])> {
+    pub(super) fn verified(
+        self,
+        sender: &PublicKey,
+        external: &[u8],
+    ) -> Option<(Header, &'a [u8])> {
         let Self {
             headers,
             text,
@@ -107,7 +111,7 @@ impl<'a> Signed<'a> {
         if !is_ours || !headers.are_understood() {
             return None;
         }
-        let signed = to_be_signed(headers.encoded, text);
+        let signed = to_be_signed(headers.encoded, external, text);
         is_right(sender, &signed, signature).then_some((headers.protected, text))
     }
 }

@@ -231,7 +231,7 @@ fn a_signed_text_is_for_its_receivers_only() {
         let key = recipient::write_direct(to.public(), 3, &mut Counted(1), &mut recipients);
         let Ok(key) = key else { panic!("no key") };
         let ready = ReadyAead::new(Aead::AesGcm, &key).unwrap();
-        let associated = header::associated(header::ENCRYPT, &header);
+        let associated = header::associated(header::ENCRYPT, &header, header::NO_EXTERNAL);
         let mut payload = vec![0xd8, 96, 0x84];
         cbor::bytes(&mut payload, &header);
         payload.extend([0xa1, 5, 0x4c]);
