@@ -178,10 +178,8 @@ impl Reading {
         let Sealed {
             sender, message_id, ..
         } = inside.sealed;
-        // What is retained comes again with each subscription, and says so.
-        if !message.is_retained() {
-            wanted.guard.check(sender, message_id)?;
-        }
+        // What is retained too: whoever plays a message back could say that it is.
+        wanted.guard.check(sender, message_id)?;
         Ok((Some(inside.sealed), Some(payload)))
     }
 

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use waypost_client::keys::Recipient;
 use waypost_client::{
-    Client, ContentError, Message, MessageError, Publish, PublishError, QoS, Subscribe,
-    SubscribeError, Subscription,
+    Client, ContentError, Message, MessageError, Publish, PublishError, QoS, RetainHandling, Spec,
+    Subscribe, SubscribeError, Subscription,
 };
 use waypost_encrypt::{Jwk, KeyKind, KeySet, PrivateKey, Sender, SymmetricKey, SystemRandom};
-use waypost_tests::Server;
+use waypost_tests::{Server, ServerOptions};
 
 use crate::{builder, message, run, text};
 
@@ -209,6 +209,109 @@ fn a_sealed_message_on_another_topic_or_played_back_is_an_error() {
             error(&mut only).await.why,
             ContentError::NotSealed(_)
         ));
+    });
+}
+
+/// Goal: what is retained is opened once too: whoever plays a message back could say that it is. Method: a retained message comes by
+/// one of a client's two filters, then by the other.
+#[test]
+fn a_sealed_message_that_is_retained_opens_once() {
+    let server = Server::start();
+    run(async {
+        let ann = pair(KeyKind::P256);
+        let mut keys = KeySet::default();
+        keys.insert(copy(&ann));
+        let reader = builder(&server).keys(Arc::new(keys)).inbox(10);
+        let connected = reader.connect_with_inbox().await.unwrap();
+        let (client, mut inbox) = (connected.client, connected.inbox.unwrap());
+        let state = at_least_once("state", TEXT).retain();
+        let sealed = state.seal_for([public(&ann)]);
+        client.publish(sealed).await.unwrap();
+        client.subscribe_inbox("state").unwrap();
+        let first = message(&mut inbox).await;
+        assert_eq!((first.text(), first.is_retained()), (Some(TEXT), true));
+        client.subscribe_inbox("state/#").unwrap();
+        let again = error(&mut inbox).await;
+        assert!(again.message.is_retained());
+        assert!(matches!(again.why, ContentError::Repeated(_)), "{again}");
+        // Another subscription has not seen it.
+        let mut other = client.subscribe("state").await.unwrap();
+        assert_eq!(text(&mut other).await, TEXT);
+    });
+}
+
+/// Goal: a client gets what it says it takes, and reads it either way. Method: under a `transcode` policy two clients of this crate, one
+/// that accepts zstd and one that says nothing, with one beside each that sees the same bytes as they came; messages packed by their
+/// publisher, by the policy, in a way nobody accepts, and the same from a stream.
+#[test]
+fn a_client_gets_what_it_accepts_and_reads_it_either_way() {
+    const POLICIES: &str = r#"
+[[topic]]
+filter = "t/#"
+transcode = true
+
+[[topic]]
+filter = "t/chatty"
+compress = "zstd"
+
+[[stream]]
+name = "all"
+filters = ["t/#"]
+"#;
+    let server = ServerOptions::new().configuration(POLICIES).start();
+    run(async {
+        let long = TEXT.repeat(50);
+        let publisher = builder(&server).connect().await.unwrap();
+        let send = async |topic: &str, names: &str| {
+            let message = at_least_once(topic, &*long).retain().compress(names);
+            publisher.publish(message).await.unwrap();
+        };
+        let cases = [
+            // Topic, packed by its publisher, and what who accepts zstd gets.
+            ("t/packed", "zstd", Some("zstd")),
+            ("t/chatty", "identity", Some("zstd")),
+            ("t/other", "brotli", None),
+            ("t/plain", "identity", None),
+        ];
+        for accepts in [&["zstd"][..], &[]] {
+            let client = |is_raw: bool| {
+                let builder = builder(&server);
+                let builder = match accepts {
+                    [] => builder,
+                    _ => builder.accept_encoding(accepts.iter().copied()),
+                };
+                if is_raw { builder.raw() } else { builder }
+            };
+            let reader = client(false).connect().await.unwrap();
+            let watcher = client(true).connect().await.unwrap();
+            let filter = || {
+                Subscribe::to("t/#")
+                    .qos(QoS::AtLeastOnce)
+                    .retain_handling(RetainHandling::DoNotSend)
+            };
+            let mut all = reader.subscribe(filter()).await.unwrap();
+            let mut seen = watcher.subscribe(filter()).await.unwrap();
+            for (topic, names, packed) in cases {
+                send(topic, names).await;
+                // As it is published, as it is retained, and as a stream has it.
+                let mut kept = watcher.subscribe(topic).await.unwrap();
+                let from = Subscribe::to(topic).from(Spec::last(1));
+                let mut past = reader.subscribe(from.clone()).await.unwrap();
+                let mut past_seen = watcher.subscribe(from).await.unwrap();
+                let packed = packed.filter(|_| !accepts.is_empty());
+                assert_eq!(text(&mut all).await, long, "{topic}");
+                assert_eq!(text(&mut past).await, long, "{topic}");
+                for bytes in [&mut seen, &mut kept, &mut past_seen] {
+                    let came = message(bytes).await;
+                    assert_eq!(came.user_property("content-encoding"), packed, "{topic}");
+                    assert_eq!(
+                        came.payload() == long.as_bytes(),
+                        packed.is_none(),
+                        "{topic}"
+                    );
+                }
+            }
+        }
     });
 }
 

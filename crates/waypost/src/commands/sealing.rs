@@ -6,9 +6,7 @@ use waypost_client::keys::{KeyDirectory, KeyName, Recipient};
 use waypost_client::{
     Builder, ContentError, Message, MessageError, Publish, PublishError, SealError, Sealed,
 };
-use waypost_encrypt::{
-    KeyId, OpeningError, RepeatGuard, Repeated, Sender, Suite, SuiteError, SymmetricKey,
-};
+use waypost_encrypt::{KeyId, OpeningError, Sender, Suite, SuiteError, SymmetricKey};
 
 use super::keys::{self, KeysArgs};
 use crate::Failure;
@@ -180,17 +178,14 @@ impl OpenArgs {
         }
         Ok(Some(Opener {
             directory: Arc::new(directory),
-            guard: RepeatGuard::default(),
             reads_dead_letters: self.dead_letters,
         }))
     }
 }
 
-/// Has messages opened, each once, and knows who signs them.
+/// Has messages opened, and knows who signs them.
 pub struct Opener {
     directory: Arc<KeyDirectory>,
-    /// What is retained too: it is printed once.
-    guard: RepeatGuard,
     reads_dead_letters: bool,
 }
 
@@ -225,9 +220,8 @@ impl Opener {
         }
     }
 
-    /// Where a message comes from that was opened just now, if it did not come before.
-    pub fn origin(&mut self, sealed: &Sealed) -> Result<Origin, Repeated> {
-        self.guard.check(sealed.sender, sealed.message_id)?;
+    /// Where a message comes from that was opened.
+    pub fn origin(&self, sealed: &Sealed) -> Origin {
         let signer = match sealed.sender {
             Sender::Unknown => None,
             Sender::Signed { key_id } => Some(Signer {
@@ -238,11 +232,11 @@ impl Opener {
                 key_id,
             }),
         };
-        Ok(Origin {
+        Origin {
             signer,
             suite: sealed.suite.to_string(),
             message_id: sealed.message_id.to_string(),
-        })
+        }
     }
 }
 

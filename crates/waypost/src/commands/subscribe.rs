@@ -471,15 +471,8 @@ impl Subscriber<'_> {
     }
 
     fn on_message(&mut self, message: &Message) {
-        let sealed = self.opener.as_mut().zip(message.sealed());
+        let sealed = self.opener.as_ref().zip(message.sealed());
         let origin = sealed.map(|(opener, sealed)| opener.origin(sealed));
-        let origin = match origin.transpose() {
-            Ok(origin) => origin,
-            Err(why) => {
-                eprintln!("{}: not opened: {why}", message.topic());
-                return;
-            }
-        };
         let (publish, now) = (message.as_publish(), Timestamp::now());
         self.layout
             .write(&publish, origin.as_ref(), now, &mut self.buffer);

@@ -402,7 +402,10 @@ fn beyond_the_bound_nothing_large_is_packed() {
             assert_eq!(encoding.as_deref(), Some("zstd"));
             assert!(payload.len() < 1_000);
         } else {
-            assert!(payload == vec![byte; 20_000] && encoding.is_none(), "{byte}");
+            assert!(
+                payload == vec![byte; 20_000] && encoding.is_none(),
+                "{byte}"
+            );
         }
     }
 }
