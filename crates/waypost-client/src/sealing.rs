@@ -1,10 +1,11 @@
 //! Sealing what is published for who may read it, and opening what came.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use waypost_encrypt::{
     Agreement, KeyKind, KeyRing, KeySet, MessageId, OpeningError, PrivateKey, Sealing,
-    SealingError, Sender, Suite, SuiteError, SystemRandom, check_sealed,
+    SealingError, Sender, Suite, SuiteError, SystemRandom, auto, check_sealed,
 };
 use waypost_mqtt::{Property, PropertyBuffer};
 
@@ -116,6 +117,10 @@ impl Seal {
             _ => Agreement::Hybrid,
         };
         let name = self.suite.as_deref().unwrap_or(CIPHER_DEFAULT);
+        if auto::is_in(name) {
+            let begun = Instant::now();
+            auto::measured(|| begun.elapsed());
+        }
         let asked = if self.is_legacy_allowed {
             Suite::parse_legacy(name)?
         } else {

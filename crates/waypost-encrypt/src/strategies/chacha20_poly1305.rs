@@ -15,7 +15,7 @@ pub(super) const STRATEGY: Strategy = Strategy {
     at_rest: Some(&AT_REST),
 };
 
-const AT_REST: AtRest = AtRest {
+pub(super) const AT_REST: AtRest = AtRest {
     name: "chacha20-poly1305",
     number: 2,
     new: |key| Box::new(OfAwsLc::new(&aead::CHACHA20_POLY1305, key)),

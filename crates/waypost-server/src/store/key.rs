@@ -6,8 +6,9 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
-use waypost_encrypt::{KeyError, MasterKey};
+use waypost_encrypt::{KeyError, MasterKey, auto};
 
 use crate::config::{NO_ENCRYPTION, StoreConfig};
 
@@ -88,6 +89,11 @@ pub(super) fn read(
         keys.older.push(key("old_key_files", &given)?);
     }
     if config.encrypt != NO_ENCRYPTION {
+        if config.encrypt == auto::NAME {
+            let begun = Instant::now();
+            let choice = auto::measured(|| begun.elapsed());
+            log::info!("store.encrypt = auto: {}", choice.explain());
+        }
         let strategy = waypost_encrypt::find_at_rest(config.encrypt);
         // The configuration has only names of what is for data at rest.
         let strategy = strategy.unwrap_or(waypost_encrypt::default_strategy());

@@ -6,9 +6,10 @@ mod page;
 use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use serde_json::{Value, json};
-use waypost_encrypt::Suite;
+use waypost_encrypt::{Suite, auto};
 
 use super::compress::messages::{self, Fields};
 use super::output::{Align, Cell, table};
@@ -92,6 +93,8 @@ fn parse_size(text: &str) -> Result<usize, String> {
 
 pub fn run(arguments: &Args) -> Result<(), Failure> {
     let Action::Simulate(arguments) = &arguments.action;
+    let begun = Instant::now();
+    let auto = auto::measured(|| begun.elapsed());
     let all = || Suite::all().collect();
     let suites = arguments.asked.strategies(all, Suite::parse_legacy)?;
     let loads = arguments.loads()?;
@@ -109,7 +112,7 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
         }
     }
     bar.finish_and_clear();
-    let (page, text) = (page::page(&rows), to_text(&loads, &rows));
+    let (page, text) = (page::page(&rows), to_text(&loads, &rows, auto.explain()));
     let rows: Value = rows.iter().map(as_json).collect();
     arguments.asked.answer(&rows, &text, &page)
 }
@@ -135,7 +138,7 @@ impl SimulateArgs {
     }
 }
 
-fn to_text(loads: &[Load], rows: &[Row]) -> String {
+fn to_text(loads: &[Load], rows: &[Row], auto: &str) -> String {
     let head = [
         ("suite", Align::Left),
         ("sealed a second", Align::Right),
@@ -156,6 +159,7 @@ fn to_text(loads: &[Load], rows: &[Row]) -> String {
         text.push_str(&table(&head, &cells, colour(&io::stdout())));
         text.push('\n');
     }
+    let _ = writeln!(text, "auto: {auto}");
     text
 }
 
