@@ -269,10 +269,17 @@ impl KeyDirectory {
                 .filter(|key| key.retired.is_none())
                 .map(|key| (key.id(), key.kind(), key.purpose, key.is_own()))
                 .collect();
+            let mut followed = Vec::new();
             for (old, kind, purpose, is_own) in old {
                 if !is_own {
                     return Err(KeysError::Theirs(name.clone()));
                 }
+                // A rotation that a crash or a full disk ended halfway: a newer one took its place already.
+                if followed.contains(&purpose) {
+                    directory.retire_key(old, now)?;
+                    continue;
+                }
+                followed.push(purpose);
                 let given = Given {
                     key: generate(kind, purpose)?,
                     purpose,

@@ -158,6 +158,11 @@ impl KeyFile {
         let name: KeyName = name
             .parse()
             .map_err(|_| damaged("its name is not NAME.ID.jwk"))?;
+        // Opening a pipe would wait for who writes into it.
+        let metadata = fs::metadata(path).map_err(KeysError::system(path))?;
+        if !metadata.is_file() {
+            return Err(damaged("it is not a file"));
+        }
         let file = File::open(path).map_err(KeysError::system(path))?;
         let metadata = file.metadata().map_err(KeysError::system(path))?;
         check_mode(path, metadata.permissions().mode(), FILE_MODE)?;
@@ -223,7 +228,11 @@ impl KeyFile {
             fs::rename(&temporary, &self.path)?;
             File::open(folder)?.sync_all()
         })();
-        written.map_err(KeysError::system(&self.path))
+        written.map_err(|error| {
+            // A full disk is not to keep half a private key.
+            let _ = fs::remove_file(&temporary);
+            KeysError::system(&self.path)(error)
+        })
     }
 
     /// Takes it away, for good.

@@ -139,6 +139,41 @@ fn a_rotated_key_is_kept_to_open_and_the_new_one_is_used() {
     assert!(again.sender(old[1]).is_some(), "what it signed is known");
 }
 
+/// Goal: a rotation that a full disk or a crash ended halfway, with the new key there and the old one in use, is made good by the
+/// next. Method: a second key for the same is put beside the first, as such a rotation leaves them.
+#[test]
+fn a_rotation_that_ended_halfway_is_made_good_by_the_next() {
+    let (_folder, mut directory) = empty();
+    let ann = name("ann");
+    directory.generate(&ann, &PAIR, at(1)).unwrap();
+    let given = Given {
+        key: Kind::Signing.generate().unwrap(),
+        purpose: Purpose::Signing,
+    };
+    let halfway = directory.add(OWN, &ann, vec![given], at(2)).unwrap();
+    let rotated = directory.rotate(&ann, at(3)).unwrap();
+    assert_eq!(rotated.len(), 2);
+    assert!(rotated.iter().any(|(old, _)| *old == halfway[0]));
+    let again = again(&directory);
+    let in_use = again.keys().iter().filter(|key| key.retired.is_none());
+    let mut in_use: Vec<_> = in_use.map(|key| key.purpose).collect();
+    in_use.sort();
+    assert_eq!(in_use, [Purpose::Sealing, Purpose::Signing]);
+}
+
+/// Goal: what could not be written leaves no half of a key behind. Method: a directory stands where the file is to be.
+#[test]
+fn what_cannot_be_written_leaves_nothing_behind() {
+    let (_folder, mut directory) = empty();
+    let ids = directory.generate(&name("ann"), &PAIR, at(1)).unwrap();
+    let key = directory.key(ids[0]).unwrap();
+    fs::remove_file(&key.path).unwrap();
+    fs::create_dir(&key.path).unwrap();
+    key.write().unwrap_err();
+    let folder = fs::read_dir(key.path.parent().unwrap()).unwrap();
+    assert_eq!(folder.count(), 2, "the directory, and the other key");
+}
+
 /// Goal: what is removed is gone from memory and disk, old keys too, and nobody else's is.
 #[test]
 fn a_removed_name_has_no_keys_left() {
@@ -397,7 +432,14 @@ fn damage_is_told_with_the_file() {
             .to_string();
         assert!(said.contains(path.to_str().unwrap()), "{said}");
     }
+    // Neither a directory nor a pipe that nobody writes into is waited for.
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    let said = KeyDirectory::open(directory.path()).unwrap_err();
+    assert!(said.to_string().ends_with("it is not a file"), "{said}");
+    fs::remove_dir(&path).unwrap();
     fs::write(&path, &whole).unwrap();
+    set_mode(&path, FILE_MODE);
     // Under the name of somebody else's key, or of none.
     for wrong in ["ann.0123456789abcdef.jwk", "ann.jwk", "readme"] {
         let wrong = path.with_file_name(wrong);
