@@ -1,7 +1,7 @@
 //! `waypost keys new|list|show|export|import|trust|rotate|remove`: whose keys there are, for sealing and signing.
 
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -362,16 +362,21 @@ fn export(
     let Some(path) = output else {
         return print(&set);
     };
-    let written = OpenOptions::new()
+    let failed = |error: &io::Error| format!("{}: {error}", path.display());
+    let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)
-        .and_then(|mut file| {
-            file.write_all(set.as_bytes())?;
-            file.sync_all()
-        });
-    written.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+        .map_err(|error| Failure::usage(failed(&error)))?;
+    let written = file
+        .write_all(set.as_bytes())
+        .and_then(|()| file.sync_all());
+    written.map_err(|error| {
+        // Half a file would be taken for all of it, and be in the way of the next attempt.
+        let _ = fs::remove_file(path);
+        Failure::new(failed(&error))
+    })
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
