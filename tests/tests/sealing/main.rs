@@ -9,6 +9,7 @@
     clippy::indexing_slicing
 )]
 
+mod commands;
 mod exchange;
 mod people;
 mod pycose;

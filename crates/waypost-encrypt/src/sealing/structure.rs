@@ -19,7 +19,7 @@ pub(crate) const ENCRYPT: u64 = 96;
 
 /// Why a payload is not sealed: where, and which rule it breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not sealed: {rule} (byte {offset})")]
+#[error("not sealed: byte {offset} breaks the rule that {rule}")]
 pub struct NotSealed {
     /// The offset in the payload.
     pub offset: usize,

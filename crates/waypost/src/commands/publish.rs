@@ -124,7 +124,7 @@ enum Source {
 struct Progress {
     handed_over: u64,
     finished: u64,
-    refused: Option<ReasonCode>,
+    refused: Option<(ReasonCode, String)>,
     lost: u64,
 }
 
@@ -247,6 +247,19 @@ impl Args {
                 );
                 return Err(Failure::usage(text).hint("leave -D publish content-type out"));
             }
+            if seals && properties.as_properties().payload_format_indicator() == Some(1) {
+                let text = "what is sealed is bytes, whatever is in it";
+                return Err(
+                    Failure::usage(text).hint("leave -D publish payload-format-indicator out")
+                );
+            }
+            let mut names = properties.as_properties().user_properties();
+            if seals && names.any(|(name, _)| name == "content-encoding") {
+                let text = "how a sealed message is packed is said inside";
+                return Err(Failure::usage(text).hint(
+                    "--compress packs it; leave -D publish user-property content-encoding out",
+                ));
+            }
         } else if !seals && self.sealing.packs() {
             return Err(Failure::usage(
                 "MQTT 3.1.1 cannot say how a message is packed, so nobody could read it",
@@ -315,18 +328,17 @@ impl Source {
 impl Progress {
     fn note(&mut self, arguments: &Args, outcome: &Result<Published, PublishError>) {
         self.finished += 1;
-        let reason = match outcome {
-            Ok(published) => published.reason,
-            Err(PublishError::Refused { reason, .. }) => *reason,
-            Err(_) => {
-                self.lost += 1;
-                return;
+        match outcome {
+            Ok(published) => {
+                let text = published.reason.text();
+                arguments.session.debug(&format!("finished: {text}"));
             }
-        };
-        let text = reason.text();
-        arguments.session.debug(&format!("finished: {text}"));
-        if reason.is_error() {
-            self.refused.get_or_insert(reason);
+            Err(error @ PublishError::Refused { reason, .. }) => {
+                arguments.session.debug(&format!("finished: {error}"));
+                self.refused
+                    .get_or_insert_with(|| (*reason, error.to_string()));
+            }
+            Err(_) => self.lost += 1,
         }
     }
 
@@ -341,11 +353,8 @@ impl Progress {
                 failure
             });
         }
-        match self.refused {
-            Some(reason) => {
-                let text = format!("the server refused the message: {}", reason.text());
-                Err(Failure::new(text).code(reason.as_u8()))
-            }
+        match &self.refused {
+            Some((reason, text)) => Err(Failure::new(text.clone()).code(reason.as_u8())),
             None if lost > 0 => {
                 let text =
                     format!("{lost} messages were lost with a connection, or not surely delivered");
