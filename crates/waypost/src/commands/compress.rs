@@ -180,12 +180,20 @@ fn to_cells(row: &Row, least: Option<u64>, cheapest: &str) -> Vec<Cell> {
         Cell::new(speed(row.compress_mb_per_s())),
         Cell::new(speed(row.decompress_mb_per_s())),
         Cell::new(format!("{:.1} µs", row.us_per_message())),
-        Cell::best(
-            format!("{:.3}", row.usd_per_million()),
-            cheapest == row.strategy,
-        ),
+        Cell::best(usd(row.usd_per_million()), cheapest == row.strategy),
         Cell::new(dictionary),
     ]
+}
+
+/// With three digits that say something, whatever the messages' length.
+fn usd(amount: f64) -> String {
+    let mut decimals = 3;
+    let mut least = 0.1;
+    while amount > 0.0 && amount < least && decimals < 9 {
+        decimals += 1;
+        least /= 10.0;
+    }
+    format!("{amount:.decimals$}")
 }
 
 fn as_json(row: &Row) -> Value {
@@ -204,4 +212,19 @@ fn as_json(row: &Row) -> Value {
         "usd_per_gb": Prices::default().usd_per_gb,
         "usd_per_core_hour": Prices::default().usd_per_core_hour,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_costs_little_is_not_printed_as_nothing() {
+        let check = |amount, expect| assert_eq!(usd(amount), expect);
+        check(1.009, "1.009");
+        check(0.1, "0.100");
+        check(0.000_812_4, "0.000812");
+        check(0.0, "0.000");
+        check(1e-12, "0.000000000");
+    }
 }

@@ -105,8 +105,11 @@ pub fn run(arguments: &Args) -> Result<(), Failure> {
         for suite in &suites {
             bar.set_message(format!("{suite}, {}", load.name));
             // des seals 8 MiB with a key: there is no figure for more.
-            if let Some(row) = keys.measure(*suite, load).map_err(Failure::new)? {
-                rows.push(row);
+            match keys.measure(*suite, load).map_err(Failure::new)? {
+                Some(row) => rows.push(row),
+                None => bar.suspend(|| {
+                    eprintln!("{suite} does not seal {} with one key", load.name);
+                }),
             }
             bar.inc(1);
         }

@@ -115,6 +115,9 @@ fn taken(line: Vec<u8>, place: usize, fields: &Fields<'_>) -> Result<Message, St
     }
     let line_fields: Value =
         serde_json::from_slice(&line).map_err(|error| format!("not JSON: {error}"))?;
+    if !line_fields.is_object() {
+        return Err("no JSON object, so there are no fields in it".to_owned());
+    }
     let field = |flag: &str, name: &str| {
         line_fields.get(name).ok_or_else(|| {
             let names = line_fields
@@ -209,6 +212,8 @@ mod tests {
         check("a", "x.jsonl:2: --field: no field \"a\"; there are: b, c");
         std::fs::write(&file, "{\"a\":1}\nno\n").unwrap();
         check("a", "x.jsonl:2: not JSON");
+        std::fs::write(&file, "{\"a\":1}\n[1]\n").unwrap();
+        check("a", "x.jsonl:2: no JSON object");
         std::fs::write(&file, "\n\n").unwrap();
         check("a", "no message");
     }

@@ -46,7 +46,7 @@ fn figures(rows: &[Row]) -> Table {
                 format!("{:.1}", row.compress_mb_per_s()),
                 format!("{:.1}", row.decompress_mb_per_s()),
                 format!("{:.1}", row.us_per_message()),
-                format!("{:.4}", row.usd_per_million()),
+                super::usd(row.usd_per_million()),
                 row.dictionary_bytes.to_string(),
             ],
         );

@@ -62,22 +62,25 @@ impl Asked {
         Ok(strategies)
     }
 
-    /// Writes the files that are asked for, and prints the rows or the text.
+    /// Prints the rows or the text, and writes the files that are asked for.
     pub fn answer(&self, rows: &Value, text: &str, page: &Page) -> Result<(), Failure> {
         let write = |file: &Path, text: String| {
             std::fs::write(file, text)
                 .map_err(|error| Failure::new(format!("{}: {error}", file.display())))
         };
+        if self.json {
+            print(&format!("{rows:#}\n"))?;
+        } else {
+            print(text)?;
+        }
+        // Last: what was measured is not lost with a file that cannot be written.
         if let Some(file) = &self.html {
             write(file, page.to_html())?;
         }
         if let Some(file) = &self.svg {
             write(file, page.to_svg())?;
         }
-        if self.json {
-            return print(&format!("{rows:#}\n"));
-        }
-        print(text)
+        Ok(())
     }
 }
 
