@@ -16,7 +16,7 @@ use rustls::{
 use super::Outgoing;
 use super::tls::Tls;
 use crate::socket::Framing;
-use waypost_mqtt::websocket::{Decoder, End, Masked, Sender};
+use waypost_mqtt::websocket::{Decoder, End, FrameHeader, Masked, Opcode, Sender};
 
 /// What lies between a test's client and the server.
 #[derive(Clone, Copy, Debug)]
@@ -165,27 +165,14 @@ impl PeerLayers {
     }
 }
 
-/// A frame of a client.
+/// A frame of a client, right or not: a server's, its first byte another, masked.
 pub(crate) fn frame(is_last: bool, opcode: u8, mask: [u8; 4], payload: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![u8::from(is_last) << 7 | opcode];
-    match payload.len() {
-        len @ ..126 => bytes.push(0x80 | u8::try_from(len).unwrap()),
-        len @ 126..0x1_0000 => {
-            bytes.push(0x80 | 0x7E);
-            bytes.extend(u16::try_from(len).unwrap().to_be_bytes());
-        }
-        len => {
-            bytes.push(0x80 | 0x7F);
-            bytes.extend((len as u64).to_be_bytes());
-        }
-    }
+    let header = FrameHeader::new(Opcode::Binary, payload.len());
+    let mut bytes = header.as_slice().to_vec();
+    bytes[0] = u8::from(is_last) << 7 | opcode;
+    bytes[1] |= 0x80;
     bytes.extend(mask);
-    bytes.extend(
-        payload
-            .iter()
-            .zip(mask.iter().cycle())
-            .map(|(byte, mask)| byte ^ mask),
-    );
+    Masked::new(payload, mask).append_to(&mut bytes);
     bytes
 }
 
