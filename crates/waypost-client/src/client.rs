@@ -19,7 +19,6 @@ use crate::protocol::event::Closed;
 use crate::protocol::remains::Waiting;
 use crate::publish::Publish;
 use crate::shared::Handle;
-use crate::spec::History;
 use crate::subscription::{Subscribe, Subscription, check_filters};
 
 /// A client of a server: a handle that is cheap to clone. When the last clone and the last
@@ -147,15 +146,7 @@ impl Client {
             }
             let routes = &mut core.desk.routes;
             let queue = routes.add_queue(subscribe.capacity, subscribe.when_full);
-            let Subscribe {
-                filters,
-                options,
-                properties,
-                from,
-                ..
-            } = subscribe;
-            let mut route = core.route(filters, options, properties, queue);
-            route.history = from.map(History::new);
+            let mut route = core.route(subscribe, queue);
             route.is_identified = true;
             let id = route.id;
             core.desk.subscribing.push((id, sender));
@@ -208,15 +199,7 @@ impl Client {
             let Some(inbox) = core.desk.routes.inbox() else {
                 return Ok(());
             };
-            let Subscribe {
-                filters,
-                options,
-                properties,
-                from,
-                ..
-            } = subscribe;
-            let mut route = core.route(filters, options, properties, inbox);
-            route.history = from.map(History::new);
+            let mut route = core.route(subscribe, inbox);
             if is_there {
                 route.is_confirmed = true;
                 core.desk.routes.add(route);

@@ -12,6 +12,8 @@ use crate::protocol::options::Options;
 use crate::protocol::remains::{Remains, Waiting};
 use crate::protocol::session::Session;
 use crate::routes::{QueueId, Queued, Route, RouteId};
+use crate::spec::History;
+use crate::subscription::Subscribe;
 
 /// How long before the end of the keep alive interval a ping goes out.
 const KEEP_ALIVE_MARGIN: Duration = Duration::from_secs(1);
@@ -379,20 +381,14 @@ impl Core {
         }
     }
 
-    /// The highest QoS and so on that a subscription asks for.
-    pub(crate) fn route(
-        &mut self,
-        filters: Vec<String>,
-        options: waypost_mqtt::SubscriptionOptions,
-        properties: PropertyBuffer,
-        queue: QueueId,
-    ) -> Route {
+    /// Who gets what a subscription brings.
+    pub(crate) fn route(&mut self, subscribe: Subscribe, queue: QueueId) -> Route {
         Route {
             id: self.desk.routes.next_route(),
-            filters,
-            options,
-            properties,
-            history: None,
+            filters: subscribe.filters,
+            options: subscribe.options,
+            properties: subscribe.properties,
+            history: subscribe.from.map(History::new),
             is_identified: false,
             is_confirmed: false,
             queue,

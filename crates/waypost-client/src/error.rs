@@ -10,6 +10,7 @@ use crate::door::endpoint::UrlError;
 use crate::offline::OfflineError;
 use crate::protocol::event::Closed;
 use crate::sealing::SealError;
+use crate::spec::SpecError;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +89,9 @@ pub enum SubscribeError {
     /// There is no filter.
     #[error("a subscription needs a topic filter")]
     NoFilter,
+    /// It begins nowhere.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
     /// It wants more of its messages than the inbox they come to.
     #[error(
         "the inbox reads what comes for all its subscriptions alike; ask the builder for sealed_only and dead_letters"

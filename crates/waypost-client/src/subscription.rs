@@ -148,6 +148,9 @@ impl Subscribe {
         if self.filters.is_empty() {
             return Err(SubscribeError::NoFilter);
         }
+        if let Some(spec) = &self.from {
+            Spec::parse(&spec.to_string())?;
+        }
         check_filters(&self.filters)
     }
 }

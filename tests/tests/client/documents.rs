@@ -1,5 +1,6 @@
 //! The examples of docs/client.md: each is, word for word, in an example of the crate, and those run here.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use waypost_tests::ServerOptions;
@@ -56,4 +57,43 @@ fn the_page_shows_what_the_examples_do() {
         blocks += 1;
     }
     assert_eq!(blocks, examples.len(), "one block for each example");
+}
+
+/// Goal: a reader of the page meets all there is. Method: each public method of what programs use is named on it.
+#[test]
+fn every_method_is_on_the_page() {
+    let page = std::fs::read_to_string(Path::new(ROOT).join("docs/client.md")).unwrap();
+    let words: HashSet<_> = page
+        .split(|letter: char| !letter.is_alphanumeric() && letter != '_')
+        .collect();
+    let mut methods = 0;
+    for file in [
+        "backoff",
+        "builder",
+        "client",
+        "completions",
+        "message",
+        "offline",
+        "publish",
+        "spec",
+        "subscription",
+    ] {
+        let path = format!("crates/waypost-client/src/{file}.rs");
+        let code = std::fs::read_to_string(Path::new(ROOT).join(path)).unwrap();
+        for line in code
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("pub "))
+        {
+            let signature = line.split("fn ").nth(1).filter(|_| line.contains("fn "));
+            let Some(name) = signature.and_then(|rest| rest.split(['(', '<']).next()) else {
+                continue;
+            };
+            assert!(
+                words.contains(name),
+                "docs/client.md does not say {name} ({file}.rs)"
+            );
+            methods += 1;
+        }
+    }
+    assert!(methods > 80, "{methods} methods were found");
 }

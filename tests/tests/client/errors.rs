@@ -39,6 +39,9 @@ fn mistakes_are_named_before_anything_is_sent() {
         check(&error, &["`a/#`", "wildcards are for subscriptions"]);
         let error = client.subscribe("a/#/b").await.unwrap_err();
         check(&error, &["`a/#/b`", "at the end only"]);
+        let past = Subscribe::to("a").from(Spec::last(1).stream("b/#"));
+        let error = client.subscribe(past).await.unwrap_err();
+        check(&error, &["`last=1;stream=b/#` is no place in a stream"]);
     });
 }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use waypost_mqtt::{
     Ack, ConnAck, Packet, PacketId, Properties, ProtocolVersion, Publish, ReasonCodes, Role,
-    SubAck, SubscriptionOptions, decode, decode_header, encode,
+    SubAck, decode, decode_header, encode,
 };
 
 use super::*;
@@ -153,10 +153,7 @@ impl World {
             bytes: usize::MAX,
         };
         let queue = self.core.desk.routes.add_queue(capacity, WhenFull::Wait);
-        let (filters, options) = (vec![filter.to_owned()], SubscriptionOptions::default());
-        let route = self
-            .core
-            .route(filters, options, PropertyBuffer::new(), queue);
+        let route = self.core.route(Subscribe::to(filter), queue);
         self.core.subscribe(route);
         queue
     }
