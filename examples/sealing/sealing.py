@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Seals and opens messages as docs/sealing-format.md has them: COSE, AES-GCM, P-256, signed by ES256 or by nobody.
 
-    sealing.py new > NAME.private.json             a key to be sealed for and one to sign with
+    (umask 077; sealing.py new > NAME.private.json)
+                                                   a key to be sealed for and one to sign with, for nobody else to read
     sealing.py public NAME.private.json > NAME.json
     sealing.py pub TOPIC TEXT --seal-for bob.json [--seal-for …] [--sign-as ann.private.json]
     sealing.py sub FILTER --key bob.private.json [--trust ann.json …]
@@ -83,20 +84,33 @@ def encode64(data):
 
 def read_keys(path):
     """The keys of a file: one JWK, or a set of them."""
-    parsed = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-    keys = []
-    for jwk in parsed.get("keys", [parsed]):
-        members = {"EC": ["crv", "kty", "x", "y"], "oct": ["k", "kty"]}.get(jwk["kty"])
-        if members is None or jwk.get("crv", "P-256") != "P-256":
-            raise SystemExit(f"{path}: a key this program does not know; it knows P-256 and shared keys")
-        thumbprint = json.dumps({member: jwk[member] for member in members}, separators=(",", ":"))
-        key_id = hashlib.sha256(thumbprint.encode()).digest()[:8]
-        keys.append(Key(key_id, jwk, pathlib.Path(path).name.split(".")[0]))
+    try:
+        parsed = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        keys = []
+        for jwk in parsed.get("keys", [parsed]):
+            members = {"EC": ["crv", "kty", "x", "y"], "oct": ["k", "kty"]}.get(jwk["kty"])
+            if members is None or jwk.get("crv", "P-256") != "P-256":
+                raise SystemExit(f"{path}: a key this program does not know; it knows P-256 and shared keys")
+            thumbprint = json.dumps({member: jwk[member] for member in members}, separators=(",", ":"))
+            key_id = hashlib.sha256(thumbprint.encode()).digest()[:8]
+            keys.append(Key(key_id, jwk, pathlib.Path(path).name.split(".")[0]))
+        return keys
+    except OSError as error:
+        raise SystemExit(f"{path}: {error.strerror}") from None
+    except (ValueError, TypeError, LookupError, AttributeError):
+        raise SystemExit(f"{path}: not a key, nor a set of them, as `waypost keys export` prints") from None
+
+
+def private_keys(path):
+    """The same, of a file that has them whole: the public half opens and signs nothing."""
+    keys = read_keys(path)
+    if not any("d" in key.jwk or key.use == "shared" for key in keys):
+        raise SystemExit(f"{path}: public keys open and sign nothing; this is for private ones")
     return keys
 
 
-def find_key(path, *uses):
-    for key in read_keys(path):
+def find_key(keys, path, *uses):
+    for key in keys:
         if key.use in uses:
             return key
     raise SystemExit(f"{path}: no key there that is for {' or '.join(uses)}")
@@ -266,12 +280,14 @@ def unpack(message, encoding):
     unpacked = unpacking.decompress(message, UNPACKED_BYTES_MAX)
     if unpacking.unconsumed_tail:
         raise Refused(f"unpacked it is longer than {UNPACKED_BYTES_MAX} bytes")
+    if not unpacking.eof:
+        raise Refused("what it is packed in ends too early")
     return unpacked
 
 
 def publish(options):
-    recipients = [find_key(path, "enc", "shared") for path in options.seal_for]
-    signer = options.sign_as and find_key(options.sign_as, "sig")
+    recipients = [find_key(read_keys(path), path, "enc", "shared") for path in options.seal_for]
+    signer = options.sign_as and find_key(private_keys(options.sign_as), options.sign_as, "sig")
     sealed = seal(options.text.encode(), options.topic, recipients, signer)
     properties = Properties(PacketTypes.PUBLISH)
     properties.ContentType = "application/cose"
@@ -283,8 +299,8 @@ def publish(options):
 
 
 def subscribe(options):
-    trusted = [key for path in options.trust + options.key for key in read_keys(path)]
-    opener = Opener([key for path in options.key for key in read_keys(path)], trusted)
+    own = [key for path in options.key for key in private_keys(path)]
+    opener = Opener(own, own + [key for path in options.trust for key in read_keys(path)])
 
     def show(_client, _userdata, message):
         try:

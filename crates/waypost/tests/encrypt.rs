@@ -92,7 +92,13 @@ fn messages_of_a_file_are_sealed_and_a_page_shows_it() {
 fn the_table_names_its_columns() {
     let outcome = waypost(&["--size", "64", "--strategy", "aes-gcm"]);
     let table = String::from_utf8_lossy(&outcome.stdout).into_owned();
-    for part in ["64 bytes", "sealed a second", "CPU to seal", "aes-gcm", "\nauto: "] {
+    for part in [
+        "64 bytes",
+        "sealed a second",
+        "CPU to seal",
+        "aes-gcm",
+        "\nauto: ",
+    ] {
         assert!(table.contains(part), "{table}");
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use waypost_tests::{Server, ServerOptions, waypost};
+use waypost_tests::{Program, Server, ServerOptions, required_program, waypost};
 
 struct Keys(tempfile::TempDir);
 
@@ -111,4 +111,33 @@ fn an_export_that_fails_leaves_nothing_behind() {
     assert!(!Path::new(&file).exists());
     let again = keys.run(&["keys", "export", "ann", "--private", "-o", &file]);
     check(&again, 0, "");
+}
+
+/// Goal: the example in Python takes a file that has no key, or half of one, for a mistake, and says which file and why.
+#[test]
+fn the_python_example_says_what_is_wrong_with_a_file() {
+    if required_program(Program::Python).is_none() {
+        return;
+    }
+    let keys = Keys::of_ann();
+    let public = keys.path("ann.json");
+    check(&keys.run(&["keys", "export", "ann", "-o", &public]), 0, "");
+    let (none, empty) = (keys.path("none.json"), keys.path("empty.json"));
+    std::fs::write(&empty, "[{}]").unwrap();
+    let directory = keys.path("keys");
+    for (file, said) in [
+        (&none, "none.json: No such file"),
+        (&directory, "keys: Is a directory"),
+        (&empty, "empty.json: not a key"),
+        (&public, "ann.json: public keys open and sign nothing"),
+    ] {
+        let example = "/../examples/sealing/sealing.py";
+        let mut python = required_program(Program::Python).unwrap();
+        python.arg(format!("{}{example}", env!("CARGO_MANIFEST_DIR")));
+        python.args(["sub", "letters/#", "--key", file]);
+        let output = keys.ended(python);
+        check(&output, 1, said);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
 }
