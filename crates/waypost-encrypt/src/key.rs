@@ -109,7 +109,10 @@ impl MasterKey {
         if bytes.iter().all(|byte| *byte == 0) {
             return Err(KeyError::Zero);
         }
-        Ok(Self::new(*bytes))
+        Ok(Self {
+            key: Key::copied(&bytes),
+            strategy: default_strategy(),
+        })
     }
 
     /// The key for `purpose`, of which every use has its own: HKDF-SHA-256, the purpose as info.

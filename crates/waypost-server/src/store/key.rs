@@ -9,11 +9,12 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use waypost_encrypt::{KeyError, MasterKey, auto};
+use zeroize::Zeroizing;
 
 use crate::config::{NO_ENCRYPTION, StoreConfig};
 
 /// More than this is no key, wherever it comes from.
-const GIVEN_BYTES_MAX: u64 = 4 * 1024;
+const GIVEN_BYTES_MAX: usize = 4 * 1024;
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +116,7 @@ fn read_current(
         ("key_file", given)
     } else if let Some(name) = &config.key_env {
         let given = variable(name).ok_or_else(|| NoKey::Environment { name: name.clone() })?;
-        ("key_env", given.into_vec())
+        ("key_env", Zeroizing::new(given.into_vec()))
     } else if let [program, arguments @ ..] = config.key_command.as_slice() {
         let given = from_command(program, arguments).map_err(|problem| NoKey::Command {
             program: program.clone(),
@@ -132,11 +133,11 @@ fn key(setting: &'static str, given: &[u8]) -> Result<MasterKey, NoKey> {
     MasterKey::read(given).map_err(|source| NoKey::NotAKey { setting, source })
 }
 
-fn from_file(path: &Path) -> io::Result<Vec<u8>> {
+fn from_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
     read_some(File::open(path)?)
 }
 
-fn from_command(program: &str, arguments: &[String]) -> Result<Vec<u8>, String> {
+fn from_command(program: &str, arguments: &[String]) -> Result<Zeroizing<Vec<u8>>, String> {
     let mut running = Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
@@ -144,7 +145,10 @@ fn from_command(program: &str, arguments: &[String]) -> Result<Vec<u8>, String> 
         .spawn()
         .map_err(|error| format!("cannot be run: {error}"))?;
     // Whatever it says beyond the bound meets a closed pipe.
-    let given = running.stdout.take().map_or(Ok(Vec::new()), read_some);
+    let given = running
+        .stdout
+        .take()
+        .map_or_else(|| Ok(Zeroizing::default()), read_some);
     let status = running
         .wait()
         .map_err(|error| format!("cannot be waited for: {error}"))?;
@@ -154,9 +158,10 @@ fn from_command(program: &str, arguments: &[String]) -> Result<Vec<u8>, String> 
     given.map_err(|error| format!("what it prints cannot be read: {error}"))
 }
 
-fn read_some(from: impl Read) -> io::Result<Vec<u8>> {
-    let mut given = Vec::new();
-    from.take(GIVEN_BYTES_MAX).read_to_end(&mut given)?;
+fn read_some(from: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
+    // Room for all of it, and for what `read_to_end` tries beyond: a vector that grows leaves copies of the key behind.
+    let mut given = Zeroizing::new(Vec::with_capacity(2 * GIVEN_BYTES_MAX));
+    from.take(GIVEN_BYTES_MAX as u64).read_to_end(&mut given)?;
     Ok(given)
 }
 
