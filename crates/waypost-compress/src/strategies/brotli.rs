@@ -28,7 +28,7 @@ const QUALITY: i32 = 9;
 const QUALITY_SHORT: i32 = 5;
 
 /// From here on the difference grows: 1.7 % on orders of 16 KiB.
-const SHORT_BYTES_MAX: usize = 4 << 10;
+pub(super) const SHORT_BYTES_MAX: usize = 4 << 10;
 
 /// 4 MiB, the reference tool's own.
 const WINDOW_BITS: i32 = 22;
