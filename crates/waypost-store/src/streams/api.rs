@@ -2,6 +2,8 @@
 
 use std::{ops::Range, sync::Arc};
 
+use waypost_encrypt::{AtRest, MasterKey};
+
 use crate::record::StreamId;
 
 /// What a stream keeps, and for how long.
@@ -19,6 +21,8 @@ pub struct StreamOptions {
     pub compact: bool,
     /// How its blocks are compressed.
     pub compress: &'static waypost_compress::Strategy,
+    /// How its files are encrypted, with [`StreamsOptions::key`]; `None`: as the log is.
+    pub encrypt: Option<&'static AtRest>,
 }
 
 impl StreamOptions {
@@ -31,6 +35,7 @@ impl StreamOptions {
             retention_messages: None,
             compact: false,
             compress: waypost_compress::default_strategy(),
+            encrypt: None,
         }
     }
 }
@@ -63,6 +68,9 @@ pub struct StreamsOptions {
     pub describe: Describe,
     /// Those that are configured at the start; see [`super::Streams::configure`].
     pub configured: Vec<StreamOptions>,
+    /// What the files of streams are encrypted with that say how; one of the log's own, or of its older ones, so that they
+    /// can be read.
+    pub key: Option<Arc<MasterKey>>,
     /// When a segment is full, at most, in bytes.
     pub segment_bytes_max: u64,
     /// When a block is full, in bytes.
@@ -80,6 +88,7 @@ impl Default for StreamsOptions {
         Self {
             describe: |_| None,
             configured: Vec::new(),
+            key: None,
             segment_bytes_max: 64 << 20,
             block_bytes: 64 << 10,
             cache: waypost_cache::default_strategy(),

@@ -428,8 +428,10 @@ impl<D: Disk> Streams<D> {
         // Of a try that failed.
         self.files.remove(&name)?;
         let now_ms = begin.head.last_ms;
+        let encrypt = stream.state().encrypt();
+        let number = last.number;
         let writer =
-            SegmentWriter::create(&self.files, name, stream.id, last.number, begin, now_ms)?;
+            SegmentWriter::create(&self.files, name, stream.id, number, begin, now_ms, encrypt)?;
         Ok(Output {
             writer,
             name: last.name.clone(),

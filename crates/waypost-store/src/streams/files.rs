@@ -10,7 +10,7 @@ use std::{
 };
 
 use waypost_cache::{Cached, ENTRY_BYTES, Key, Strategy};
-use waypost_encrypt::SALT_BYTES;
+use waypost_encrypt::{MasterKey, SALT_BYTES};
 
 use super::{
     api::StreamsOptions,
@@ -102,6 +102,8 @@ type Cache<V> = Mutex<Cached<V>>;
 pub(super) struct Files<D: Disk> {
     pub disk: Arc<D>,
     pub log: LogOptions,
+    /// What the files of streams are encrypted with that say how.
+    pub key: Option<Arc<MasterKey>>,
     pub packers: Packers,
     next_uid: AtomicU64,
     cache: &'static Strategy,
@@ -124,6 +126,7 @@ impl<D: Disk> Files<D> {
         Self {
             disk,
             log,
+            key: options.key.clone(),
             packers: Packers::default(),
             next_uid: AtomicU64::new(1),
             cache: options.cache,

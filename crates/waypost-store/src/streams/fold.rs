@@ -236,7 +236,7 @@ impl<D: Disk> Streams<D> {
             head,
             is_forgotten: false,
         };
-        let segment = self.make_segment(stream.id, number, begin)?;
+        let segment = self.make_segment(stream, number, begin)?;
         writing.newest = (number, segment.len);
         let current = Current {
             uid: segment.uid,
@@ -253,16 +253,17 @@ impl<D: Disk> Streams<D> {
     /// Makes the file of a segment, with a header that outlives a crash.
     pub(super) fn make_segment(
         &self,
-        stream: StreamId,
+        stream: &Stream<D>,
         number: u32,
         begin: Begin,
     ) -> Result<SegmentWriter<D>, LogError> {
+        let (stream, encrypt) = (stream.id, stream.state().encrypt());
         let name = file_name(stream, number);
         let unfinished = format!("{name}{UNFINISHED}");
         let files = &self.files;
         let now_ms = begin.head.last_ms;
         let mut segment =
-            SegmentWriter::create(files, unfinished.clone(), stream, number, begin, now_ms)?;
+SegmentWriter::create(files, unfinished.clone(), stream, number, begin, now_ms, encrypt)?;
         let made = segment.file.sync().and_then(|()| {
             files.disk.rename(&unfinished, &name)?;
             files.disk.sync_directory()

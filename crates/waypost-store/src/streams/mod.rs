@@ -245,7 +245,7 @@ impl<D: Disk> Streams<D> {
             is_forgotten: true,
         };
         // From here on it is forgotten, whatever becomes of its files.
-        self.make_segment(stream.id, number, begin)?;
+        self.make_segment(&stream, number, begin)?;
         write(&self.all).remove(&stream.id);
         fold.dirty.remove(&stream.id);
         fold.behind.remove(&stream.id);

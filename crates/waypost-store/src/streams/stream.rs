@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use waypost_encrypt::SALT_BYTES;
+use waypost_encrypt::{AtRest, SALT_BYTES};
 
 use super::{
     api::StreamOptions,
@@ -283,6 +283,11 @@ impl State {
         retention.map_or(max, |retention| {
             max.min(SEGMENT_BYTES_MIN.max(retention / SEGMENTS_OF_RETENTION))
         })
+    }
+
+    /// How new files are encrypted, if not as the log is.
+    pub fn encrypt(&self) -> Option<&'static AtRest> {
+        self.options.as_ref()?.encrypt
     }
 
     pub fn compress(&self) -> u8 {

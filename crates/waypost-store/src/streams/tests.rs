@@ -526,6 +526,36 @@ fn an_encrypted_store_shows_neither_names_nor_topics_nor_bodies() {
     assert_eq!(world.all(), expected(0..300));
 }
 
+/// Method: a stream that is in the clear, then encrypted by itself, then in the clear again, over a log that never is.
+#[test]
+fn a_stream_may_be_encrypted_where_the_log_is_not() {
+    let key = Arc::new(waypost_encrypt::MasterKey::new([5; 32]));
+    let chacha = waypost_encrypt::find_at_rest("chacha20-poly1305").unwrap();
+    let mut world = World::one();
+    world.options.streams.configured[0].compress = waypost_compress::find("identity").unwrap();
+    world.options.log.older_keys = vec![key.clone()];
+    world.options.streams.key = Some(key);
+    for (round, encrypt) in [None, Some(chacha), None].into_iter().enumerate() {
+        world.options.streams.configured[0].encrypt = encrypt;
+        world.reopen(false);
+        let before = world.disk.list().unwrap();
+        let first = round as u64 * 100;
+        world.enter_numbered(first..first + 100);
+        world.store.commit(0).unwrap();
+        world.reopen(round == 1);
+        let new = world.disk.list().unwrap().into_iter();
+        let mut new = new.filter(|name| is_stream_file(name) && !before.contains(name));
+        let body = format!("body {}", first + 7);
+        let is_shown = new.any(|name| {
+            let bytes = world.disk.content(&name);
+            let mut parts = bytes.windows(body.len());
+            parts.any(|part| part == body.as_bytes())
+        });
+        assert_eq!(is_shown, encrypt.is_none(), "{round}");
+        assert_eq!(world.all(), expected(0..first + 100));
+    }
+}
+
 #[test]
 fn what_expired_is_not_read() {
     let mut world = World::one();

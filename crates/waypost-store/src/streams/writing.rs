@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use getrandom::fill;
-use waypost_encrypt::SALT_BYTES;
+use waypost_encrypt::{AtRest, SALT_BYTES};
 
 use super::{
     block::Block,
@@ -48,11 +48,15 @@ impl<D: Disk> SegmentWriter<D> {
         number: u32,
         begin: Begin,
         now_ms: u64,
+        encrypt: Option<&'static AtRest>,
     ) -> Result<Self, LogError> {
         let io = |error| LogError::io("creating", &name, error);
         let mut salt = [0; SALT_BYTES];
         fill(&mut salt).map_err(|error| io(error.into()))?;
-        let (encrypt, key) = encryption(files.log.key.as_ref());
+        let (encrypt, key) = match (encrypt, &files.key) {
+            (Some(strategy), Some(key)) => (strategy.number, key.id()),
+            _ => encryption(files.log.key.as_ref()),
+        };
         let header = Header {
             stream,
             number,
