@@ -188,6 +188,33 @@ impl<'a> Filter<'a> {
         names.next().is_none()
     }
 
+    /// Whether there is a topic that both match.
+    pub fn meets(self, other: Filter<'_>) -> bool {
+        let is_wildcard = |level| matches!(level, "+" | "#");
+        let (mut ours, mut theirs) = (self.levels(), other.levels());
+        let mut is_first = true;
+        loop {
+            let (one, another) = match (ours.next(), theirs.next()) {
+                (Some(one), Some(another)) => (one, another),
+                // 5 §4.7.1.2: a # at the end of one takes that there is nothing more of the other.
+                (Some(more), None) | (None, Some(more)) => return more == "#",
+                (None, None) => return true,
+            };
+            // 5 [MQTT-4.7.2-1]
+            let server = |level: &str, other| level.starts_with('$') && is_wildcard(other);
+            if is_first && (server(one, another) || server(another, one)) {
+                return false;
+            }
+            if one == "#" || another == "#" {
+                return true;
+            }
+            if one != another && one != "+" && another != "+" {
+                return false;
+            }
+            is_first = false;
+        }
+    }
+
     /// The group and the inner filter of a Shared Subscription; nothing when this is none.
     pub fn shared(self) -> Option<Result<(&'a str, Filter<'a>), TopicError>> {
         let rest = self.0.strip_prefix("$share/")?;
@@ -304,6 +331,44 @@ mod tests {
         check("$SYS/#", "$SYS/monitor", true);
         check("$SYS/monitor/+", "$SYS/monitor/clients", true);
         check("a/+", "a/$b", true);
+    }
+
+    /// Every text of up to `max` of these levels.
+    fn texts(levels: &[&str], max: usize) -> Vec<String> {
+        let mut all: Vec<String> = Vec::new();
+        let mut last = vec![String::new()];
+        for depth in 0..max {
+            let longer = |text: &String| {
+                let text = text.clone();
+                let slash = if depth == 0 { "" } else { "/" };
+                levels
+                    .iter()
+                    .map(move |level| format!("{text}{slash}{level}"))
+            };
+            last = last.iter().flat_map(longer).collect();
+            all.extend(last.iter().cloned());
+        }
+        all
+    }
+
+    /// Goal: two filters meet where there is a topic for both. Method: all pairs of up to three levels, against all topics
+    /// of up to four.
+    #[test]
+    fn filters_meet_in_a_topic() {
+        let topics = texts(&["", "a", "$b", "z"], 4);
+        let topics: Vec<_> = topics.iter().filter_map(|t| Topic::parse(t).ok()).collect();
+        let filters = texts(&["", "a", "$b", "+", "#"], 3);
+        let matched: Vec<(Filter<'_>, Vec<bool>)> = filters
+            .iter()
+            .filter_map(|text| Filter::parse(text).ok())
+            .map(|f| (f, topics.iter().map(|topic| f.matches(*topic)).collect()))
+            .collect();
+        for (one, by_one) in &matched {
+            for (other, by_other) in &matched {
+                let expect = by_one.iter().zip(by_other).any(|(a, b)| *a && *b);
+                assert_eq!(one.meets(*other), expect, "{one:?} {other:?}");
+            }
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::error::Problem;
 use super::field::{Field, Number, Word, number};
 use super::load::{Loading, line_for};
 use super::setting::{Reload, Setting};
+use waypost_encrypt::Use;
 use waypost_store::cache;
 
 /// `[store]`: how what outlives the process is kept.
@@ -63,21 +64,35 @@ pub(super) fn check(loading: &Loading, problems: &mut Vec<Problem>) {
         ("key_command", !store.key_command.is_empty()),
     ];
     let mut given = given.iter().filter(|(_, is_given)| *is_given);
-    if store.encrypt == NO_ENCRYPTION {
+    let by_policy = loading.config.topics.first_encrypt();
+    if store.encrypt == NO_ENCRYPTION && by_policy.is_none() {
         problems.extend(given.map(|(key, _)| Problem::Idle {
             origin: loading.origin("store", key),
             key: format!("store.{key}"),
-            reason: "nothing is encrypted; add encrypt = \"aes-gcm\"".to_owned(),
+            reason: "nothing is encrypted; add encrypt = \"aes-gcm\", or name it in old_key_files if \
+                     something was encrypted with it"
+                .to_owned(),
         }));
         return;
     }
     let Some((first, _)) = given.next() else {
-        let origin = loading.origin("store", "encrypt");
-        problems.push(Problem::Missing {
-            fix: line_for(&origin, &KEY_FILE, "\"/etc/waypost/store.key\""),
-            origin,
-            key: ENCRYPT.name(),
-            missing: "a key",
+        let example = "\"/etc/waypost/store.key\"";
+        problems.push(match by_policy {
+            Some(origin) if store.encrypt == NO_ENCRYPTION => Problem::Missing {
+                origin: origin.clone(),
+                key: "topic.encrypt".to_owned(),
+                missing: "a key",
+                fix: format!("key_file = {example} under [store]"),
+            },
+            _ => {
+                let origin = loading.origin("store", "encrypt");
+                Problem::Missing {
+                    fix: line_for(&origin, &KEY_FILE, example),
+                    origin,
+                    key: ENCRYPT.name(),
+                    missing: "a key",
+                }
+            }
         });
         return;
     };
@@ -99,25 +114,31 @@ const COMPRESS_WORDS: Word<Config> = Word {
     },
 };
 
+/// The strategies for data at rest.
+pub(super) fn at_rest_names() -> Vec<&'static str> {
+    let strategies = waypost_encrypt::registry().iter();
+    strategies
+        .filter(|strategy| strategy.uses.contains(&Use::AtRest))
+        .map(|strategy| strategy.name)
+        .collect()
+}
+
+/// The name of a strategy for data at rest, however it is written.
+pub(super) fn at_rest(name: &str) -> Option<&'static str> {
+    let found = waypost_encrypt::find(name).ok()?;
+    found.uses.contains(&Use::AtRest).then_some(found.name)
+}
+
 const ENCRYPT_WORDS: Word<Config> = Word {
-    words: || {
-        let mut words = vec![NO_ENCRYPTION];
-        let at_rest = waypost_encrypt::registry()
-            .iter()
-            .filter(|strategy| strategy.uses.contains(&waypost_encrypt::Use::AtRest));
-        words.extend(at_rest.map(|strategy| strategy.name));
-        words
-    },
+    words: || [vec![NO_ENCRYPTION], at_rest_names()].concat(),
     read: |config| config.store.encrypt,
     write: |config, name| {
         if name.eq_ignore_ascii_case(NO_ENCRYPTION) {
             config.store.encrypt = NO_ENCRYPTION;
             return true;
         }
-        let found = waypost_encrypt::find(name).ok();
-        found
-            .filter(|strategy| strategy.uses.contains(&waypost_encrypt::Use::AtRest))
-            .map(|strategy| config.store.encrypt = strategy.name)
+        at_rest(name)
+            .map(|name| config.store.encrypt = name)
             .is_some()
     },
 };

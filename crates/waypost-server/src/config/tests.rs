@@ -287,6 +287,38 @@ fn strategies_that_are_not_for_data_at_rest_are_refused_with_those_that_are() {
     }
 }
 
+/// Goal: `[[topic]] encrypt` names what is for data at rest, and there is a key for it.
+#[test]
+fn a_policy_that_encrypts_needs_a_key() {
+    let policy = "[[topic]]\nfilter = \"a/#\"\nencrypt = \"aes-gcm\"\n";
+    check_mistakes(&[
+        (
+            policy,
+            "waypost.toml:3: topic.encrypt needs a key: add key_file = \"/etc/waypost/store.key\" under [store]",
+        ),
+        (
+            "[store]\nkey_env = \"KEY\"\n",
+            "waypost.toml:2: store.key_env would do nothing: nothing is encrypted; add encrypt = \"aes-gcm\", or name it in \
+             old_key_files if something was encrypted with it",
+        ),
+    ]);
+    for name in ["rsa", "none", "des"] {
+        let toml = policy.replace("aes-gcm", name);
+        let said = load_file(&format!("{toml}[store]\nkey_env = \"KEY\"\n")).unwrap_err();
+        assert!(
+            said.contains("aes-gcm, aes-ccm, chacha20-poly1305, auto"),
+            "{said}"
+        );
+    }
+    let config = load_file(&format!("{policy}[store]\nkey_env = \"KEY\"\n")).unwrap();
+    assert_eq!(config.store.encrypt, "none");
+    let explained = config
+        .topics
+        .explain(waypost_mqtt::Filter::parse("a/b").unwrap());
+    let line = explained.iter().find(|line| line.key == "encrypt").unwrap();
+    assert_eq!(line.value, "\"aes-gcm\"");
+}
+
 #[test]
 fn unknown_names_in_a_file_are_answered_with_the_nearest() {
     check_mistakes(&[

@@ -13,6 +13,7 @@ use super::array::{Key, Row};
 use super::error::{Origin, Problem};
 use super::field::{Field, Number, Word, number};
 use super::literal;
+use super::store::{at_rest, at_rest_names};
 use crate::transcode::{Codings, Said};
 
 /// `[[topic]]`: what holds for the topics of some filters.
@@ -146,6 +147,25 @@ impl Topics {
         all.all(|other| other == Some(first)).then_some(first)
     }
 
+    /// How the files of a stream with these filters are encrypted: as the first policy says that some of its messages may
+    /// be of; `None`: none does.
+    pub fn encrypt_of(&self, filters: &[String]) -> Option<&'static str> {
+        let meets = |policy: &str| {
+            let policy = Filter::parse(policy).ok()?;
+            let mut filters = filters.iter().filter_map(|text| Filter::parse(text).ok());
+            Some(filters.any(|filter| filter.meets(policy)))
+        };
+        self.rows
+            .iter()
+            .filter(|row| meets(&row.value.filter) == Some(true))
+            .find_map(|row| row.value.encrypt)
+    }
+
+    /// Where the first policy asks for encryption, if one does.
+    pub(super) fn first_encrypt(&self) -> Option<&Origin> {
+        self.rows.iter().find_map(|row| row.given("encrypt"))
+    }
+
     /// What of it acts from the next start on.
     pub(super) fn acts_at_start(&self) -> Vec<(String, Option<&'static str>, Option<u64>)> {
         let rows = self.rows.iter().map(|row| {
@@ -223,6 +243,7 @@ pub(super) struct Draft {
     cache_bytes: u64,
     transcode: bool,
     compress: Option<Stages>,
+    encrypt: Option<&'static str>,
 }
 
 impl Default for Draft {
@@ -244,6 +265,7 @@ impl From<Policy> for Draft {
             cache_bytes: 0,
             transcode: false,
             compress: None,
+            encrypt: None,
         }
     }
 }
@@ -307,8 +329,8 @@ struct OwnKey {
     copy: fn(&Draft, &mut Draft),
 }
 
-/// Where the store's message cache keeps a message, and how payloads are packed.
-const OWN_KEYS: [OwnKey; 4] = [
+/// Where the store's message cache keeps a message, and how payloads are packed and files of streams encrypted.
+const OWN_KEYS: [OwnKey; 5] = [
     OwnKey {
         key: "cache",
         value: |draft| draft.cache.to_owned(),
@@ -328,6 +350,11 @@ const OWN_KEYS: [OwnKey; 4] = [
                 .map_or_else(String::new, Stages::to_string)
         },
         copy: |from, to| to.compress.clone_from(&from.compress),
+    },
+    OwnKey {
+        key: "encrypt",
+        value: |draft| draft.encrypt.unwrap_or_default().to_owned(),
+        copy: |from, to| to.encrypt = from.encrypt,
     },
     OwnKey {
         key: "transcode",
@@ -518,6 +545,22 @@ pub(super) const TOPIC_KEYS: &[Key<Draft>] = &[
               files of a stream that says nothing itself and whose filters it covers, if it is one strategy.",
         example: r#""zstd""#,
         field: Field::Stages(|draft| &mut draft.compress),
+    },
+    Key {
+        name: "encrypt",
+        doc: "How the files of streams that may have such messages are encrypted, with the key of store.key_file, key_env or \
+              key_command: a strategy of `waypost strategies encrypt` for data at rest. Where several policies meet a \
+              stream, the first in the file. Default: as store.encrypt says, which is also for the log that each \
+              message goes through first, see [storage.md](storage.md).",
+        example: r#""aes-gcm""#,
+        field: Field::Word(Word {
+            words: at_rest_names,
+            read: |draft| draft.encrypt.unwrap_or_default(),
+            write: |draft, name| {
+                draft.encrypt = at_rest(name);
+                draft.encrypt.is_some()
+            },
+        }),
     },
     Key {
         name: "cache",

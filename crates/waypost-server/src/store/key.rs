@@ -11,7 +11,7 @@ use std::time::Instant;
 use waypost_encrypt::{KeyError, MasterKey, auto};
 use zeroize::Zeroizing;
 
-use crate::config::{NO_ENCRYPTION, StoreConfig};
+use crate::config::StoreConfig;
 
 /// More than this is no key, wherever it comes from.
 const GIVEN_BYTES_MAX: usize = 4 * 1024;
@@ -70,7 +70,7 @@ pub enum NoKey {
 /// The keys of what is on disk.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    /// Of what is written from now on; none: it is not encrypted.
+    /// Of what is written from now on, as far as the configuration wants it encrypted.
     pub(super) current: Option<MasterKey>,
     /// Of what was written before.
     pub(super) older: Vec<MasterKey>,
@@ -89,18 +89,16 @@ pub(super) fn read(
         })?;
         keys.older.push(key("old_key_files", &given)?);
     }
-    if config.encrypt != NO_ENCRYPTION {
-        if config.encrypt == auto::NAME {
-            let begun = Instant::now();
-            let choice = auto::measured(|| begun.elapsed());
-            log::info!("store.encrypt = auto: {}", choice.explain());
-        }
-        let strategy = waypost_encrypt::find_at_rest(config.encrypt);
-        // The configuration has only names of what is for data at rest.
-        let strategy = strategy.unwrap_or(waypost_encrypt::default_strategy());
-        let current = read_current(config, variable)?;
-        keys.current = current.map(|key| key.with_strategy(strategy));
+    if config.encrypt == auto::NAME {
+        let begun = Instant::now();
+        let choice = auto::measured(|| begun.elapsed());
+        log::info!("store.encrypt = auto: {}", choice.explain());
     }
+    // The configuration has only names of what is for data at rest, and a key only where something is encrypted.
+    let strategy = waypost_encrypt::find_at_rest(config.encrypt);
+    let strategy = strategy.unwrap_or(waypost_encrypt::default_strategy());
+    let current = read_current(config, variable)?;
+    keys.current = current.map(|key| key.with_strategy(strategy));
     Ok(keys)
 }
 

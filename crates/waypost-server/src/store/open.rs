@@ -29,7 +29,7 @@ use super::stream_reader::{self, StreamReader};
 use super::streams::{OfServer, Served, stream_options};
 use super::trouble::{CLOCK_TOPIC, Trouble};
 use super::writer::Writer;
-use crate::config::Config;
+use crate::config::{Config, NO_ENCRYPTION};
 use crate::control::BackUp;
 use crate::dictionaries::{self, AtRest};
 use crate::mailbox::Mailbox;
@@ -98,6 +98,15 @@ pub(crate) fn open(
     make(&path).map_err(failed)?;
     let disk = RealDisk::open(&path).map_err(failed)?;
     let options = options(config)?;
+    let mut streams = options.streams.configured.iter();
+    if config.store.encrypt == NO_ENCRYPTION
+        && let Some(stream) = streams.find(|stream| stream.encrypt.is_some())
+    {
+        log::warn!(
+            "stream {}: its files are encrypted, but not the log that its messages go through first; set store.encrypt",
+            stream.name
+        );
+    }
     OpenStore::open(
         Arc::new(disk),
         options,
@@ -262,20 +271,33 @@ pub fn options(config: &Config) -> Result<StoreOptions, OpenError> {
     let streams = stream_options(config).map_err(OpenError::Compress)?;
     let partitions = partitions(config);
     let config = &config.store;
-    let mut keys = key::read(config, |name| std::env::var_os(name))?;
+    let keys = key::read(config, |name| std::env::var_os(name))?;
+    let current = keys.current.map(Arc::new);
+    let mut older_keys: Vec<_> = keys.older.into_iter().map(Arc::new).collect();
+    let of_log = if config.encrypt == NO_ENCRYPTION {
+        // Only files of streams have it.
+        older_keys.extend(current.clone());
+        None
+    } else {
+        current.clone()
+    };
     let cache = cache::find(config.cache).map_err(OpenError::Cache)?;
     Ok(StoreOptions {
         log: LogOptions {
             segment_bytes: config.segment_bytes,
             compress: waypost_compress::find(config.compress).map_err(OpenError::Compress)?,
-            key: keys.current.take().map(Arc::new),
-            older_keys: keys.older.into_iter().map(Arc::new).collect(),
+            key: of_log,
+            older_keys,
             ..LogOptions::default()
         },
         cache,
         cache_bytes: config.cache_bytes,
         partitions,
-        streams: StreamsOptions { cache, ..streams },
+        streams: StreamsOptions {
+            cache,
+            key: current,
+            ..streams
+        },
     })
 }
 

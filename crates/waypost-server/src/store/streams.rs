@@ -54,6 +54,7 @@ fn options(stream: &StreamConfig, config: &Config) -> Result<StreamOptions, Unkn
             None => waypost_compress::find(config.store.compress)?,
         },
     };
+    let encrypt = config.topics.encrypt_of(&stream.filters);
     Ok(StreamOptions {
         name: stream.name.clone(),
         retention_ms: stream.retention.age_ms,
@@ -61,6 +62,7 @@ fn options(stream: &StreamConfig, config: &Config) -> Result<StreamOptions, Unkn
         retention_messages: stream.retention.messages,
         compact: stream.compact,
         compress,
+        encrypt: encrypt.and_then(|name| waypost_encrypt::find_at_rest(name).ok()),
     })
 }
 
@@ -85,6 +87,15 @@ pub(super) struct OfServer<D: Disk> {
 impl<D: Disk> Served for OfServer<D> {
     fn configure(&self, config: &Config) -> Result<Arc<Streams>, String> {
         let options = stream_options(config).map_err(|error| error.to_string())?;
+        let mut wanted = options.configured.iter();
+        if !self.store.streams().has_key()
+            && let Some(stream) = wanted.find(|stream| stream.encrypt.is_some())
+        {
+            log::error!(
+                "stream {}: its files stay in the clear until the next start, when the key of [store] is read",
+                stream.name
+            );
+        }
         let before = self.store.streams().list(self.wall.now_ms());
         let catalogue = configure(&self.store, &options.configured, &config.streams)
             .map_err(|error| error.to_string())?;
@@ -226,6 +237,49 @@ compress = "rle+zstd"
         let found = stream_options(&config).unwrap().configured;
         let packed: Vec<_> = found.iter().map(|one| one.compress.name).collect();
         assert_eq!(packed, streams.map(|(_, _, expect)| expect));
+    }
+
+    /// Goal: no file has a message in the clear whose policy wants it encrypted. Method: streams that such a policy covers,
+    /// is inside of, crosses, and has nothing to do with.
+    #[test]
+    fn a_stream_is_encrypted_if_any_of_its_messages_may_have_to_be() {
+        let mut toml = r#"
+[store]
+key_env = "KEY"
+[[topic]]
+filter = "a/b/#"
+encrypt = "chacha20-poly1305"
+[[topic]]
+filter = "a/+/x"
+encrypt = "aes-gcm"
+"#
+        .to_owned();
+        let streams = [
+            (r#"["a/b/c"]"#, Some("chacha20-poly1305")),
+            (r#"["a/#"]"#, Some("chacha20-poly1305")),
+            (r##"["#"]"##, Some("chacha20-poly1305")),
+            (r#"["c", "+/c/x"]"#, Some("aes-gcm")),
+            (r#"["a/c/y", "b/#"]"#, None),
+            (r#"["$SYS/#"]"#, None),
+        ];
+        for (number, (filters, _)) in streams.iter().enumerate() {
+            let row = format!("[[stream]]\nname = \"s{number}\"\nfilters = {filters}\n");
+            toml.push_str(&row);
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("waypost.toml");
+        std::fs::write(&file, toml).unwrap();
+        let sources = crate::config::Sources {
+            file: Some(file),
+            ..Default::default()
+        };
+        let config = Config::load(&sources).unwrap();
+        let found = stream_options(&config).unwrap().configured;
+        let names: Vec<_> = found
+            .iter()
+            .map(|one| one.encrypt.map(|strategy| strategy.name))
+            .collect();
+        assert_eq!(names, streams.map(|(_, expect)| expect));
     }
 
     #[test]

@@ -428,7 +428,7 @@ impl<D: Disk> Streams<D> {
         // Of a try that failed.
         self.files.remove(&name)?;
         let now_ms = begin.head.last_ms;
-        let encrypt = stream.state().encrypt();
+        let encrypt = stream.state().encrypt(self.files.key.as_deref());
         let number = last.number;
         let writer =
             SegmentWriter::create(&self.files, name, stream.id, number, begin, now_ms, encrypt)?;

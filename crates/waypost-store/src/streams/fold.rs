@@ -257,13 +257,21 @@ impl<D: Disk> Streams<D> {
         number: u32,
         begin: Begin,
     ) -> Result<SegmentWriter<D>, LogError> {
-        let (stream, encrypt) = (stream.id, stream.state().encrypt());
+        let encrypt = stream.state().encrypt(self.files.key.as_deref());
+        let stream = stream.id;
         let name = file_name(stream, number);
         let unfinished = format!("{name}{UNFINISHED}");
         let files = &self.files;
         let now_ms = begin.head.last_ms;
-        let mut segment =
-SegmentWriter::create(files, unfinished.clone(), stream, number, begin, now_ms, encrypt)?;
+        let mut segment = SegmentWriter::create(
+            files,
+            unfinished.clone(),
+            stream,
+            number,
+            begin,
+            now_ms,
+            encrypt,
+        )?;
         let made = segment.file.sync().and_then(|()| {
             files.disk.rename(&unfinished, &name)?;
             files.disk.sync_directory()

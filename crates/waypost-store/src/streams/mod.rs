@@ -215,6 +215,11 @@ impl<D: Disk> Streams<D> {
         }
     }
 
+    /// Whether there is a key for streams that are to be encrypted.
+    pub fn has_key(&self) -> bool {
+        self.files.key.is_some()
+    }
+
     /// Some of what is to be done in the background: takes away what is not kept any more, rewrites. Says whether there may
     /// be more.
     pub fn maintain_step(&self, now_ms: u64) -> Result<bool, StoreError> {

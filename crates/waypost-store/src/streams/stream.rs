@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use waypost_encrypt::{AtRest, SALT_BYTES};
+use waypost_encrypt::{AtRest, MasterKey, SALT_BYTES};
 
 use super::{
     api::StreamOptions,
@@ -285,9 +285,13 @@ impl State {
         })
     }
 
-    /// How new files are encrypted, if not as the log is.
-    pub fn encrypt(&self) -> Option<&'static AtRest> {
-        self.options.as_ref()?.encrypt
+    /// How new files are encrypted, if not as the log is. What nobody configures any more is not written in the clear
+    /// where there is a key.
+    pub fn encrypt(&self, key: Option<&MasterKey>) -> Option<&'static AtRest> {
+        match &self.options {
+            Some(options) => options.encrypt,
+            None => key.map(MasterKey::strategy),
+        }
     }
 
     pub fn compress(&self) -> u8 {

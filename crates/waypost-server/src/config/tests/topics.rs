@@ -216,7 +216,7 @@ fn what_is_wrong_with_a_policy_is_told() {
             &format!(
                 "{unknown}\nwaypost.toml:1: [[topic]] would do nothing: it says nothing about \"a\"; add \
                  balance = \"least-connections\" or max_deliveries = 5 or durability = \"sync\" or \
-                 dead_letter = \"orders/dead\" or seal = \"required\" or transcode = true or compress = \"zstd\" or cache = \"s3-fifo\" or cache_bytes = \"64MiB\""
+                 dead_letter = \"orders/dead\" or seal = \"required\" or transcode = true or compress = \"zstd\" or encrypt = \"aes-gcm\" or cache = \"s3-fifo\" or cache_bytes = \"64MiB\""
             ),
         ),
         (
