@@ -167,7 +167,8 @@ pub(super) const SEGMENT_BYTES: Setting = Setting {
 pub(super) const COMPRESS: Setting = Setting {
     section: "store",
     key: "compress",
-    doc: "How the log's blocks are packed: a strategy of `waypost strategies compress`.",
+    doc: "How the log's blocks are packed: a strategy of `waypost strategies compress`. Files have no dictionaries: zstd-dict \
+          is zstd there.",
     reload: Reload::AtStart,
     flag: None,
     field: Field::Word(COMPRESS_WORDS),

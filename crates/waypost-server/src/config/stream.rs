@@ -216,7 +216,8 @@ pub(super) const STREAM_KEYS: &[Key<StreamConfig>] = &[
     },
     Key {
         name: "compress",
-        doc: "The strategy of the compress family by which its files are packed. Default: that of \
+        doc: "The strategy of the compress family by which its files are packed; zstd-dict is zstd \
+              there, files have no dictionaries. Default: that of \
               the policies ([[topic]]) that cover all its filters, where these say one and the same, else that of \
               store.compress.",
         example: r#""zstd""#,
