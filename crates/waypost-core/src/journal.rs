@@ -171,7 +171,8 @@ struct Last {
 }
 
 impl Numbers {
-    /// Goes on behind the last numbers a data directory knows.
+    /// Goes on behind the last messages a data directory has, and the last queue that was ever owed one: one that never was is
+    /// known by its row alone.
     pub fn after(message: MessageId, queue: QueueId) -> Self {
         Self(Arc::new(Last {
             message: AtomicU64::new(message.0),
@@ -188,6 +189,11 @@ impl Numbers {
     /// Gives no message a number up to this one.
     pub(crate) fn skip(&self, upto: MessageId) {
         self.0.message.fetch_max(upto.0, Ordering::AcqRel);
+    }
+
+    /// Gives no queue a number up to this one.
+    pub(crate) fn skip_queue(&self, upto: QueueId) {
+        self.0.queue.fetch_max(upto.0, Ordering::AcqRel);
     }
 
     /// The last message number that was given.

@@ -28,8 +28,9 @@ impl Broker {
         queue.0 % u64::from(self.shards) == u64::from(self.shard.0)
     }
 
-    /// There is a session or a group of this number.
+    /// There is a session or a group of this number, which is nobody else's from now on.
     pub(crate) fn remember_owner(&mut self, queue: QueueId) {
+        self.numbers.skip_queue(queue);
         if self.looks_after(queue) {
             self.orphans.owners.insert(queue);
         }

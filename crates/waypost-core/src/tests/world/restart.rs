@@ -31,12 +31,9 @@ impl World {
         };
         let views = self.store.durable.clone();
         let message = self.store.highest();
-        let queues = views.rows.keys().filter_map(|(table, key)| {
-            let key = key.get(..8).filter(|_| *table == Table::SESSIONS)?;
-            Some(u64::from_be_bytes(key.try_into().unwrap()))
-        });
-        let groups = views.queues.keys().map(|queue| queue.0);
-        let queue = QueueId(queues.chain(groups).max().unwrap_or_default() + 1_000);
+        // A store knows by itself only of queues that are owed something.
+        let owed = views.queues.keys().max().copied();
+        let queue = owed.unwrap_or(QueueId(0));
         let (numbers, clock) = (Numbers::after(message, queue), RetainedClock::default());
         self.shards = (0..shards)
             .map(|number| {
