@@ -204,3 +204,48 @@ fn a_key_is_changed() {
         [PAYLOAD.as_bytes(), b"under the new key".as_slice()]
     );
 }
+
+/// Goal: `encrypt` of a `[[topic]]` keeps messages out of the files of a stream, though the log is in the clear, and they are
+/// read all the same. Method: a stream with the policy and without.
+#[test]
+fn a_policy_encrypts_the_files_of_a_stream() {
+    let stream =
+        "[[stream]]\nname = \"planted\"\nfilters = [\"planted/#\"]\ncompress = \"identity\"\n";
+    let policy = "[[topic]]\nfilter = \"planted/topic/+\"\nencrypt = \"chacha20-poly1305\"\n";
+    for (more, expect) in [
+        (stream.to_owned(), vec![PAYLOAD, TOPIC]),
+        (
+            format!("key_env = \"TEST_STORE_KEY\"\n{stream}{policy}"),
+            vec![],
+        ),
+    ] {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let options = ServerOptions::new()
+            .data_dir(directory.path())
+            .configuration(&format!("{PLAIN}{more}"))
+            .environment("TEST_STORE_KEY", KEY);
+        let mut server = options.clone().start();
+        durable(&server, "publisher").publish(TOPIC, QoS::AtLeastOnce, PAYLOAD.as_bytes());
+        server.terminate();
+        drop(server);
+        let files = tempfile::tempdir().expect("a temporary directory");
+        let mut count = 0;
+        for entry in std::fs::read_dir(directory.path().join("store")).expect("the store") {
+            let entry = entry.expect("a file of the store");
+            if entry.file_name().to_string_lossy().starts_with("stream-") {
+                let copied = std::fs::copy(entry.path(), files.path().join(entry.file_name()));
+                copied.expect("a file of a stream");
+                count += 1;
+            }
+        }
+        assert_eq!(count, 1);
+        assert_eq!(found(files.path(), &[TOPIC, PAYLOAD]), expect);
+        let server = options.start();
+        let mut reader = durable(&server, "reader");
+        reader.subscribe("$from/last=1/planted/#", QoS::AtLeastOnce);
+        assert_eq!(
+            reader.receive_message().publish().payload,
+            PAYLOAD.as_bytes()
+        );
+    }
+}

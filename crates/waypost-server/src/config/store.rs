@@ -80,7 +80,7 @@ pub(super) fn check(loading: &Loading, problems: &mut Vec<Problem>) {
         problems.push(match by_policy {
             Some(origin) if store.encrypt == NO_ENCRYPTION => Problem::Missing {
                 origin: origin.clone(),
-                key: "topic.encrypt".to_owned(),
+                key: format!("topic.{}", ENCRYPT.key),
                 missing: "a key",
                 fix: format!("key_file = {example} under [store]"),
             },
