@@ -65,6 +65,11 @@ const TARGETS: &[Target] = &[
         decoder: "waypost_compress::dictionary::Dictionary",
     },
     Target {
+        name: "dictionary_file",
+        run: targets::dictionary_file::run,
+        decoder: "waypost_server::dictionaries::decode_dictionary_file",
+    },
+    Target {
         name: "encrypt_jwk",
         run: targets::encrypt_jwk::run,
         decoder: "waypost_encrypt::Jwk",

@@ -5,6 +5,7 @@ pub mod cache;
 pub mod decompress;
 pub mod decompress_stages;
 pub mod dictionary;
+pub mod dictionary_file;
 pub mod encrypt_jwk;
 pub mod encrypt_key;
 pub mod encrypt_open;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use waypost_compress::dictionary::{DICTIONARY_BYTES_MAX, Dictionary};
+use waypost_encrypt::MasterKey;
 
 use super::Shelf;
 use super::at_rest::{AtRest, SEALED_BYTES};
@@ -83,7 +84,11 @@ fn read(path: &Path, at_rest: &AtRest) -> io::Result<(Arc<str>, Dictionary)> {
     if length > FILE_BYTES_MAX {
         return Err(io::Error::other("longer than any dictionary"));
     }
-    let bytes = at_rest.open(fs::read(path)?)?;
+    decode_file(fs::read(path)?, at_rest)
+}
+
+fn decode_file(bytes: Vec<u8>, at_rest: &AtRest) -> io::Result<(Arc<str>, Dictionary)> {
+    let bytes = at_rest.open(bytes)?;
     let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
     let (Some(filter), Some(dictionary)) = (parts.next(), parts.next()) else {
         return Err(io::Error::other("no filter before it"));
@@ -91,4 +96,16 @@ fn read(path: &Path, at_rest: &AtRest) -> io::Result<(Arc<str>, Dictionary)> {
     let filter = std::str::from_utf8(filter).map_err(io::Error::other)?;
     let dictionary = Dictionary::new(dictionary.to_vec()).map_err(io::Error::other)?;
     Ok((filter.into(), dictionary))
+}
+
+/// The file of a dictionary, as a start reads it where these are the keys of the store: the filter of its policy, and it.
+pub fn decode_dictionary_file(
+    bytes: Vec<u8>,
+    keys: &[Arc<MasterKey>],
+) -> io::Result<(Arc<str>, Dictionary)> {
+    let at_rest = AtRest {
+        current: None,
+        older: keys.to_vec(),
+    };
+    decode_file(bytes, &at_rest)
 }

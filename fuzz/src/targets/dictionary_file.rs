@@ -1,0 +1,25 @@
+//! Bytes read as the file of a dictionary that an earlier run kept, with a key of the store at hand and without: a filter and a
+//! dictionary, or an error; what is read in the clear is what stands there.
+
+use std::sync::{Arc, LazyLock};
+
+use waypost_encrypt::MasterKey;
+use waypost_server::dictionaries::decode_dictionary_file;
+
+static KEYS: LazyLock<[Arc<MasterKey>; 1]> = LazyLock::new(|| [Arc::new(MasterKey::new([7; 32]))]);
+
+/// Runs the target.
+pub fn run(input: &[u8]) {
+    let without = decode_dictionary_file(input.to_vec(), &[]);
+    let with = decode_dictionary_file(input.to_vec(), &*KEYS);
+    if input.first() == Some(&0) {
+        // Nobody without a key opens what is sealed.
+        assert!(without.is_err());
+        return;
+    }
+    assert_eq!(without.is_ok(), with.is_ok());
+    if let Ok((filter, dictionary)) = without {
+        let again = [filter.as_bytes(), b"\n", dictionary.bytes()].concat();
+        assert_eq!(again, input);
+    }
+}
