@@ -4,7 +4,7 @@
 use std::sync::{Arc, LazyLock};
 
 use waypost_encrypt::MasterKey;
-use waypost_server::dictionaries::decode_dictionary_file;
+use waypost_server::dictionaries::{decode_dictionary_file, encode_dictionary_file};
 
 static KEYS: LazyLock<[Arc<MasterKey>; 1]> = LazyLock::new(|| [Arc::new(MasterKey::new([7; 32]))]);
 
@@ -19,7 +19,16 @@ pub fn run(input: &[u8]) {
     }
     assert_eq!(without.is_ok(), with.is_ok());
     if let Ok((filter, dictionary)) = without {
-        let again = [filter.as_bytes(), b"\n", dictionary.bytes()].concat();
+        let again = encode_dictionary_file(filter.as_bytes(), dictionary.bytes());
         assert_eq!(again, input);
+    }
+    // The same with the right checksum, which chance does not find.
+    let mut parts = input.splitn(2, |byte| *byte == b'\n');
+    if let (Some(filter), Some(rest)) = (parts.next(), parts.next()) {
+        let whole = encode_dictionary_file(filter, rest.get(4..).unwrap_or_default());
+        if let Ok((filter, dictionary)) = decode_dictionary_file(whole.clone(), &[]) {
+            let again = encode_dictionary_file(filter.as_bytes(), dictionary.bytes());
+            assert_eq!(again, whole);
+        }
     }
 }

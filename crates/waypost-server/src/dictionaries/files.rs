@@ -1,7 +1,11 @@
 //! Dictionaries over starts: a file for each, never changed, never deleted.
 //!
-//! `<data-dir>/dictionaries/<number>`, numbered as they were made: the filter of the policy, a line feed, and the dictionary
-//! in zstd's format, encrypted where the store is ([`AtRest`]). Topic filters have no line feed here: one that has is not learnt for.
+//! `<data-dir>/dictionaries/<number>`, numbered as they were made: the filter of the policy, a line feed, a checksum (CRC-32C of
+//! all else, the least significant byte first) and the dictionary in zstd's format, encrypted where the store is ([`AtRest`]).
+//! Topic filters have no line feed here: one that has is not learnt for.
+//!
+//! The checksum is there because zstd takes a dictionary in which a bit has changed, and then unpacks another message than was
+//! packed, without a word.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -17,8 +21,11 @@ use super::at_rest::{AtRest, SEALED_BYTES};
 /// The folder inside the data directory.
 pub(super) const FOLDER: &str = "dictionaries";
 
-/// The longest file: the longest Topic Filter, a line feed, the longest dictionary.
-const FILE_BYTES_MAX: u64 = (65_536 + DICTIONARY_BYTES_MAX + SEALED_BYTES) as u64;
+/// Of a checksum.
+const CHECKSUM_BYTES: usize = 4;
+
+/// The longest file: the longest Topic Filter, a line feed, a checksum, the longest dictionary.
+const FILE_BYTES_MAX: u64 = (65_536 + CHECKSUM_BYTES + DICTIONARY_BYTES_MAX + SEALED_BYTES) as u64;
 
 /// Where they are kept.
 #[derive(Debug)]
@@ -55,7 +62,7 @@ impl Files {
         fs::create_dir_all(&self.folder)?;
         let unfinished = self.folder.join("unfinished");
         let mut file = File::create(&unfinished)?;
-        let text = [filter.as_bytes(), b"\n", dictionary.bytes()].concat();
+        let text = encode_dictionary_file(filter.as_bytes(), dictionary.bytes());
         file.write_all(&self.at_rest.seal(text)?)?;
         file.sync_all()?;
         fs::rename(&unfinished, self.folder.join(self.next.to_string()))?;
@@ -90,12 +97,29 @@ fn read(path: &Path, at_rest: &AtRest) -> io::Result<(Arc<str>, Dictionary)> {
 fn decode_file(bytes: Vec<u8>, at_rest: &AtRest) -> io::Result<(Arc<str>, Dictionary)> {
     let bytes = at_rest.open(bytes)?;
     let mut parts = bytes.splitn(2, |byte| *byte == b'\n');
-    let (Some(filter), Some(dictionary)) = (parts.next(), parts.next()) else {
+    let (Some(filter), Some(rest)) = (parts.next(), parts.next()) else {
         return Err(io::Error::other("no filter before it"));
     };
+    let Some((kept, dictionary)) = rest.split_first_chunk::<CHECKSUM_BYTES>() else {
+        return Err(io::Error::other("no checksum before it"));
+    };
+    if *kept != checksum(filter, dictionary) {
+        return Err(io::Error::other("its checksum is that of another"));
+    }
     let filter = std::str::from_utf8(filter).map_err(io::Error::other)?;
     let dictionary = Dictionary::new(dictionary.to_vec()).map_err(io::Error::other)?;
     Ok((filter.into(), dictionary))
+}
+
+fn checksum(filter: &[u8], dictionary: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    crc32c::crc32c_append(crc32c::crc32c(filter), dictionary).to_le_bytes()
+}
+
+/// The file of a dictionary, where the store is not encrypted.
+#[must_use]
+pub fn encode_dictionary_file(filter: &[u8], dictionary: &[u8]) -> Vec<u8> {
+    let checksum = checksum(filter, dictionary);
+    [filter, b"\n", &checksum, dictionary].concat()
 }
 
 /// The file of a dictionary, as a start reads it where these are the keys of the store: the filter of its policy, and it.

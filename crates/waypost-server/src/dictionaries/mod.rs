@@ -22,7 +22,7 @@ mod training;
 pub(crate) use at_rest::AtRest;
 pub use copies::{originals, put_back};
 pub(crate) use files::Files;
-pub use files::decode_dictionary_file;
+pub use files::{decode_dictionary_file, encode_dictionary_file};
 pub(crate) use readers::ReadersOf;
 pub(crate) use shelf::{Shelf, VERSIONS_MAX};
 pub(crate) use training::{Sampler, Training, start_training};

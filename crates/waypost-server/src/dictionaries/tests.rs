@@ -188,6 +188,29 @@ fn what_cannot_be_read_is_left_alone() {
     assert_eq!(std::fs::read_dir(&files).unwrap().count(), 5);
 }
 
+/// Goal: a dictionary in which a bit has changed, or that ends early, is not packed or unpacked with: zstd would take it, and give
+/// another message than was packed. Method: every length and every byte of a file.
+#[test]
+fn a_damaged_dictionary_is_not_used() {
+    let mut world = World::new();
+    assert_eq!(world.send(&"orders/#".into(), 1_000, 30), 1);
+    let path = world.folder.path().join("dictionaries/0");
+    let written = std::fs::read(&path).unwrap();
+    let is_used = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        let shelf = Shelf::default();
+        Files::open(world.folder.path(), &shelf, AtRest::default()).unwrap();
+        !shelf.all().is_empty()
+    };
+    assert!(is_used(&written));
+    for at in 0..written.len() {
+        let mut damaged = written.clone();
+        damaged[at] ^= 1 << (at % 8);
+        assert!(!is_used(&damaged), "byte {at}");
+        assert!(!is_used(&written[..at]), "{at} bytes");
+    }
+}
+
 /// May subscribe to these.
 struct Allowed(&'static [&'static str]);
 
