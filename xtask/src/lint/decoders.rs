@@ -15,6 +15,7 @@ const DECODING: &[&str] = &[
     "crates/waypost-encrypt/src/",
     "crates/waypost-client/src/keys/",
     "crates/waypost-mesh/src/",
+    "crates/waypost-server/src/dictionaries/",
     "crates/waypost-server/src/stream/",
 ];
 
