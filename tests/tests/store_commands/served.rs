@@ -82,6 +82,65 @@ fn what_was_acknowledged_before_a_backup_is_in_it() {
     assert_eq!(world.store_json("new", &["check"])["sound"], true);
 }
 
+/// What a server learnt, from `$dictionary/<id>`: by then it has been asked for, as who gets a frame would.
+fn dictionary(server: &Server, id: &str) -> (String, Vec<u8>) {
+    let mut client = RawClient::connect(server, ProtocolVersion::V311, "learner");
+    client.subscribe(&format!("$dictionary/{id}"), QoS::AtMostOnce);
+    let received = client.receive_message();
+    let publish = received.publish();
+    assert!(publish.retain);
+    (publish.topic.to_owned(), publish.payload.to_vec())
+}
+
+/// Goal: what was packed with a dictionary can be read from a server that was restored. Method: thirty publishers until there is
+/// a dictionary, a backup of that server at work, and what the restored one serves under its id; in the clear and encrypted.
+#[test]
+fn a_restored_server_serves_the_dictionaries_of_the_one_at_work() {
+    let world = World::new();
+    fs::write(world.path("key"), "07".repeat(32)).unwrap();
+    let key = text(&world.path("key")).to_owned();
+    let encrypted = format!("[store]\nencrypt = \"aes-gcm\"\nkey_file = \"{key}\"\n");
+    for (name, store) in [("clear", ""), ("encrypted", encrypted.as_str())] {
+        let configuration = format!(
+            "{store}[[topic]]\nfilter = \"orders/#\"\ntranscode = true\ncompress = \"zstd-dict\"\n"
+        );
+        let server = ServerOptions::new().configuration(&configuration).start();
+        let mut publishers: Vec<_> = (0..30)
+            .map(|number| {
+                let id = format!("publisher-{number}");
+                RawClient::connect(&server, ProtocolVersion::V5, &id)
+            })
+            .collect();
+        let mut number = 0;
+        wait_for("a dictionary", LIMIT, || {
+            for publisher in &mut publishers {
+                number += 1;
+                let order = format!(
+                    "{{\"order\":{number},\"status\":\"waiting for the kitchen\",\"note\":\"leave it at the front \
+                     door, please, and ring the bell twice\",\"total\":{}}}",
+                    number * 37 % 9_000
+                );
+                publisher.publish("orders/new", QoS::AtLeastOnce, order.as_bytes());
+            }
+            (server.metric("waypost_dictionaries_trained_total") > 0.5).then_some(())
+        });
+        drop(publishers);
+        let (topic, expect) = dictionary(&server, "+");
+        let data_dir = server.data_dir();
+        let backup = format!("backup-{name}");
+        world.store_json(text(&data_dir), &["backup", &backup]);
+        drop(server);
+        let restored = format!("restored-{name}");
+        world.store_json(&restored, &["restore", &backup]);
+        let server = ServerOptions::new()
+            .configuration(&configuration)
+            .data_dir(&world.path(&restored))
+            .start();
+        let id = topic.strip_prefix("$dictionary/").unwrap();
+        assert_eq!(dictionary(&server, id), (topic.clone(), expect), "{name}");
+    }
+}
+
 /// Goal: a damaged block is told with file and offset, the rest served, and a repair ends it. Method: a server that is
 /// killed, a byte changed, and its views taken away so that the next one reads everything.
 #[test]
